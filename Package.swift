@@ -1,0 +1,66 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let swiftSettings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let package = Package(
+    name: "graft",
+    products: [.executable(name: "graft", targets: ["graft"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: [
+        .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"])]),
+        .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+        .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
+
+        // The kernels are C so that one portable binary can choose its instruction set at run time.
+        .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
+        // Compute is optimised in debug builds too: unoptimised it is fifty times slower.
+        .target(
+            name: "TensorCore", dependencies: ["CKernels", "COneDNN", "COpenBLAS"],
+            swiftSettings: swiftSettings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
+        .target(
+            name: "FileFormats",
+            dependencies: ["CHDF5", "CZstd", .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: swiftSettings),
+        .target(name: "TextData", dependencies: ["FileFormats", "COniguruma"], swiftSettings: swiftSettings),
+        .target(
+            name: "FineTuning",
+            dependencies: ["TensorCore", "FileFormats", "TextData", .product(name: "Yams", package: "Yams")],
+            swiftSettings: swiftSettings),
+        .target(
+            name: "Export", dependencies: ["FineTuning", "FileFormats", "TextData", "TensorCore", "CKernels"],
+            swiftSettings: swiftSettings),
+        .executableTarget(
+            name: "graft",
+            dependencies: [
+                "Export", "FineTuning", "TextData", "FileFormats", "TensorCore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: swiftSettings),
+        // Seeded generators of the shipped base's corpus and of the sample jobs.
+        .executableTarget(
+            name: "corpus",
+            dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: swiftSettings),
+
+        .testTarget(name: "TensorCoreTests", dependencies: ["TensorCore"], swiftSettings: swiftSettings),
+        .testTarget(name: "FileFormatsTests", dependencies: ["FileFormats"], swiftSettings: swiftSettings),
+        .testTarget(name: "TextDataTests", dependencies: ["TextData", "FileFormats"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "FineTuningTests", dependencies: ["FineTuning", "TensorCore", "TextData", "FileFormats"],
+            swiftSettings: swiftSettings),
+        .testTarget(
+            name: "ExportTests", dependencies: ["Export", "FineTuning", "TextData", "FileFormats"],
+            swiftSettings: swiftSettings),
+    ]
+)

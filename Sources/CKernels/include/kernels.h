@@ -1,0 +1,5 @@
+#ifndef GRAFT_KERNELS_H
+#define GRAFT_KERNELS_H
+#include <stdint.h>
+#include <stddef.h>
+#endif

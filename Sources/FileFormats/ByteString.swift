@@ -1,0 +1,22 @@
+/// Text as bytes: equal when the bytes are equal.
+///
+/// Swift's `String ==` is canonical equivalence, which takes distinct tokens and names of Indic vocabularies for one;
+/// every table of names, tokens or merges is keyed by this type instead.
+public struct ByteString: Hashable, Comparable, Sendable, ExpressibleByStringLiteral, CustomStringConvertible {
+    public var bytes: [UInt8]
+
+    public init(_ bytes: [UInt8]) { self.bytes = bytes }
+    public init(_ bytes: some Sequence<UInt8>) { self.bytes = Array(bytes) }
+    public init(_ text: String) { bytes = Array(text.utf8) }
+    public init(stringLiteral value: String) { bytes = Array(value.utf8) }
+
+    /// The bytes as text; invalid UTF-8 becomes U+FFFD.
+    public var description: String { String(decoding: bytes, as: UTF8.self) }
+
+    public static func < (a: ByteString, b: ByteString) -> Bool { a.bytes.lexicographicallyPrecedes(b.bytes) }
+}
+
+extension String {
+    /// Equality of the UTF-8 bytes, which is what names in files mean; `==` is canonical equivalence.
+    public func hasSameBytes(as other: String) -> Bool { utf8.elementsEqual(other.utf8) }
+}

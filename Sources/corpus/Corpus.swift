@@ -1,0 +1,6 @@
+import ArgumentParser
+
+@main
+struct Corpus: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "corpus")
+}
