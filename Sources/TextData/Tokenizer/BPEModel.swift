@@ -53,7 +53,8 @@ struct BPEModel: Sendable {
         self.isByteLevel =
             isByteLevel && continuingPrefix.isEmpty && endOfWordSuffix.isEmpty && byteIDs.allSatisfy { $0 >= 0 }
         if self.isByteLevel, ignoresMerges { indexWholeWords() }
-        cutsAtMetaspace = !isByteLevel && !ignoresMerges && continuingPrefix.isEmpty && endOfWordSuffix.isEmpty
+        cutsAtMetaspace =
+            !isByteLevel && !ignoresMerges && continuingPrefix.isEmpty && endOfWordSuffix.isEmpty
             && vocabulary.find(Self.metaspace) != nil && noMergeCrossesMetaspace()
     }
 
@@ -139,8 +140,13 @@ struct BPEModel: Sendable {
             let length = utf8Length(bytes[i])
             let scalar = i..<i + length
             i += length
-            if let id = symbolID(bytes, scalar, isFirst: scalar.lowerBound == range.lowerBound, isLast: i == range.upperBound) {
-                if let pending = unknown { symbols.append(pending); unknown = nil }
+            if let id = symbolID(
+                bytes, scalar, isFirst: scalar.lowerBound == range.lowerBound, isLast: i == range.upperBound)
+            {
+                if let pending = unknown {
+                    symbols.append(pending)
+                    unknown = nil
+                }
                 symbols.append(BPESymbol(id: id, length: Int32(length) + dropped))
                 dropped = 0
             } else if fallsBackToBytes, appendFallback(bytes, scalar, &dropped, to: &symbols) {

@@ -131,8 +131,11 @@ extension NormalizedText {
         var changed = NormalizedText()
         forEachScalar { scalar, range in
             let mapped = transform(scalar)
-            if mapped == scalar { changed.append(self, range) }
-            else { changed.append(scalar: mapped, from: origins.range(of: range)) }
+            if mapped == scalar {
+                changed.append(self, range)
+            } else {
+                changed.append(scalar: mapped, from: origins.range(of: range))
+            }
         }
         self = changed
     }

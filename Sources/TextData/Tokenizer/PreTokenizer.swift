@@ -148,14 +148,20 @@ extension NormalizedText {
 
     /// Replaces every match of a pattern.
     mutating func replace(_ pattern: SplitPattern, with content: [UInt8]) throws {
-        if case .literal(let needle) = pattern { replace(literal: needle, with: content); return }
+        if case .literal(let needle) = pattern {
+            replace(literal: needle, with: content)
+            return
+        }
         var segments: [Segment] = []
         try pattern.findAll(bytes.span, 0..<bytes.count, into: &segments)
         var changed = NormalizedText()
         for segment in segments {
             let range = segment.start..<segment.end
-            if segment.isMatch { changed.append(content, from: origins.range(of: range)) }
-            else { changed.append(self, range) }
+            if segment.isMatch {
+                changed.append(content, from: origins.range(of: range))
+            } else {
+                changed.append(self, range)
+            }
         }
         self = changed
     }

@@ -12,7 +12,8 @@ struct Origins: Sendable {
     }
     func range(of bytes: Range<Int>) -> Range<Int> {
         guard let first = bytes.first, let last = bytes.last else {
-            let at = starts.isEmpty ? 0 : bytes.lowerBound < starts.count ? starts[bytes.lowerBound] : ends[starts.count - 1]
+            let at =
+                starts.isEmpty ? 0 : bytes.lowerBound < starts.count ? starts[bytes.lowerBound] : ends[starts.count - 1]
             return at..<at
         }
         // Reordered marks may swap places, so the ends are compared.

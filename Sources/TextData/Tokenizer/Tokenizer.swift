@@ -193,7 +193,10 @@ public final class Tokenizer: Sendable {
         let span = pieces.bytes.span
         var tokens: [ModelToken] = []
         for piece in pieces.pieces {
-            guard piece.isText else { add(piece.token, pieces.origin(of: piece.range)); continue }
+            guard piece.isText else {
+                add(piece.token, pieces.origin(of: piece.range))
+                continue
+            }
             tokens.removeAll(keepingCapacity: true)
             switch parts.model {
             case .bpe(let model): model.encode(span, piece.range, scratch, into: &tokens)
