@@ -58,7 +58,7 @@ indirect enum Normalizer: Sendable {
             var mapped = NormalizedText()
             for (i, byte) in text.bytes.enumerated() {
                 mapped.append(
-                    scalar: ByteAlphabet.scalars[Int(byte)], from: text.origins.starts[i]..<text.origins.ends[i])
+                    scalar: ByteAlphabet.scalars[Int(byte)], from: text.origins[i])
             }
             text = mapped
         }
