@@ -207,6 +207,18 @@ struct TokenizerTests {
         #expect(tokenizer.definitions.normalizer.isNull)
     }
 
+    @Test("scores keep the order of merges; named tokens become special")
+    func scores() throws {
+        let document = byteFallbackDocument(
+            tokens: ["a", "b", "ab", "aab", "</s>"], merges: [["a", "b"], ["a", "ab"]])
+        let tokenizer = try Tokenizer(json: document, config: ["eos_token": "</s>"])
+        let scores = try #require(tokenizer.scores)
+        #expect(Array(scores[257...]) == [-2, -3, 0, -1, 0] && scores[0...256].allSatisfy { $0 == 0 })
+        #expect(tokenizer.isSpecial(261) && tokenizer.eosID == 261)
+        #expect(try tokenizer.encoding(of: "ab</s>", addSpecialTokens: false).ids == [259, 261])
+        #expect(try Self.trained().scores == nil)
+    }
+
     @Test("a folder gives its special tokens; add_bos_token does not override the post-processor")
     func folder() throws {
         let folder = URL(filePath: NSTemporaryDirectory()).appending(path: "tokenizer-\(UUID().uuidString)")
