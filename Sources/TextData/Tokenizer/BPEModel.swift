@@ -81,26 +81,6 @@ struct BPEModel: Sendable {
         return true
     }
 
-    /// See `Tokenizer.scores`.
-    func derivedScores(isControl: (Int32) -> Bool) -> [Float] {
-        var scores = [Float](repeating: .nan, count: vocabulary.count)
-        for (rank, merge) in merges.enumerated() {
-            let made = mergeTable.lookup(UInt32(merge.left), UInt32(merge.right))
-            let id = Int(UInt32(truncatingIfNeeded: made))
-            if made != .max, scores[id].isNaN { scores[id] = -Float(rank) }
-        }
-        var unmade = merges.count
-        for id in scores.indices where scores[id].isNaN {
-            if isControl(Int32(id)) || byteFallbackValue(Array(vocabulary[id])) != nil {
-                scores[id] = 0
-            } else {
-                scores[id] = -Float(unmade)
-                unmade += 1
-            }
-        }
-        return scores
-    }
-
     /// Encodes a piece of text, appending its tokens; `end` of each is an offset into the whole of `bytes`.
     func encode(_ bytes: Span<UInt8>, _ range: Range<Int>, _ scratch: BPEScratch, into tokens: inout [ModelToken]) {
         guard !range.isEmpty else { return }

@@ -139,14 +139,8 @@ public final class Tokenizer: Sendable {
         case .bpe(let model): model.merges
         }
     }
-    /// A score for each of the model's tokens, by which SentencePiece-like programs merge; nil for byte-level models.
-    ///
-    /// A tokenizer.json has ranks of merges instead. A token gets minus the first rank that makes it, so the order of
-    /// merges stays; what no merge makes comes after all merges, and bytes and control tokens have 0 as usual.
-    public var scores: [Float]? {
-        guard kind == .sentencePieceBPE, case .bpe(let model) = parts.model else { return nil }
-        return model.derivedScores(isControl: { self.addedByID[$0] != nil })
-    }
+    /// A score for each of the model's tokens, for files that have them; a tokenizer.json has ranks of merges instead.
+    public var scores: [Float]? { parts.scores }
 
     // MARK: Encoding
 

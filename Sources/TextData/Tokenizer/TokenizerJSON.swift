@@ -10,6 +10,7 @@ struct TokenizerParts: Sendable {
     var decoder: TokenDecoder?
     var kind: TokenizerKind
     var unknownToken: ByteString?
+    var scores: [Float]?
     /// The JSON that the parts were read from, for export.
     var definitions = Tokenizer.Definitions()
 
