@@ -4,11 +4,17 @@ internal import CKernels
 public struct AdapterDropout {
     public var probability: Float
     public var key: UInt64
+    /// The number of the first row in the optimiser step, so that a step's mask does not depend on its micro-batches.
+    public var firstRow: Int
 
-    public init(probability: Float, key: UInt64) {
+    public init(probability: Float, key: UInt64, firstRow: Int = 0) {
         self.probability = probability
         self.key = key
+        self.firstRow = firstRow
     }
+
+    /// The counter of the first element of row `row` of a tensor of this width.
+    func counter(row: Int, width: Int) -> UInt64 { UInt64((firstRow + row) * width) }
 }
 
 extension Tape {
@@ -65,7 +71,8 @@ extension Tape {
         pool.forRanges(x.count) { first, count in
             let offset = first * x.dtype.size
             kernels(x.dtype).pointee.dropout(
-                result.raw + offset, x.raw + offset, dropout.key, UInt64(first), dropout.probability, count)
+                result.raw + offset, x.raw + offset, dropout.key,
+                dropout.counter(row: 0, width: x.width) + UInt64(first), dropout.probability, count)
         }
         return result
     }
@@ -202,7 +209,7 @@ private struct LinearPullback {
             worker.multiply(low, Matrix(adapter.a.value), into: masked)
             kernels(.f32).pointee.dropout_backward(
                 sum.pointer.assumingMemoryBound(to: Float.self), masked.pointer.assumingMemoryBound(to: Float.self),
-                dropout.key, UInt64(first * x.width), dropout.probability, count * x.width)
+                dropout.key, dropout.counter(row: first, width: x.width), dropout.probability, count * x.width)
         }
         guard let dx else { return }
         if isEmpty { sum.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: count * x.width * 4) }
