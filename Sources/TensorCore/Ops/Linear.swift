@@ -1,7 +1,7 @@
 internal import CKernels
 
 /// Dropout of the input of the low-rank updates: probability and the key of its random stream.
-public struct AdapterDropout {
+public struct AdapterDropout: Sendable {
     public var probability: Float
     public var key: UInt64
 
