@@ -16,7 +16,8 @@ extension Tape {
     ///
     /// - Parameters:
     ///   - x: `[T, K]`
-    ///   - dropout: applied to the input of the low-rank updates, one mask for all of them.
+    ///   - dropout: applied to the input of the low-rank updates, one mask for all of them; on a tape that does not
+    ///     record too, since a checkpoint's first run must give what its second does. Inference passes nil.
     /// - Returns: one `[T, O_i]` each, in x's type.
     public func linear(_ x: Tensor, _ projections: [Projection], dropout: AdapterDropout? = nil) -> [Tensor] {
         let outputs = projections.map { Tensor([x.rows, $0.outputWidth], x.dtype) }
@@ -38,10 +39,10 @@ extension Tape {
         residual: Tensor? = nil
     ) {
         precondition(projections.allSatisfy { $0.inputWidth == x.width && $0.weight.value.dtype == x.dtype })
-        let dropped = dropout.flatMap { isRecording && $0.probability > 0 ? apply($0, to: x) : nil }
+        let dropped = dropout.flatMap { $0.probability > 0 ? apply($0, to: x) : nil }
         let hidden = projections.map { $0.adapter.map { Tensor([x.rows, $0.rank], x.dtype) } }
         if x.rows <= 16 {
-            forwardNarrow(x, projections, outputs, hidden, residual)
+            forwardNarrow(x, dropped ?? x, projections, outputs, hidden, residual)
         } else {
             forward(x, dropped ?? x, projections, outputs, hidden, residual)
         }
@@ -102,7 +103,8 @@ extension Tape {
 
     /// Few rows, as in generation: the weights are read once, so workers share them out by output columns.
     private func forwardNarrow(
-        _ x: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ hidden: [Tensor?], _ residual: Tensor?
+        _ x: Tensor, _ adapterInput: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ hidden: [Tensor?],
+        _ residual: Tensor?
     ) {
         let block = 256
         var items: [(projection: Int, first: Int)] = []
@@ -111,7 +113,7 @@ extension Tape {
         }
         pool.parallelFor(projections.count) { i, worker in
             guard let adapter = projections[i].adapter, let low = hidden[i] else { return }
-            worker.multiply(Matrix(x), Matrix(adapter.a.value).transposed, into: Matrix(low))
+            worker.multiply(Matrix(adapterInput), Matrix(adapter.a.value).transposed, into: Matrix(low))
         }
         pool.parallelFor(items.count) { item, worker in
             let (i, first) = items[item]
