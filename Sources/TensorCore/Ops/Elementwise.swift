@@ -86,7 +86,7 @@ extension Tape {
         return result
     }
 
-    /// Rows `indices` of `x`; `[N, C]`. The gradient of the other rows is zero.
+    /// Rows `indices` of `x`, which may repeat; `[N, C]`. The gradient of the other rows is zero.
     public func selectRows(_ x: Tensor, _ indices: [Int]) -> Tensor {
         let result = Tensor([indices.count, x.width], x.dtype)
         let rowBytes = x.width * x.dtype.size
@@ -95,11 +95,11 @@ extension Tape {
         guard x.requiresGradient else { return result }
         record([result]) { [pool] in
             guard let d = result.takeGradient() else { return }
-            let dx = Tensor.zeros(x.shape, d.dtype)
+            let dx = Tensor.zeros(x.shape)
             for (i, index) in indices.enumerated() {
-                dx.row(index).copyMemory(from: d.row(i), byteCount: d.width * d.dtype.size)
+                kernels(d.dtype).pointee.accumulate_f32(dx.f32 + index * d.width, d.row(i), d.width)
             }
-            x.addGradient(dx, pool)
+            x.addGradient(pool.converted(dx, to: d.dtype), pool)
         }
         return result
     }
