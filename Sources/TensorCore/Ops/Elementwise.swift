@@ -20,6 +20,7 @@ struct RowTiles {
 extension WorkerPool {
     /// Calls `body` with ranges that cover `0..<count`, each a multiple of 16 long but the last.
     func forRanges(_ count: Int, atLeast smallest: Int = 4096, _ body: (Int, Int) -> Void) {
+        guard count > 0 else { return }
         let pieces = max(1, min(64, count / smallest))
         let size = ((count + pieces - 1) / pieces + 15) / 16 * 16
         parallelFor((count + size - 1) / size) { i, _ in body(i * size, min(size, count - i * size)) }
