@@ -237,26 +237,30 @@ private struct LinearPullback {
     private func adapterGradients(_ adapter: LowRankAdapter, _ dy: Tensor, _ low: Tensor, _ dLow: Tensor)
         -> [(WorkerPool.Worker) -> Void]
     {
-        guard let dA = adapter.a.gradient, let dB = adapter.b.gradient else { return [] }
-        let rank = adapter.rank
-        let left = blocks(x.width, of: 256).map { first, count in
-            { (worker: WorkerPool.Worker) in
-                worker.multiply(
-                    Matrix(dLow).transposed, Matrix(dropped).columns(first, count),
-                    into: Matrix(dA).columns(first, count), accumulate: true)
+        var work: [(WorkerPool.Worker) -> Void] = []
+        if let dA = adapter.a.gradient {
+            work += blocks(x.width, of: 256).map { first, count in
+                { worker in
+                    worker.multiply(
+                        Matrix(dLow).transposed, Matrix(dropped).columns(first, count),
+                        into: Matrix(dA).columns(first, count), accumulate: true)
+                }
             }
         }
-        let right = blocks(dy.width, of: 256).map { first, count in
-            { (worker: WorkerPool.Worker) in
-                let piece = worker.floats(1, count: count * rank)
-                worker.multiply(
-                    Matrix(dy).columns(first, count).transposed, Matrix(low),
-                    into: Matrix(piece, rows: count, columns: rank, .f32))
-                let target = dB.f32 + first * rank
-                for i in 0..<count * rank { target[i] += adapter.scale * piece[i] }
+        if let dB = adapter.b.gradient {
+            let rank = adapter.rank
+            work += blocks(dy.width, of: 256).map { first, count in
+                { worker in
+                    let piece = worker.floats(1, count: count * rank)
+                    worker.multiply(
+                        Matrix(dy).columns(first, count).transposed, Matrix(low),
+                        into: Matrix(piece, rows: count, columns: rank, .f32))
+                    let target = dB.f32 + first * rank
+                    for i in 0..<count * rank { target[i] += adapter.scale * piece[i] }
+                }
             }
         }
-        return left + right
+        return work
     }
 
     private func blocks(_ total: Int, of size: Int) -> [(Int, Int)] {
