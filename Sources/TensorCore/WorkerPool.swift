@@ -15,7 +15,10 @@ public final class WorkerPool: @unchecked Sendable {
 
         init(index: Int) { self.index = index }
 
-        deinit { for buffer in buffers { free(buffer) } }
+        deinit {
+            products.removeAll()
+            for buffer in buffers { free(buffer) }
+        }
 
         /// Scratch memory that stays with the worker; the content is whatever was there. Slot 0 is the products' own.
         func scratch(_ slot: Int, byteCount: Int) -> UnsafeMutableRawPointer {
