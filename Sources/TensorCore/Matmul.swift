@@ -133,7 +133,12 @@ struct ProductKey: Hashable {
 #else
     enum Matmul {
         static let supportsBF16 = false
-        static func makeThreadSequential() { openblas_set_num_threads(1) }
+        /// OpenBLAS has one switch for the process; setting it again and again costs a lock.
+        static func makeThreadSequential() { _ = isSequential }
+        private static let isSequential: Bool = {
+            openblas_set_num_threads(1)
+            return true
+        }()
         static var libraryName: String { String(cString: openblas_get_config()) }
     }
 
