@@ -58,27 +58,20 @@ static enum level processor_level(void) {
     return BASELINE;
 }
 
-const graft_kernel_table *graft_kernels_f32(void) {
+const graft_kernel_table *graft_kernels_at(int level, int is_bf16) {
+    if (level < BASELINE || level > (int)processor_level()) return 0;
 #if defined(__x86_64__)
-    switch (processor_level()) {
-        case AVX512: return &table_f32_avx512;
-        case AVX2: return &table_f32_avx2;
+    switch (level) {
+        case AVX512: return is_bf16 ? &table_bf16_avx512 : &table_f32_avx512;
+        case AVX2: return is_bf16 ? &table_bf16_avx2 : &table_f32_avx2;
         default: break;
     }
 #endif
-    return &table_f32_baseline;
+    return is_bf16 ? &table_bf16_baseline : &table_f32_baseline;
 }
 
-const graft_kernel_table *graft_kernels_bf16(void) {
-#if defined(__x86_64__)
-    switch (processor_level()) {
-        case AVX512: return &table_bf16_avx512;
-        case AVX2: return &table_bf16_avx2;
-        default: break;
-    }
-#endif
-    return &table_bf16_baseline;
-}
+const graft_kernel_table *graft_kernels_f32(void) { return graft_kernels_at(processor_level(), 0); }
+const graft_kernel_table *graft_kernels_bf16(void) { return graft_kernels_at(processor_level(), 1); }
 
 int graft_has_fast_bf16(void) {
 #if defined(__x86_64__)

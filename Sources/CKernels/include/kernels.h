@@ -66,6 +66,9 @@ typedef struct {
 // The loops for f32 and bf16 storage on this processor.
 const graft_kernel_table *graft_kernels_f32(void);
 const graft_kernel_table *graft_kernels_bf16(void);
+// The loops of one instruction set: 0 baseline, 1 avx2, 2 avx512; null where this processor lacks it. For tests that
+// compare the sets.
+const graft_kernel_table *graft_kernels_at(int level, int is_bf16);
 // "avx512bf16", "avx512", "avx2" or "baseline".
 const char *graft_kernels_name(void);
 // Whether bf16 products run at speed on this processor (AVX512-BF16 or AMX).
