@@ -1,0 +1,157 @@
+import Foundation
+
+#if canImport(COneDNN)
+    internal import COneDNN
+#endif
+internal import COpenBLAS
+
+/// A matrix somewhere in memory; one of the two strides is 1.
+struct Matrix {
+    var pointer: UnsafeMutableRawPointer
+    var rows: Int
+    var columns: Int
+    var rowStride: Int
+    var columnStride = 1
+    var dtype: DType
+
+    /// Rows of `width` elements, `stride` apart.
+    init(_ pointer: UnsafeMutableRawPointer, rows: Int, columns: Int, stride: Int? = nil, _ dtype: DType) {
+        self.pointer = pointer
+        self.rows = rows
+        self.columns = columns
+        rowStride = stride ?? columns
+        self.dtype = dtype
+    }
+
+    init(_ tensor: Tensor) {
+        self.init(tensor.raw, rows: tensor.rows, columns: tensor.width, tensor.dtype)
+    }
+
+    var transposed: Matrix {
+        var result = self
+        (result.rows, result.columns) = (columns, rows)
+        (result.rowStride, result.columnStride) = (columnStride, rowStride)
+        return result
+    }
+
+    /// `count` rows from `first`.
+    func rows(_ first: Int, _ count: Int) -> Matrix {
+        var result = self
+        result.pointer += first * rowStride * dtype.size
+        result.rows = count
+        return result
+    }
+
+    /// `count` columns from `first`.
+    func columns(_ first: Int, _ count: Int) -> Matrix {
+        var result = self
+        result.pointer += first * columnStride * dtype.size
+        result.columns = count
+        return result
+    }
+}
+
+/// The shapes, layouts and types of a product C (+)= A B.
+struct ProductKey: Hashable {
+    var m, n, k, aStride, bStride, cStride: Int32
+    /// Bits: A transposed, B transposed, A bf16, B bf16, C bf16, accumulate.
+    var flags: UInt8
+
+    init(_ a: Matrix, _ b: Matrix, _ c: Matrix, accumulate: Bool) {
+        precondition(a.columns == b.rows && a.rows == c.rows && b.columns == c.columns && c.columnStride == 1)
+        m = Int32(a.rows)
+        n = Int32(b.columns)
+        k = Int32(a.columns)
+        let aTransposed = a.columnStride != 1, bTransposed = b.columnStride != 1
+        aStride = Int32(aTransposed ? a.columnStride : a.rowStride)
+        bStride = Int32(bTransposed ? b.columnStride : b.rowStride)
+        cStride = Int32(c.rowStride)
+        var bits: UInt8 = aTransposed ? 1 : 0
+        if bTransposed { bits |= 2 }
+        if a.dtype == .bf16 { bits |= 4 }
+        if b.dtype == .bf16 { bits |= 8 }
+        if c.dtype == .bf16 { bits |= 16 }
+        if accumulate { bits |= 32 }
+        flags = bits
+    }
+}
+
+#if canImport(COneDNN)
+    enum Matmul {
+        static let supportsBF16 = true
+        static func makeThreadSequential() { omp_set_num_threads(1) }
+        static var libraryName: String {
+            var buffer = [CChar](repeating: 0, count: 32)
+            return "oneDNN " + String(cString: graft_onednn_version(&buffer, 32))
+        }
+        // oneDNN's engine may be used from any thread; it lives as long as the process.
+        nonisolated(unsafe) static let engine: dnnl_engine_t = {
+            guard let engine = graft_onednn_engine() else { preconditionFailure("oneDNN has no CPU engine") }
+            return engine
+        }()
+    }
+
+    /// The products one worker has run, ready to run again: creating one compiles code and takes about 0.3 ms.
+    struct ProductCache {
+        private var products: [ProductKey: UnsafeMutablePointer<graft_product>] = [:]
+
+        mutating func product(_ a: Matrix, _ b: Matrix, _ c: Matrix, accumulate: Bool) -> UnsafeMutablePointer<
+            graft_product
+        > {
+            let key = ProductKey(a, b, c, accumulate: accumulate)
+            if let known = products[key] { return known }
+            if products.count >= 4096 {
+                for product in products.values { graft_product_free(product) }
+                products.removeAll()
+            }
+            func describe(_ m: Matrix) -> graft_matrix {
+                graft_matrix(
+                    rows: Int64(m.rows), columns: Int64(m.columns), row_stride: Int64(m.rowStride),
+                    column_stride: Int64(m.columnStride), is_bf16: m.dtype == .bf16 ? 1 : 0)
+            }
+            var (da, db, dc) = (describe(a), describe(b), describe(c))
+            guard let made = graft_product_create(Matmul.engine, &da, &db, &dc, accumulate ? 1 : 0) else {
+                preconditionFailure("oneDNN refuses the product \(key)")
+            }
+            products[key] = made
+            return made
+        }
+    }
+
+    extension WorkerPool.Worker {
+        /// C = A B, or C += A B, on the calling worker alone. A sum is never split between workers.
+        func multiply(_ a: Matrix, _ b: Matrix, into c: Matrix, accumulate: Bool = false) {
+            guard c.rows > 0, c.columns > 0 else { return }
+            let product = products.product(a, b, c, accumulate: accumulate)
+            let memory = scratch(0, byteCount: product.pointee.scratch_bytes)
+            let status = graft_product_run(product, a.pointer, b.pointer, c.pointer, memory)
+            precondition(status == 0, "a oneDNN product failed with status \(status)")
+        }
+    }
+#else
+    enum Matmul {
+        static let supportsBF16 = false
+        static func makeThreadSequential() { openblas_set_num_threads(1) }
+        static var libraryName: String { String(cString: openblas_get_config()) }
+    }
+
+    struct ProductCache {}
+
+    extension WorkerPool.Worker {
+        /// C = A B, or C += A B, on the calling worker alone; f32 only, since OpenBLAS has no bf16 product.
+        func multiply(_ a: Matrix, _ b: Matrix, into c: Matrix, accumulate: Bool = false) {
+            guard c.rows > 0, c.columns > 0 else { return }
+            precondition(a.dtype == .f32 && b.dtype == .f32 && c.dtype == .f32, "bf16 needs oneDNN")
+            let (aT, bT) = (a.columnStride != 1, b.columnStride != 1)
+            cblas_sgemm(
+                CblasRowMajor, aT ? CblasTrans : CblasNoTrans, bT ? CblasTrans : CblasNoTrans, Int32(a.rows),
+                Int32(b.columns), Int32(a.columns), 1, a.pointer.assumingMemoryBound(to: Float.self),
+                Int32(aT ? a.columnStride : a.rowStride), b.pointer.assumingMemoryBound(to: Float.self),
+                Int32(bT ? b.columnStride : b.rowStride), accumulate ? 1 : 0,
+                c.pointer.assumingMemoryBound(to: Float.self), Int32(c.rowStride))
+        }
+    }
+#endif
+
+/// The name and version of the library that multiplies.
+public var matmulLibrary: String { Matmul.libraryName }
