@@ -5,13 +5,13 @@ extension Recipe {
     public var resolvedYAML: String {
         var lines: [String] = []
         switch model {
-        case .folder(let path): lines.append("model: \(quoted(path))")
+        case .folder(let path): lines.append("model: \(yamlText(path))")
         case .initial(let config, let tokenizer):
             lines.append("model:")
-            lines.append("  init: \(quoted(config))")
-            if let tokenizer { lines.append("  tokenizer: \(quoted(tokenizer))") }
+            lines.append("  init: \(yamlText(config))")
+            if let tokenizer { lines.append("  tokenizer: \(yamlText(tokenizer))") }
         }
-        lines.append("output: \(quoted(output))")
+        lines.append("output: \(yamlText(output))")
         lines += adapterLines + dataLines + trainingLines
         return lines.joined(separator: "\n") + "\n"
     }
@@ -20,8 +20,8 @@ extension Recipe {
         let targets =
             switch adapter.targets {
             case .allLinear: "all-linear"
-            case .names(let names): "[" + names.map(quoted).joined(separator: ", ") + "]"
-            case .pattern(let pattern): quoted(pattern)
+            case .names(let names): "[" + names.map(yamlText).joined(separator: ", ") + "]"
+            case .pattern(let pattern): yamlText(pattern)
             }
         return [
             "adapter:",
@@ -30,13 +30,13 @@ extension Recipe {
             "  alpha: \(number(adapter.alpha))",
             "  dropout: \(number(adapter.dropout))",
             "  targets: \(targets)",
-            "  init_from: \(adapter.initFrom.map(quoted) ?? "null")",
+            "  init_from: \(adapter.initFrom.map(yamlText) ?? "null")",
         ]
     }
 
     private var dataLines: [String] {
         func sources(_ sources: [Source]) -> [String] {
-            sources.map { "    - {path: \(quoted($0.path)), weight: \(number($0.weight))}" }
+            sources.map { "    - {path: \(yamlText($0.path)), weight: \(number($0.weight))}" }
         }
         return ["data:", "  train:"] + sources(data.train) + (data.eval.isEmpty ? ["  eval: []"] : ["  eval:"])
             + sources(data.eval) + [
@@ -98,7 +98,7 @@ extension Recipe {
 }
 
 /// A JSON string is a YAML double-quoted scalar.
-private func quoted(_ text: String) -> String { JSONWriter.text(.string(text), .init(asciiOnly: true)) }
+private func yamlText(_ text: String) -> String { JSONWriter.text(.string(text), .init(asciiOnly: true)) }
 
 /// YAML 1.1 readers take an exponent for a number only after a point.
 private func number(_ value: Double) -> String {
