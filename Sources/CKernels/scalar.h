@@ -30,7 +30,7 @@ static inline __attribute__((always_inline)) uint16_t f32_to_bf16(float value) {
 // exp(x) to about 1 ulp: x = k ln 2 + r, |r| <= ln 2 / 2, a polynomial of degree 6 for exp(r) (Cephes expf), times 2^k.
 // Below -87.3 it gives 0, above 88.7 infinity; NaN stays NaN.
 static inline __attribute__((always_inline)) float exp_f32(float x) {
-    float clamped = x < -87.3f ? -87.3f : x;
+    float clamped = x > -87.3f ? x : -87.3f;  // NaN too: its conversion to an integer is undefined
     clamped = clamped > 88.7f ? 88.7f : clamped;
     float k = (clamped * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
     float r = clamped - k * 0.693359375f;

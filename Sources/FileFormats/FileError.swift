@@ -21,6 +21,10 @@ public enum FileError: GraftError {
     /// The file is not the JSON it should be.
     case json(path: String, JSONError)
     case safetensors(path: String, SafetensorsFault)
+    case gguf(path: String, GGUFFault)
+    case zstd(ZstdFault)
+    /// A token store that is damaged or not one.
+    case tokenStore(path: String, reason: String)
     /// Everything that is wrong with a model folder, all at once.
     case modelFolder(path: String, [ModelFolderFault])
 
@@ -29,7 +33,7 @@ public enum FileError: GraftError {
         case .missing: .missingInput
         case .io: .io
         case .outputExists, .locked: .outputExists
-        case .tooLarge, .notAFile, .json, .safetensors: .badInput
+        case .tooLarge, .notAFile, .json, .safetensors, .gguf, .zstd, .tokenStore: .badInput
         case .changed: .io
         case .modelFolder(_, let faults):
             faults.allSatisfy { if case .missingShard = $0 { true } else { false } } ? .missingInput : .badInput
@@ -56,6 +60,11 @@ public enum FileError: GraftError {
         case .json(let path, let error): "\(path): \(error)"
         case .safetensors(let path, let fault):
             "\(path): \(fault)\n  the file is damaged or no safetensors file; fetch or write it again"
+        case .gguf(let path, let fault):
+            "\(path): \(fault)\n  the file is damaged or no GGUF file; fetch or write it again"
+        case .zstd(let fault): "compressed data: \(fault)"
+        case .tokenStore(let path, let reason):
+            "\(path): no usable token store: \(reason)\n  write it again with 'graft tokenize'"
         case .modelFolder(let path, let faults):
             "\(path): not a model folder that can be read:" + faults.map { "\n  \($0)" }.joined()
         }

@@ -48,6 +48,7 @@ public final class LowRankAdapter {
     let scaledB: Tensor
 
     public var rank: Int { a.shape[0] }
+    public var isTrainable: Bool { a.isTrainable || b.isTrainable }
 
     public init(a: Weight, b: Weight, scale: Float) {
         precondition(a.shape[0] == b.shape[1], "A is [r, in], B is [out, r]")
@@ -86,6 +87,6 @@ public struct Projection {
     public var inputWidth: Int { weight.shape[1] }
     public var outputWidth: Int { weight.shape[0] }
     public var isTrainable: Bool {
-        weight.isTrainable || bias?.isTrainable == true || adapter?.a.isTrainable == true
+        weight.isTrainable || bias?.isTrainable == true || adapter?.isTrainable == true
     }
 }

@@ -19,7 +19,7 @@ public final class WorkerPool: @unchecked Sendable {
 
         /// Scratch memory that stays with the worker; the content is whatever was there. Slot 0 is the products' own.
         func scratch(_ slot: Int, byteCount: Int) -> UnsafeMutableRawPointer {
-            if sizes[slot] < byteCount {
+            if buffers[slot] == nil || sizes[slot] < byteCount {
                 free(buffers[slot])
                 var block: UnsafeMutableRawPointer?
                 let size = byteCount + byteCount / 8 + 4096

@@ -48,8 +48,8 @@ public final class DecoderModel {
     /// What one pass needs to know beside the tokens.
     public struct PassOptions {
         public var checkpointing = false
-        /// Probability and key of the dropout of adapters' inputs; the layer's number is mixed into the key.
-        public var dropout: (probability: Float, key: UInt64)?
+        /// The dropout of adapters' inputs; the layer's number is mixed into the key.
+        public var dropout: AdapterDropout?
         public init() {}
     }
 
@@ -75,24 +75,32 @@ public final class DecoderModel {
 
     /// The table grows with the longest position seen, so that a long context costs only who uses it.
     private func rotaryTable(for positions: [Int32]) -> RotaryTable {
-        let needed = Int(positions.max() ?? 0) + 1
-        if rotary.positions < needed {
-            var size = rotary.positions
-            while size < needed { size *= 2 }
-            rotary = config.rotary.table(positions: size)
-        }
+        prepare(positions: Int(positions.max() ?? 0) + 1)
         return rotary
+    }
+
+    /// Makes the model ready for sequences of this length; after it, passes of such lengths only read the model and
+    /// may run side by side.
+    func prepare(positions needed: Int) {
+        guard rotary.positions < needed else { return }
+        var size = rotary.positions
+        while size < needed { size *= 2 }
+        rotary = config.rotary.table(positions: size)
     }
 
     // MARK: the forward pass
 
     private func block(
         _ tape: Tape, _ input: Tensor, layer index: Int, positions: [Int32], table: RotaryTable, context: Context,
-        dropout: (probability: Float, key: UInt64)?
+        dropout: AdapterDropout?
     ) -> Tensor {
         let layer = layers[index]
         func drop(_ site: UInt64) -> AdapterDropout? {
-            dropout.map { AdapterDropout(probability: $0.probability, key: CounterRNG($0.key, UInt64(index), site).key) }
+            dropout.map {
+                AdapterDropout(
+                    probability: $0.probability, key: CounterRNG($0.key, UInt64(index), site).key,
+                    firstRow: $0.firstRow)
+            }
         }
         let x = tape.rmsNorm(input, weight: layer.inputNorm, eps: config.rmsNormEps, dtype: dtype)
         let qkv = tape.linear(x, [layer.query, layer.key, layer.value], dropout: drop(0))

@@ -20,6 +20,7 @@ struct RowTiles {
 extension WorkerPool {
     /// Calls `body` with ranges that cover `0..<count`, each a multiple of 16 long but the last.
     func forRanges(_ count: Int, atLeast smallest: Int = 4096, _ body: (Int, Int) -> Void) {
+        guard count > 0 else { return }
         let pieces = max(1, min(64, count / smallest))
         let size = ((count + pieces - 1) / pieces + 15) / 16 * 16
         parallelFor((count + size - 1) / size) { i, _ in body(i * size, min(size, count - i * size)) }
@@ -86,7 +87,7 @@ extension Tape {
         return result
     }
 
-    /// Rows `indices` of `x`; `[N, C]`. The gradient of the other rows is zero.
+    /// Rows `indices` of `x`, which may repeat; `[N, C]`. The gradient of the other rows is zero.
     public func selectRows(_ x: Tensor, _ indices: [Int]) -> Tensor {
         let result = Tensor([indices.count, x.width], x.dtype)
         let rowBytes = x.width * x.dtype.size
@@ -95,11 +96,11 @@ extension Tape {
         guard x.requiresGradient else { return result }
         record([result]) { [pool] in
             guard let d = result.takeGradient() else { return }
-            let dx = Tensor.zeros(x.shape, d.dtype)
+            let dx = Tensor.zeros(x.shape)
             for (i, index) in indices.enumerated() {
-                dx.row(index).copyMemory(from: d.row(i), byteCount: d.width * d.dtype.size)
+                kernels(d.dtype).pointee.accumulate_f32(dx.f32 + index * d.width, d.row(i), d.width)
             }
-            x.addGradient(dx, pool)
+            x.addGradient(pool.converted(dx, to: d.dtype), pool)
         }
         return result
     }

@@ -1,14 +1,20 @@
 internal import CKernels
 
 /// Dropout of the input of the low-rank updates: probability and the key of its random stream.
-public struct AdapterDropout {
+public struct AdapterDropout: Sendable {
     public var probability: Float
     public var key: UInt64
+    /// The number of the first row in the optimiser step, so that a step's mask does not depend on its micro-batches.
+    public var firstRow: Int
 
-    public init(probability: Float, key: UInt64) {
+    public init(probability: Float, key: UInt64, firstRow: Int = 0) {
         self.probability = probability
         self.key = key
+        self.firstRow = firstRow
     }
+
+    /// The counter of the first element of row `row` of a tensor of this width.
+    func counter(row: Int, width: Int) -> UInt64 { UInt64((firstRow + row) * width) }
 }
 
 extension Tape {
@@ -16,7 +22,8 @@ extension Tape {
     ///
     /// - Parameters:
     ///   - x: `[T, K]`
-    ///   - dropout: applied to the input of the low-rank updates, one mask for all of them.
+    ///   - dropout: applied to the input of the low-rank updates, one mask for all of them; on a tape that does not
+    ///     record too, since a checkpoint's first run must give what its second does. Inference passes nil.
     /// - Returns: one `[T, O_i]` each, in x's type.
     public func linear(_ x: Tensor, _ projections: [Projection], dropout: AdapterDropout? = nil) -> [Tensor] {
         let outputs = projections.map { Tensor([x.rows, $0.outputWidth], x.dtype) }
@@ -38,10 +45,10 @@ extension Tape {
         residual: Tensor? = nil
     ) {
         precondition(projections.allSatisfy { $0.inputWidth == x.width && $0.weight.value.dtype == x.dtype })
-        let dropped = dropout.flatMap { isRecording && $0.probability > 0 ? apply($0, to: x) : nil }
+        let dropped = dropout.flatMap { $0.probability > 0 ? apply($0, to: x) : nil }
         let hidden = projections.map { $0.adapter.map { Tensor([x.rows, $0.rank], x.dtype) } }
         if x.rows <= 16 {
-            forwardNarrow(x, projections, outputs, hidden, residual)
+            forwardNarrow(x, dropped ?? x, projections, outputs, hidden, residual)
         } else {
             forward(x, dropped ?? x, projections, outputs, hidden, residual)
         }
@@ -65,7 +72,8 @@ extension Tape {
         pool.forRanges(x.count) { first, count in
             let offset = first * x.dtype.size
             kernels(x.dtype).pointee.dropout(
-                result.raw + offset, x.raw + offset, dropout.key, UInt64(first), dropout.probability, count)
+                result.raw + offset, x.raw + offset, dropout.key,
+                dropout.counter(row: 0, width: x.width) + UInt64(first), dropout.probability, count)
         }
         return result
     }
@@ -102,7 +110,8 @@ extension Tape {
 
     /// Few rows, as in generation: the weights are read once, so workers share them out by output columns.
     private func forwardNarrow(
-        _ x: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ hidden: [Tensor?], _ residual: Tensor?
+        _ x: Tensor, _ adapterInput: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ hidden: [Tensor?],
+        _ residual: Tensor?
     ) {
         let block = 256
         var items: [(projection: Int, first: Int)] = []
@@ -111,7 +120,7 @@ extension Tape {
         }
         pool.parallelFor(projections.count) { i, worker in
             guard let adapter = projections[i].adapter, let low = hidden[i] else { return }
-            worker.multiply(Matrix(x), Matrix(adapter.a.value).transposed, into: Matrix(low))
+            worker.multiply(Matrix(adapterInput), Matrix(adapter.a.value).transposed, into: Matrix(low))
         }
         pool.parallelFor(items.count) { item, worker in
             let (i, first) = items[item]
@@ -202,7 +211,7 @@ private struct LinearPullback {
             worker.multiply(low, Matrix(adapter.a.value), into: masked)
             kernels(.f32).pointee.dropout_backward(
                 sum.pointer.assumingMemoryBound(to: Float.self), masked.pointer.assumingMemoryBound(to: Float.self),
-                dropout.key, UInt64(first * x.width), dropout.probability, count * x.width)
+                dropout.key, dropout.counter(row: first, width: x.width), dropout.probability, count * x.width)
         }
         guard let dx else { return }
         if isEmpty { sum.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: count * x.width * 4) }
@@ -235,26 +244,30 @@ private struct LinearPullback {
     private func adapterGradients(_ adapter: LowRankAdapter, _ dy: Tensor, _ low: Tensor, _ dLow: Tensor)
         -> [(WorkerPool.Worker) -> Void]
     {
-        guard let dA = adapter.a.gradient, let dB = adapter.b.gradient else { return [] }
-        let rank = adapter.rank
-        let left = blocks(x.width, of: 256).map { first, count in
-            { (worker: WorkerPool.Worker) in
-                worker.multiply(
-                    Matrix(dLow).transposed, Matrix(dropped).columns(first, count),
-                    into: Matrix(dA).columns(first, count), accumulate: true)
+        var work: [(WorkerPool.Worker) -> Void] = []
+        if let dA = adapter.a.gradient {
+            work += blocks(x.width, of: 256).map { first, count in
+                { worker in
+                    worker.multiply(
+                        Matrix(dLow).transposed, Matrix(dropped).columns(first, count),
+                        into: Matrix(dA).columns(first, count), accumulate: true)
+                }
             }
         }
-        let right = blocks(dy.width, of: 256).map { first, count in
-            { (worker: WorkerPool.Worker) in
-                let piece = worker.floats(1, count: count * rank)
-                worker.multiply(
-                    Matrix(dy).columns(first, count).transposed, Matrix(low),
-                    into: Matrix(piece, rows: count, columns: rank, .f32))
-                let target = dB.f32 + first * rank
-                for i in 0..<count * rank { target[i] += adapter.scale * piece[i] }
+        if let dB = adapter.b.gradient {
+            let rank = adapter.rank
+            work += blocks(dy.width, of: 256).map { first, count in
+                { worker in
+                    let piece = worker.floats(1, count: count * rank)
+                    worker.multiply(
+                        Matrix(dy).columns(first, count).transposed, Matrix(low),
+                        into: Matrix(piece, rows: count, columns: rank, .f32))
+                    let target = dB.f32 + first * rank
+                    for i in 0..<count * rank { target[i] += adapter.scale * piece[i] }
+                }
             }
         }
-        return left + right
+        return work
     }
 
     private func blocks(_ total: Int, of size: Int) -> [(Int, Int)] {
