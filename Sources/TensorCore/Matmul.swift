@@ -34,6 +34,15 @@ struct Matrix {
         return result
     }
 
+    /// Writes zero to every element; the rows' elements are adjacent.
+    func fillZero() {
+        precondition(columnStride == 1)
+        for row in 0..<rows {
+            (pointer + row * rowStride * dtype.size).initializeMemory(
+                as: UInt8.self, repeating: 0, count: columns * dtype.size)
+        }
+    }
+
     /// `count` rows from `first`.
     func rows(_ first: Int, _ count: Int) -> Matrix {
         var result = self
@@ -124,6 +133,10 @@ struct ProductKey: Hashable {
         /// C = A B, or C += A B, on the calling worker alone. A sum is never split between workers.
         func multiply(_ a: Matrix, _ b: Matrix, into c: Matrix, accumulate: Bool = false) {
             guard c.rows > 0, c.columns > 0 else { return }
+            guard a.columns > 0 else {
+                if !accumulate { c.fillZero() }
+                return
+            }
             let product = products.product(a, b, c, accumulate: accumulate)
             let memory = scratch(0, byteCount: product.pointee.scratch_bytes)
             let status = graft_product_run(product, a.pointer, b.pointer, c.pointer, memory)
@@ -150,6 +163,10 @@ struct ProductKey: Hashable {
         /// C = A B, or C += A B, on the calling worker alone; f32 only, since OpenBLAS has no bf16 product.
         func multiply(_ a: Matrix, _ b: Matrix, into c: Matrix, accumulate: Bool = false) {
             guard c.rows > 0, c.columns > 0 else { return }
+            guard a.columns > 0 else {
+                if !accumulate { c.fillZero() }
+                return
+            }
             precondition(a.dtype == .f32 && b.dtype == .f32 && c.dtype == .f32, "bf16 needs oneDNN")
             let (aT, bT) = (a.columnStride != 1, b.columnStride != 1)
             cblas_sgemm(
