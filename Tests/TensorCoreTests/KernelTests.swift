@@ -163,7 +163,7 @@ struct KernelSet: Sendable, CustomTestStringConvertible {
         var (p, m, v) = (doubles(parameter), doubles(first), doubles(second))
         for step in 1...20 {
             let gradient = normals(n, scale: 0.1, UInt64(step) + 10)
-            let (correction1, correction2) = (1 - pow(setting.beta1, Double(step)), 1 - pow(setting.beta2, Double(step)))
+            let correction1 = 1 - pow(setting.beta1, Double(step)), correction2 = 1 - pow(setting.beta2, Double(step))
             graft_adamw(
                 &parameter, &first, &second, gradient, Float(setting.scale), Float(rate), setting.beta1, setting.beta2,
                 Float(setting.eps), Float(setting.decay), Float(correction1), Float(correction2), n)
@@ -202,7 +202,8 @@ struct KernelSet: Sendable, CustomTestStringConvertible {
     @Test("CounterRNG: moments, range and streams")
     func moments() {
         let generator = CounterRNG(1, 2, 3), n = 20_000
-        let uniforms = (0..<n).map { generator.uniform(UInt64($0)) }, normals = (0..<n).map { generator.normal(UInt64($0)) }
+        let uniforms = (0..<n).map { generator.uniform(UInt64($0)) }
+        let normals = (0..<n).map { generator.normal(UInt64($0)) }
         func moment(_ values: [Double], _ power: Int) -> Double {
             values.reduce(0) { sum, x in sum + (0..<power).reduce(1.0) { product, _ in product * x } } / Double(n)
         }
@@ -226,7 +227,9 @@ struct KernelSet: Sendable, CustomTestStringConvertible {
         #expect((0..<100).allSatisfy { CounterRNG(9).bits($0) == Reference.random(CounterRNG(9).key, $0) })
     }
 
-    @Test("dropout keeps the mean, repeats itself and starts anywhere", arguments: KernelSet.all, [0, 0.1, 0.5, 0.9])
+    @Test(
+        "dropout keeps the mean, repeats itself and starts anywhere", arguments: KernelSet.all,
+        [0, 0.1, 0.5, 0.9])
     func dropout(_ set: KernelSet, probability: Float) {
         let n = 40_000, ones = Tensor([n], values: [Float](repeating: 1, count: n)).converted(to: set.dtype)
         func drop(from first: Int, _ count: Int) -> [Float] {
