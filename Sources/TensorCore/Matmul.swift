@@ -168,13 +168,20 @@ struct ProductKey: Hashable {
                 return
             }
             precondition(a.dtype == .f32 && b.dtype == .f32 && c.dtype == .f32, "bf16 needs oneDNN")
-            let (aT, bT) = (a.columnStride != 1, b.columnStride != 1)
+            let (aOrder, aStride) = Self.layout(a), (bOrder, bStride) = Self.layout(b)
             cblas_sgemm(
-                CblasRowMajor, aT ? CblasTrans : CblasNoTrans, bT ? CblasTrans : CblasNoTrans, Int32(a.rows),
-                Int32(b.columns), Int32(a.columns), 1, a.pointer.assumingMemoryBound(to: Float.self),
-                Int32(aT ? a.columnStride : a.rowStride), b.pointer.assumingMemoryBound(to: Float.self),
-                Int32(bT ? b.columnStride : b.rowStride), accumulate ? 1 : 0,
-                c.pointer.assumingMemoryBound(to: Float.self), Int32(c.rowStride))
+                CblasRowMajor, aOrder, bOrder, Int32(a.rows), Int32(b.columns), Int32(a.columns), 1,
+                a.pointer.assumingMemoryBound(to: Float.self), aStride, b.pointer.assumingMemoryBound(to: Float.self),
+                bStride, accumulate ? 1 : 0, c.pointer.assumingMemoryBound(to: Float.self),
+                Int32(max(c.rowStride, c.columns)))
+        }
+
+        /// Order and leading dimension. BLAS wants the latter as long as a row even where there is one row only: a
+        /// transposed column has two strides of 1.
+        private static func layout(_ m: Matrix) -> (CBLAS_TRANSPOSE, Int32) {
+            m.columnStride == 1
+                ? (CblasNoTrans, Int32(max(m.rowStride, m.columns)))
+                : (CblasTrans, Int32(max(m.columnStride, m.rows)))
         }
     }
 #endif

@@ -223,7 +223,8 @@ struct KernelSet: Sendable, CustomTestStringConvertible {
         let keys = [CounterRNG(1, 2, 3), CounterRNG(3, 2, 1), CounterRNG(1, 2), CounterRNG(1, 2, 4), CounterRNG(0)]
         #expect(Set(keys.map(\.key)).count == keys.count)
         // Pinned: a resumed run must draw what the first one drew.
-        #expect(CounterRNG(1, 2, 3).key == 0xE1D5_2F38_C857_A2C4 && CounterRNG(1, 2, 3).bits(4) == 0x6DA3_0575_B381_4EF4)
+        #expect(CounterRNG(1, 2, 3).key == 0xE1D5_2F38_C857_A2C4)
+        #expect(CounterRNG(1, 2, 3).bits(4) == 0x6DA3_0575_B381_4EF4)
         #expect((0..<100).allSatisfy { CounterRNG(9).bits($0) == Reference.random(CounterRNG(9).key, $0) })
     }
 
