@@ -20,13 +20,17 @@ public enum Zstd {
     /// The largest window that is accepted, 2^27 bytes = 128 MiB.
     private static let windowLogLimit: Int32 = 27
 
-    /// One frame that holds its content's size.
+    /// One frame that holds its content's size and a checksum of it.
     ///
     /// - Parameter level: from 1, fast, to 19, small.
     public static func compress(_ bytes: UnsafeRawBufferPointer, level: Int = 3) throws -> [UInt8] {
         let bound = ZSTD_compressBound(bytes.count)
         return try [UInt8](unsafeUninitializedCapacity: bound) { buffer, count in
-            let result = ZSTD_compress(buffer.baseAddress, bound, bytes.baseAddress, bytes.count, Int32(level))
+            guard let context = ZSTD_createCCtx() else { throw FileError.zstd(.library("out of memory")) }
+            defer { ZSTD_freeCCtx(context) }
+            _ = ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, Int32(level))
+            _ = ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1)
+            let result = ZSTD_compress2(context, buffer.baseAddress, bound, bytes.baseAddress, bytes.count)
             guard ZSTD_isError(result) == 0 else { throw FileError.zstd(.library(name(of: result))) }
             count = result
         }

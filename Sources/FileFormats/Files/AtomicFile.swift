@@ -24,6 +24,9 @@ public final class AtomicFile {
         buffer.reserveCapacity(Self.bufferSize)
     }
 
+    /// Where the file is until it is published, for libraries that write by path.
+    var temporaryPath: String { temporary.path }
+
     /// The number of bytes written so far.
     public var position: Int { flushed + buffer.count }
 
