@@ -75,9 +75,9 @@ const char *graft_kernels_name(void);
 int graft_has_fast_bf16(void);
 
 // One AdamW step (arXiv:1711.05101) on n parameters; correction1 = 1 - beta1^t, correction2 = 1 - beta2^t. The gradient
-// is multiplied by gradient_scale first.
+// is multiplied by gradient_scale first. The betas are double: in f32, 1 - 0.999 is off by 1e-5 of itself.
 void graft_adamw(float *parameter, float *moment1, float *moment2, const float *gradient, float gradient_scale,
-                 float learning_rate, float beta1, float beta2, float eps, float weight_decay, float correction1,
+                 float learning_rate, double beta1, double beta2, float eps, float weight_decay, float correction1,
                  float correction2, size_t n);
 // Sum of squares in double precision.
 double graft_sum_of_squares(const float *x, size_t n);
