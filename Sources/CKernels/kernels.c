@@ -58,27 +58,20 @@ static enum level processor_level(void) {
     return BASELINE;
 }
 
-const graft_kernel_table *graft_kernels_f32(void) {
+const graft_kernel_table *graft_kernels_at(int level, int is_bf16) {
+    if (level < BASELINE || level > (int)processor_level()) return 0;
 #if defined(__x86_64__)
-    switch (processor_level()) {
-        case AVX512: return &table_f32_avx512;
-        case AVX2: return &table_f32_avx2;
+    switch (level) {
+        case AVX512: return is_bf16 ? &table_bf16_avx512 : &table_f32_avx512;
+        case AVX2: return is_bf16 ? &table_bf16_avx2 : &table_f32_avx2;
         default: break;
     }
 #endif
-    return &table_f32_baseline;
+    return is_bf16 ? &table_bf16_baseline : &table_f32_baseline;
 }
 
-const graft_kernel_table *graft_kernels_bf16(void) {
-#if defined(__x86_64__)
-    switch (processor_level()) {
-        case AVX512: return &table_bf16_avx512;
-        case AVX2: return &table_bf16_avx2;
-        default: break;
-    }
-#endif
-    return &table_bf16_baseline;
-}
+const graft_kernel_table *graft_kernels_f32(void) { return graft_kernels_at(processor_level(), 0); }
+const graft_kernel_table *graft_kernels_bf16(void) { return graft_kernels_at(processor_level(), 1); }
 
 int graft_has_fast_bf16(void) {
 #if defined(__x86_64__)
@@ -98,15 +91,16 @@ const char *graft_kernels_name(void) {
 }
 
 void graft_adamw(float *restrict parameter, float *restrict moment1, float *restrict moment2,
-                 const float *restrict gradient, float gradient_scale, float learning_rate, float beta1, float beta2,
+                 const float *restrict gradient, float gradient_scale, float learning_rate, double beta1, double beta2,
                  float eps, float weight_decay, float correction1, float correction2, size_t n) {
     // PyTorch's order of operations: decay, moments, then the step with the bias corrections.
     float step = learning_rate / correction1, root = __builtin_sqrtf(correction2);
+    float keep2 = (float)beta2, rest1 = (float)(1 - beta1), rest2 = (float)(1 - beta2);
     for (size_t i = 0; i < n; i++) {
         float g = gradient[i] * gradient_scale;
         float p = parameter[i] * (1.0f - learning_rate * weight_decay);
-        float m = moment1[i] + (g - moment1[i]) * (1.0f - beta1);
-        float v = moment2[i] * beta2 + g * g * (1.0f - beta2);
+        float m = moment1[i] + (g - moment1[i]) * rest1;
+        float v = moment2[i] * keep2 + g * g * rest2;
         moment1[i] = m;
         moment2[i] = v;
         parameter[i] = p - step * (m / (__builtin_sqrtf(v) / root + eps));

@@ -12,3 +12,6 @@ public var instructionSet: String { String(cString: graft_kernels_name()) }
 
 /// Whether bf16 products run at speed on this processor with the libraries at hand.
 public var hasFastBF16: Bool { graft_has_fast_bf16() != 0 && Matmul.supportsBF16 }
+
+/// Whether bf16 products exist at all with the libraries at hand.
+public var supportsBF16Products: Bool { Matmul.supportsBF16 }

@@ -100,10 +100,7 @@ struct ProductKey: Hashable {
         > {
             let key = ProductKey(a, b, c, accumulate: accumulate)
             if let known = products[key] { return known }
-            if products.count >= 4096 {
-                for product in products.values { graft_product_free(product) }
-                products.removeAll()
-            }
+            if products.count >= 4096 { removeAll() }
             func describe(_ m: Matrix) -> graft_matrix {
                 graft_matrix(
                     rows: Int64(m.rows), columns: Int64(m.columns), row_stride: Int64(m.rowStride),
@@ -115,6 +112,11 @@ struct ProductKey: Hashable {
             }
             products[key] = made
             return made
+        }
+
+        mutating func removeAll() {
+            for product in products.values { graft_product_free(product) }
+            products.removeAll()
         }
     }
 
@@ -131,11 +133,18 @@ struct ProductKey: Hashable {
 #else
     enum Matmul {
         static let supportsBF16 = false
-        static func makeThreadSequential() { openblas_set_num_threads(1) }
+        /// OpenBLAS has one switch for the process; setting it again and again costs a lock.
+        static func makeThreadSequential() { _ = isSequential }
+        private static let isSequential: Bool = {
+            openblas_set_num_threads(1)
+            return true
+        }()
         static var libraryName: String { String(cString: openblas_get_config()) }
     }
 
-    struct ProductCache {}
+    struct ProductCache {
+        mutating func removeAll() {}
+    }
 
     extension WorkerPool.Worker {
         /// C = A B, or C += A B, on the calling worker alone; f32 only, since OpenBLAS has no bf16 product.

@@ -15,7 +15,10 @@ public final class WorkerPool: @unchecked Sendable {
 
         init(index: Int) { self.index = index }
 
-        deinit { for buffer in buffers { free(buffer) } }
+        deinit {
+            products.removeAll()
+            for buffer in buffers { free(buffer) }
+        }
 
         /// Scratch memory that stays with the worker; the content is whatever was there. Slot 0 is the products' own.
         func scratch(_ slot: Int, byteCount: Int) -> UnsafeMutableRawPointer {
@@ -45,6 +48,8 @@ public final class WorkerPool: @unchecked Sendable {
         var body: ((Int, Worker) -> Void)?
         var itemCount = 0
         let next = Atomic<Int>(0)
+        /// Whether a loop runs, so that one started meanwhile does not touch what it uses.
+        let isBusy = Atomic<Bool>(false)
 
         func serve(_ worker: Worker) {
             Matmul.makeThreadSequential()
@@ -101,8 +106,18 @@ public final class WorkerPool: @unchecked Sendable {
     }
 
     /// Calls `body(item, worker)` for every item in `0..<itemCount`, in parallel, and returns when all are done.
+    ///
+    /// A loop inside a loop, or from another thread while one runs, runs on its caller alone with a worker of its own.
     public func parallelFor(_ itemCount: Int, _ body: (Int, Worker) -> Void) {
         guard itemCount > 0 else { return }
+        // OpenMP's switch is the thread's own, and this may be another thread than the one that made the pool.
+        Matmul.makeThreadSequential()
+        guard !shared.isBusy.exchange(true, ordering: .acquiring) else {
+            let worker = Worker(index: 0)
+            for item in 0..<itemCount { body(item, worker) }
+            return
+        }
+        defer { shared.isBusy.store(false, ordering: .releasing) }
         if count == 1 || itemCount == 1 {
             for item in 0..<itemCount { body(item, workers[0]) }
             return

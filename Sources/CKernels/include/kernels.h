@@ -66,15 +66,18 @@ typedef struct {
 // The loops for f32 and bf16 storage on this processor.
 const graft_kernel_table *graft_kernels_f32(void);
 const graft_kernel_table *graft_kernels_bf16(void);
+// The loops of one instruction set: 0 baseline, 1 avx2, 2 avx512; null where this processor lacks it. For tests that
+// compare the sets.
+const graft_kernel_table *graft_kernels_at(int level, int is_bf16);
 // "avx512bf16", "avx512", "avx2" or "baseline".
 const char *graft_kernels_name(void);
 // Whether bf16 products run at speed on this processor (AVX512-BF16 or AMX).
 int graft_has_fast_bf16(void);
 
 // One AdamW step (arXiv:1711.05101) on n parameters; correction1 = 1 - beta1^t, correction2 = 1 - beta2^t. The gradient
-// is multiplied by gradient_scale first.
+// is multiplied by gradient_scale first. The betas are double: in f32, 1 - 0.999 is off by 1e-5 of itself.
 void graft_adamw(float *parameter, float *moment1, float *moment2, const float *gradient, float gradient_scale,
-                 float learning_rate, float beta1, float beta2, float eps, float weight_decay, float correction1,
+                 float learning_rate, double beta1, double beta2, float eps, float weight_decay, float correction1,
                  float correction2, size_t n);
 // Sum of squares in double precision.
 double graft_sum_of_squares(const float *x, size_t n);

@@ -48,7 +48,7 @@ public final class AdamW {
                                 graft_adamw(
                                     parameters.baseAddress! + start, first.baseAddress! + start,
                                     second.baseAddress! + start, gradients.baseAddress! + start, Float(gradientScale),
-                                    Float(learningRate), Float(options.beta1), Float(options.beta2), Float(options.eps),
+                                    Float(learningRate), options.beta1, options.beta2, Float(options.eps),
                                     Float(options.weightDecay), Float(correction1), Float(correction2), length)
                             }
                         }
