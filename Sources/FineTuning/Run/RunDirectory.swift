@@ -111,3 +111,20 @@ public enum RunError: GraftError {
         }
     }
 }
+
+extension RunDirectory {
+    /// Stops early, before any work, when a run cannot begin at `path`.
+    ///
+    /// - Throws: `RunError.exists`.
+    public static func checkFree(_ path: String) throws {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+        let isOccupied = names.contains { $0 != ".lock" }
+            || (names.isEmpty && FileManager.default.fileExists(atPath: path) && !isFolder(path))
+        if isOccupied { throw RunError.exists(path: path) }
+    }
+
+    private static func isFolder(_ path: String) -> Bool {
+        var isFolder: ObjCBool = false
+        return FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) && isFolder.boolValue
+    }
+}

@@ -84,3 +84,23 @@ public struct TextResources: Sendable {
 
     public var templateHash: String { template.map { sha256(Array($0.source.utf8)) } ?? "" }
 }
+
+extension TextResources {
+    /// The tokenizer of a folder or a single file, without anything else that may be there.
+    public static func tokenizer(at path: String) throws -> Tokenizer {
+        guard FileManager.default.fileExists(atPath: path) else {
+            throw FileError.missing(path: path, what: "model folder or tokenizer file")
+        }
+        return try Tokenizer(path: path)
+    }
+
+    /// The chat template of a folder; of a single file, that of the folder it stands in.
+    public static func template(at path: String) throws -> ChatTemplate? {
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+            throw FileError.missing(path: path, what: "model folder or tokenizer file")
+        }
+        if isFolder.boolValue { return try ChatTemplate.find(folder: path) }
+        return try ChatTemplate.find(folder: URL(fileURLWithPath: path).deletingLastPathComponent().path)
+    }
+}

@@ -47,28 +47,29 @@ struct Train: ParsableCommand {
     func run() throws {
         StopRequest.install()
         let messages = output.messages
-        let recipe = try source.recipe()
+        var recipe = try source.recipe()
+        compute.override(&recipe)
         if !resume { try RunDirectory.checkFree(recipe.output) }
-        let pool = compute.pool
-        let prepared = try PreparedRun(recipe, threads: pool.count, precision: compute.precision?.dtype) {
-            messages.progress("reading \($0)")
-        }
-        messages.note(prepared.headline)
-        let watch = TrainingWatch(messages, logEvery: recipe.training.logEvery)
-        let summary = try prepared.execute(
-            resume: resume, pool: pool, shouldStop: { StopRequest.isPending }, report: watch.show)
+        let watch = TrainingWatch(messages, resultsFrom: recipe)
+        messages.progress("reading the model and the rows")
+        try TrainingRun(recipe: recipe, pool: compute.pool).execute(
+            resume: resume, shouldStop: { StopRequest.isPending }, report: watch.show)
         messages.clearProgress()
-        if output.json { return try Output.json(summary.json) }
-        messages.note(
-            "done: \(summary.steps) steps in \(durationText(summary.seconds)), "
-                + "\(Int(summary.tokensPerSecond)) tokens/s, peak memory \(bytesText(summary.peakResidentBytes))")
-        if let first = summary.firstLoss, let last = summary.lastLoss {
-            messages.note(String(format: "loss %.4f -> %.4f", first, last))
+        let result = recipe.output + (recipe.adapter.method == .lora ? "/adapter" : "/model")
+        if output.json { return try Output.json(watch.json(result: result)) }
+        watch.noteResult()
+        try Output.line(result)
+    }
+}
+
+extension ComputeOptions {
+    /// The flags' values in the recipe's place, so that the run directory tells what was done.
+    func override(_ recipe: inout Recipe) {
+        switch precision {
+        case .f32: recipe.training.precision = .f32
+        case .bf16: recipe.training.precision = .bf16
+        case nil: break
         }
-        if let before = summary.evalLossBefore, let after = summary.evalLossAfter {
-            messages.note(String(format: "evaluation loss %.4f -> %.4f", before, after))
-        }
-        try Output.line(summary.artefactPath)
     }
 }
 
@@ -87,43 +88,46 @@ struct RecipeOptions: ParsableArguments {
     func recipe() throws -> Recipe { try Recipe(path: path, overrides: overrides) }
 }
 
-extension PreparedRun {
-    /// What is about to be trained, in a line or two.
-    var headline: String {
-        let method = adapter.map { "LoRA rank \($0.rank) on \(moduleCount) modules" } ?? "full fine-tuning"
-        return "\(config.family.rawValue) with \(countText(config.parameterCount)) parameters, \(method), "
-            + "\(countText(trainableCount)) learn, \(dtype)\n"
-            + "\(train.examples.count) examples, \(countText(train.tokens)) tokens (\(countText(train.trainedTokens)) "
-            + "trained), \(totalSteps) steps; about \(bytesText(memory.totalBytes)) of memory"
-    }
-}
-
-/// Shows a run's events on standard error.
+/// Shows a run's events on standard error and remembers what the result needs.
 private final class TrainingWatch {
     private let messages: Messages
-    private let logEvery: Int
-    private var lastEval: Double?
+    private let recipe: Recipe
+    private var summary: TrainingRun.Summary?
+    private var last: TrainerEvent.Step?
+    private var tokens = 0
+    private var seconds = 0.0
 
-    init(_ messages: Messages, logEvery: Int) {
+    init(_ messages: Messages, resultsFrom recipe: Recipe) {
         self.messages = messages
-        self.logEvery = logEvery
+        self.recipe = recipe
     }
 
-    func show(_ event: RunEvent) {
+    func show(_ event: TrainingRun.Event) {
         switch event {
-        case .stage(let name): messages.progress(name)
-        case .trainer(.step(let step), let total):
+        case .prepared(let summary):
+            self.summary = summary
+            messages.note(summary.headline(recipe))
+        case .trainer(let event): show(event)
+        }
+    }
+
+    private func show(_ event: TrainerEvent) {
+        let total = summary?.steps ?? 0
+        switch event {
+        case .step(let step):
+            last = step
+            tokens += step.tokens
+            seconds += step.seconds
             messages.progress(line(step, total))
-        case .trainer(.evaluated(let step, let loss, _), let total):
-            lastEval = loss
+        case .evaluated(let step, let loss, _):
             messages.note(String(format: "step %d of %d: evaluation loss %.4f", step, total, loss))
-        case .trainer(.resumed(let step, let path), _): messages.note("resumed after step \(step) from \(path)")
-        case .trainer(.rejected(let path, let reason), _):
+        case .resumed(let step, let path): messages.note("resumed after step \(step) from \(path)")
+        case .rejected(let path, let reason):
             messages.note("\(path) is damaged (\(reason)); trying the one before it")
-        case .trainer(.skipped(let step, let rows, let detail), _):
+        case .skipped(let step, let rows, let detail):
             let numbers = rows.prefix(8).map { String($0 + 1) }.joined(separator: ", ")
             messages.note("step \(step) was skipped: \(detail); examples \(numbers)\(rows.count > 8 ? "..." : "")")
-        case .trainer(.saved, _): break
+        case .saved: break
         }
     }
 
@@ -132,7 +136,54 @@ private final class TrainingWatch {
         let left = step.elapsedSeconds / Double(max(1, step.step)) * Double(total - step.step)
         let done = step.step * 20 / max(1, total)
         let bar = String(repeating: "#", count: done) + String(repeating: ".", count: 20 - done)
-        return String(format: "[%@] %d/%d  loss %.4f  lr %.2e  %.0f tokens/s", bar, step.step, total, step.loss,
-            step.learningRate, rate) + "  \(durationText(left)) left"
+        return "[\(bar)] \(step.step)/\(total)"
+            + String(format: "  loss %.4f  lr %.2e  %.0f tokens/s", step.loss, step.learningRate, rate)
+            + "  \(durationText(left)) left"
+    }
+
+    /// First and last value of a key of the metrics log, earlier parts of a resumed run included.
+    private func ends(of key: String) -> (first: Double, last: Double)? {
+        let lines = (try? MetricsLog.read(recipe.output + "/metrics.jsonl")) ?? []
+        let values = lines.compactMap { $0[key]?.doubleValue }
+        return values.first.map { ($0, values[values.count - 1]) }
+    }
+
+    func noteResult() {
+        if let last, seconds > 0 {
+            messages.note(
+                "done: step \(last.step) after \(durationText(last.elapsedSeconds)), "
+                    + "\(Int(Double(tokens) / seconds)) tokens/s, peak memory \(bytesText(last.peakResidentBytes))")
+        }
+        if let loss = ends(of: "loss") { messages.note(String(format: "loss %.4f -> %.4f", loss.first, loss.last)) }
+        if let loss = ends(of: "eval_loss") {
+            messages.note(String(format: "evaluation loss %.4f -> %.4f", loss.first, loss.last))
+        }
+    }
+
+    func json(result: String) -> JSONValue {
+        func number(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .double($0) : nil } ?? .null }
+        let (loss, evalLoss) = (ends(of: "loss"), ends(of: "eval_loss"))
+        return .object(
+            JSONObject([
+                ("run", .string(recipe.output)), ("result", .string(result)),
+                ("steps", .integer(summary?.steps ?? 0)), ("parameters", .integer(summary?.parameters ?? 0)),
+                ("trainable_parameters", .integer(summary?.trainableParameters ?? 0)),
+                ("precision", .string(summary?.precision ?? "")),
+                ("first_loss", number(loss?.first)), ("last_loss", number(loss?.last)),
+                ("first_eval_loss", number(evalLoss?.first)), ("last_eval_loss", number(evalLoss?.last)),
+                ("elapsed_seconds", number(last?.elapsedSeconds)),
+                ("tokens_per_second", number(seconds > 0 ? Double(tokens) / seconds : nil)),
+                ("peak_rss_bytes", .integer(ProcessMemory.peakResidentBytes)),
+            ]))
+    }
+}
+
+extension TrainingRun.Summary {
+    /// What is about to be trained, in two lines.
+    func headline(_ recipe: Recipe) -> String {
+        let method = recipe.adapter.method == .lora ? "LoRA" : "full fine-tuning"
+        return "\(countText(parameters)) parameters, \(method), \(countText(trainableParameters)) learn, \(precision)\n"
+            + "\(trainRows) examples, \(countText(trainTokens)) tokens (\(countText(trainedTokens)) trained), "
+            + "\(steps) steps; about \(bytesText(memoryBytes)) of memory"
     }
 }

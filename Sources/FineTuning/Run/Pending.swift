@@ -1,0 +1,4 @@
+import TextData
+extension ChatTemplate {
+    static func find(folder: String) throws -> ChatTemplate? { nil }
+}

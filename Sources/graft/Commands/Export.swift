@@ -1,0 +1,49 @@
+import ArgumentParser
+import FileFormats
+import FineTuning
+import Foundation
+
+struct Export: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Write a GGUF for llama.cpp, Ollama, LM Studio and their kin.",
+        discussion: """
+            Writes the model, with an adapter folded in when one is given, as one GGUF file with tokenizer, special \
+            tokens and chat template inside; quantises while it writes, a tensor at a time. With --adapter-only the \
+            adapter alone becomes a GGUF adapter, for programs that put it on the base themselves.
+
+            Examples:
+              graft export --model merged --out model.gguf --type q8_0
+              graft export --model models/base --adapter runs/x/adapter --out model.gguf --type f16
+              graft export --model models/base --adapter runs/x/adapter --out adapter.gguf --type f16 --adapter-only
+
+            Types: f32, f16, bf16, q8_0. The output must not exist.
+
+            \(exitStatusHelp)
+            """)
+
+    @Option(help: ArgumentHelp("The Hugging Face model folder.", valueName: "dir"))
+    var model: String
+
+    @Option(help: ArgumentHelp("A PEFT LoRA adapter folder to fold in.", valueName: "dir"))
+    var adapter: String?
+
+    @Option(help: ArgumentHelp("The file to write.", valueName: "file.gguf"))
+    var out: String
+
+    @Option(help: ArgumentHelp("Type of the weights: f32, f16, bf16 or q8_0.", valueName: "type"))
+    var type = "f16"
+
+    @Flag(help: "Write the adapter alone.")
+    var adapterOnly = false
+
+    @OptionGroup var compute: ComputeOptions
+    @OptionGroup var output: OutputOptions
+
+    func validate() throws {
+        if adapterOnly, adapter == nil { throw ValidationError("--adapter-only needs --adapter") }
+    }
+
+    func run() throws {
+        throw ValidationError("not yet")
+    }
+}
