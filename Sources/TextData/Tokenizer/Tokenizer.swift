@@ -1,19 +1,228 @@
 public import FileFormats
+import Foundation
+import Synchronization
 
 /// Token ids with, for each, the range of UTF-8 bytes of the input it stands for.
+///
+/// The ranges are in order and cover the text; tokens that share a scalar which normalisation changed share its range.
+/// What the post-processor adds has an empty range at the text's start or end.
 public struct Encoding: Sendable {
     public var ids: [Int32]
     public var byteRanges: [Range<Int>]
+
+    public init(ids: [Int32] = [], byteRanges: [Range<Int>] = []) {
+        self.ids = ids
+        self.byteRanges = byteRanges
+    }
+}
+
+/// What sort of vocabulary a tokenizer has, which is what export to other formats turns on.
+public enum TokenizerKind: String, Sendable {
+    /// Merges over bytes written in GPT-2's printable alphabet.
+    case byteLevelBPE
+    /// Merges over scalars, spaces as U+2581, unknown scalars as `<0xHH>` bytes.
+    case sentencePieceBPE
+    /// Merges over scalars without any fallback.
+    case plainBPE
+}
+
+/// The model that turns a word into tokens.
+enum TokenModel: Sendable {
+    case bpe(BPEModel)
+
+    var vocabulary: ByteTable {
+        switch self {
+        case .bpe(let model): model.vocabulary
+        }
+    }
 }
 
 /// A tokenizer as its files describe it: text to ids and back.
+///
+/// Immutable, so threads may share one. What is already encoded is remembered per thread, within bounds.
 public final class Tokenizer: Sendable {
-    public init(path: String) throws { preconditionFailure() }
-    public func encode(_ text: String, addSpecialTokens: Bool, parseSpecialTokens: Bool = true) -> Encoding {
-        preconditionFailure()
+    /// The definitions of a tokenizer.json as they stand there; `.null` where there is none.
+    public struct Definitions: Sendable {
+        public var normalizer: JSONValue = .null
+        public var preTokenizer: JSONValue = .null
+        public var postProcessor: JSONValue = .null
+        public var decoder: JSONValue = .null
     }
-    public func decode(_ ids: some Sequence<Int32>, skipSpecialTokens: Bool) -> String { preconditionFailure() }
-    public var vocabularySize: Int { preconditionFailure() }
-    public func id(of token: ByteString) -> Int32? { preconditionFailure() }
-    public func token(for id: Int32) -> ByteString? { preconditionFailure() }
+
+    public let kind: TokenizerKind
+    public let definitions: Definitions
+    /// Added tokens in order of id, one for each id.
+    public let addedTokens: [AddedToken]
+    /// One more than the largest id.
+    public let vocabularySize: Int
+    /// Tokens of the model itself, without those that were only added: their ids are `0..<modelVocabularySize`.
+    public let modelVocabularySize: Int
+    public let bosID: Int32?
+    public let eosID: Int32?
+    public let padID: Int32?
+    public let unkID: Int32?
+
+    private let parts: TokenizerParts
+    private let added: AddedVocabulary
+    private let addedByID: [Int32: AddedToken]
+    private let addedByContent: [ByteString: Int32]
+    private let scratches = Mutex<[BPEScratch]>([])
+
+    /// Reads a model folder or a single tokenizer.json.
+    ///
+    /// - Throws: `TokenizerError`. Files other than tokenizer.json may be missing from the folder.
+    public convenience init(path: String) throws {
+        let (parts, config) = try TokenizerFiles(path: path).read()
+        try self.init(parts, config)
+    }
+
+    /// Reads a tokenizer.json that is in memory; `name` stands for it in errors.
+    public convenience init(
+        json: JSONValue, config: JSONValue = .null, name: String = "tokenizer.json"
+    ) throws {
+        let parts = try TokenizerJSONReader(path: name).read(json)
+        try self.init(parts, TokenizerConfig(config, path: name))
+    }
+
+    init(_ parts: TokenizerParts, _ config: TokenizerConfig) throws {
+        self.parts = parts
+        kind = parts.kind
+        definitions = parts.definitions
+        added = try AddedVocabulary(parts.added, normalizer: parts.normalizer)
+        addedByID = Dictionary(parts.added.map { ($0.id, $0) }, uniquingKeysWith: { _, last in last })
+        addedByContent = Dictionary(
+            parts.added.map { ($0.content, $0.id) }, uniquingKeysWith: { _, last in last })
+        addedTokens = addedByID.values.sorted { $0.id < $1.id }
+        let vocabulary = parts.model.vocabulary
+        modelVocabularySize = vocabulary.count
+        vocabularySize = max(vocabulary.count, addedTokens.last.map { Int($0.id) + 1 } ?? 0)
+
+        let addedByContent = addedByContent
+        func find(_ token: ByteString?) -> Int32? {
+            guard let token else { return nil }
+            return addedByContent[token] ?? vocabulary.find(token.bytes).map { Int32($0) }
+        }
+        let prefix = parts.postProcessor.prefix
+        bosID = find(config.bos) ?? (config.isPresent || prefix.count != 1 ? nil : prefix[0])
+        eosID = find(config.eos)
+        padID = find(config.pad)
+        unkID = find(config.unk) ?? find(parts.unknownToken)
+    }
+
+    // MARK: Ids and tokens
+
+    /// The id of a token as the vocabulary writes it (byte-level tokens in the printable alphabet).
+    public func id(of token: ByteString) -> Int32? {
+        addedByContent[token] ?? parts.model.vocabulary.find(token.bytes).map { Int32($0) }
+    }
+    /// The token as the vocabulary writes it; nil for an id that does not exist.
+    public func token(for id: Int32) -> ByteString? {
+        if let token = addedByID[id] { return token.content }
+        guard id >= 0, Int(id) < modelVocabularySize else { return nil }
+        return ByteString(parts.model.vocabulary[Int(id)])
+    }
+    /// Whether the id is of an added token that is marked special.
+    public func isSpecial(_ id: Int32) -> Bool { addedByID[id]?.isSpecial ?? false }
+
+    /// Ids that the post-processor puts before and after a text.
+    public var addedPrefix: [Int32] { parts.postProcessor.prefix }
+    public var addedSuffix: [Int32] { parts.postProcessor.suffix }
+    /// Whether encoding with special tokens begins with BOS, or ends with EOS.
+    public var addsBOS: Bool { bosID.map { addedPrefix.first == $0 } ?? false }
+    public var addsEOS: Bool { eosID.map { addedSuffix.last == $0 } ?? false }
+
+    /// The merges in order of rank, as ids of their halves; empty for models without.
+    public var merges: [(left: Int32, right: Int32)] {
+        switch parts.model {
+        case .bpe(let model): model.merges
+        }
+    }
+    /// A score for each of the model's tokens, for models that have them.
+    public var scores: [Float]? { nil }
+
+    // MARK: Encoding
+
+    /// Encodes a text; see `encoding(of:addSpecialTokens:parseSpecialTokens:)`.
+    ///
+    /// Where the tokenizer's regular expression backtracks for ever, which reading the file already tries to rule
+    /// out, the text is taken for one word. Use the throwing form where that must be an error.
+    public func encode(
+        _ text: String, addSpecialTokens: Bool, parseSpecialTokens: Bool = true
+    ) -> Encoding {
+        if let encoding = try? encoding(
+            of: text, addSpecialTokens: addSpecialTokens, parseSpecialTokens: parseSpecialTokens)
+        {
+            return encoding
+        }
+        var pieces = TextPieces(text)
+        added.splitRaw(&pieces, parseSpecial: parseSpecialTokens)
+        return finish(pieces, addSpecialTokens: addSpecialTokens)
+    }
+
+    /// Encodes a text.
+    ///
+    /// - Parameters:
+    ///   - addSpecialTokens: whether the post-processor's tokens (BOS and so on) are put around it.
+    ///   - parseSpecialTokens: whether text that spells a special token becomes that token; false takes it as
+    ///     ordinary text.
+    /// - Throws: `TokenizerError.patternTooSlow` when the tokenizer's regular expression backtracks for ever.
+    public func encoding(
+        of text: String, addSpecialTokens: Bool, parseSpecialTokens: Bool = true
+    ) throws -> Encoding {
+        var pieces = TextPieces(text)
+        added.splitRaw(&pieces, parseSpecial: parseSpecialTokens)
+        if let normalizer = parts.normalizer { try pieces.normalize(normalizer) }
+        added.splitNormalized(&pieces, parseSpecial: parseSpecialTokens)
+        try parts.preTokenizer?.apply(to: &pieces)
+        return finish(pieces, addSpecialTokens: addSpecialTokens)
+    }
+
+    /// Runs the model over the pieces.
+    private func finish(_ pieces: TextPieces, addSpecialTokens: Bool) -> Encoding {
+        let scratch = scratches.withLock { $0.popLast() } ?? BPEScratch()
+        defer { scratches.withLock { if $0.count < 16 { $0.append(scratch) } } }
+
+        var encoding = Encoding()
+        encoding.ids.reserveCapacity(pieces.bytes.count / 3 + 2)
+        encoding.byteRanges.reserveCapacity(pieces.bytes.count / 3 + 2)
+        func add(_ id: Int32, _ range: Range<Int>) {
+            encoding.ids.append(id)
+            encoding.byteRanges.append(range)
+        }
+        if addSpecialTokens { for id in addedPrefix { add(id, 0..<0) } }
+        let span = pieces.bytes.span
+        var tokens: [ModelToken] = []
+        for piece in pieces.pieces {
+            guard piece.isText else { add(piece.token, pieces.origin(of: piece.range)); continue }
+            tokens.removeAll(keepingCapacity: true)
+            switch parts.model {
+            case .bpe(let model): model.encode(span, piece.range, scratch, into: &tokens)
+            }
+            var start = piece.start
+            for token in tokens {
+                add(Int32(bitPattern: token.id), pieces.origin(of: start..<token.end))
+                start = token.end
+            }
+        }
+        let end = pieces.origins?.ends.last ?? pieces.bytes.count
+        if addSpecialTokens { for id in addedSuffix { add(id, end..<end) } }
+        return encoding
+    }
+
+    // MARK: Decoding
+
+    /// The text of token ids. Ids that do not exist are passed over; bytes that are not UTF-8 become U+FFFD.
+    public func decode(_ ids: some Sequence<Int32>, skipSpecialTokens: Bool) -> String {
+        var tokens: [[UInt8]] = []
+        for id in ids {
+            guard let token = token(for: id), !skipSpecialTokens || !isSpecial(id) else { continue }
+            tokens.append(token.bytes)
+        }
+        guard let decoder = parts.decoder else {
+            return String(decoding: Array(tokens.joined(separator: [0x20])), as: UTF8.self)
+        }
+        // Only a regular expression can fail here, and those were tried when the file was read.
+        let texts = (try? decoder.apply(tokens)) ?? tokens
+        return String(decoding: Array(texts.joined()), as: UTF8.self)
+    }
 }

@@ -1,0 +1,213 @@
+import FileFormats
+
+/// What a `Split` or `Replace` looks for.
+enum SplitPattern: Sendable {
+    case literal([UInt8])
+    case scanner(SplitScanner)
+    case regex(OnigurumaRegex)
+    /// One scalar at a time, of any of these classes.
+    case scalars(ScalarClass)
+    case asciiOrUnicodePunctuation
+    /// One scalar.
+    case scalar(UInt32)
+    /// `\w+|[^\w\s]+`
+    case words
+
+    /// A pattern of a `Split` or `Replace`: `{"String": ...}` or `{"Regex": ...}`.
+    static func regularExpression(_ pattern: String) throws -> SplitPattern {
+        if let scanner = SplitScanner(pattern: pattern) { return .scanner(scanner) }
+        return .regex(try OnigurumaRegex(pattern))
+    }
+
+    /// Appends the matches in `bytes[range]`, and what lies between them, in order and without gaps.
+    func findAll(_ bytes: Span<UInt8>, _ range: Range<Int>, into segments: inout [Segment]) throws {
+        switch self {
+        case .scanner(let scanner):
+            var i = range.lowerBound
+            let table = ScalarClassTable.shared
+            while i < range.upperBound {
+                let end = scanner.matchEnd(bytes, i, range.upperBound, table)
+                segments.append(Segment(start: i, end: end, isMatch: true))
+                i = end
+            }
+        case .literal(let needle):
+            var gaps = GapFiller(range)
+            guard !needle.isEmpty else { gaps.finish(&segments); return }
+            var i = range.lowerBound
+            while i + needle.count <= range.upperBound {
+                if bytes[i] == needle[0], matches(bytes, at: i, needle) {
+                    gaps.match(i..<i + needle.count, &segments)
+                    i += needle.count
+                } else {
+                    i += 1
+                }
+            }
+            gaps.finish(&segments)
+        case .regex(let regex):
+            var gaps = GapFiller(range)
+            let offset = range.lowerBound
+            var found: [Range<Int>] = []
+            try bytes.withUnsafeBufferPointer { buffer in
+                try regex.forEachMatch(in: UnsafeBufferPointer(rebasing: buffer[range])) { found.append($0) }
+            }
+            for match in found {
+                gaps.match(match.lowerBound + offset..<match.upperBound + offset, &segments)
+            }
+            gaps.finish(&segments)
+        case .scalars(let wanted):
+            let table = ScalarClassTable.shared
+            findScalars(bytes, range, into: &segments) { !table[$0].isDisjoint(with: wanted) }
+        case .asciiOrUnicodePunctuation:
+            let table = ScalarClassTable.shared
+            findScalars(bytes, range, into: &segments) { isPunctuation($0, table) }
+        case .scalar(let wanted):
+            findScalars(bytes, range, into: &segments) { $0 == wanted }
+        case .words:
+            findWords(bytes, range, into: &segments)
+        }
+    }
+
+    private func matches(_ bytes: Span<UInt8>, at position: Int, _ needle: [UInt8]) -> Bool {
+        for k in 0..<needle.count where bytes[position + k] != needle[k] { return false }
+        return true
+    }
+
+    @inline(__always)
+    private func findScalars(
+        _ bytes: Span<UInt8>, _ range: Range<Int>, into segments: inout [Segment], where isMatch: (UInt32) -> Bool
+    ) {
+        var gaps = GapFiller(range)
+        var i = range.lowerBound
+        while i < range.upperBound {
+            let scalar = decodeScalar(bytes, at: i)
+            if isMatch(scalar.value) { gaps.match(i..<i + scalar.length, &segments) }
+            i += scalar.length
+        }
+        gaps.finish(&segments)
+    }
+
+    private func findWords(_ bytes: Span<UInt8>, _ range: Range<Int>, into segments: inout [Segment]) {
+        let table = ScalarClassTable.shared
+        var gaps = GapFiller(range)
+        var i = range.lowerBound
+        while i < range.upperBound {
+            let scalar = decodeScalar(bytes, at: i)
+            let kind = table[scalar.value].intersection([.word, .space])
+            let start = i
+            i += scalar.length
+            // A scalar may be both alphabetic and white space in principle; a word comes first.
+            if kind == .space { continue }
+            let isWord = kind.contains(.word)
+            while i < range.upperBound {
+                let next = decodeScalar(bytes, at: i)
+                let nextKind = table[next.value].intersection([.word, .space])
+                if isWord ? !nextKind.contains(.word) : !nextKind.isEmpty { break }
+                i += next.length
+            }
+            gaps.match(start..<i, &segments)
+        }
+        gaps.finish(&segments)
+    }
+}
+
+/// ASCII punctuation (which counts `$+<=>^`|~` too) or `\p{P}`.
+@inline(__always)
+func isPunctuation(_ scalar: UInt32, _ table: ScalarClassTable) -> Bool {
+    if scalar < 0x80 {
+        return (0x21...0x2F).contains(scalar) || (0x3A...0x40).contains(scalar) || (0x5B...0x60).contains(scalar)
+            || (0x7B...0x7E).contains(scalar)
+    }
+    return table[scalar].contains(.punctuation)
+}
+
+/// A match, or what lies between two.
+struct Segment {
+    var start: Int
+    var end: Int
+    var isMatch: Bool
+}
+
+/// Turns matches into segments that cover the whole range.
+private struct GapFiller {
+    private var position: Int
+    private let end: Int
+
+    init(_ range: Range<Int>) {
+        position = range.lowerBound
+        end = range.upperBound
+    }
+    @inline(__always)
+    mutating func match(_ range: Range<Int>, _ segments: inout [Segment]) {
+        if position != range.lowerBound {
+            segments.append(Segment(start: position, end: range.lowerBound, isMatch: false))
+        }
+        segments.append(Segment(start: range.lowerBound, end: range.upperBound, isMatch: true))
+        position = range.upperBound
+    }
+    @inline(__always)
+    mutating func finish(_ segments: inout [Segment]) {
+        if position != end { segments.append(Segment(start: position, end: end, isMatch: false)) }
+    }
+}
+
+/// What becomes of the matches of a split.
+enum SplitBehavior: String, Sendable {
+    case removed = "Removed"
+    case isolated = "Isolated"
+    case mergedWithPrevious = "MergedWithPrevious"
+    case mergedWithNext = "MergedWithNext"
+    case contiguous = "Contiguous"
+
+    /// Appends the pieces that the segments of one piece make.
+    func apply(_ segments: [Segment], inverted: Bool, into pieces: inout [Piece]) {
+        func add(_ start: Int, _ end: Int) {
+            if start < end { pieces.append(Piece(start: start, end: end)) }
+        }
+        switch self {
+        case .isolated:
+            for segment in segments { add(segment.start, segment.end) }
+        case .removed:
+            for segment in segments where segment.isMatch == inverted { add(segment.start, segment.end) }
+        case .contiguous:
+            // The first segment joins nothing, whatever it is.
+            var i = 0
+            while i < segments.count {
+                var end = segments[i].end
+                var next = i + 1
+                while next < segments.count, segments[next].isMatch == segments[i].isMatch {
+                    end = segments[next].end
+                    next += 1
+                }
+                add(segments[i].start, end)
+                i = next
+            }
+        case .mergedWithPrevious:
+            var open: (start: Int, end: Int)?
+            var previousIsMatch = false
+            for segment in segments {
+                let isMatch = segment.isMatch != inverted
+                if isMatch, !previousIsMatch, let current = open {
+                    open = (current.start, segment.end)
+                } else {
+                    if let current = open { add(current.start, current.end) }
+                    open = (segment.start, segment.end)
+                }
+                previousIsMatch = isMatch
+            }
+            if let current = open { add(current.start, current.end) }
+        case .mergedWithNext:
+            var merged: [(start: Int, end: Int)] = []
+            var previousIsMatch = false
+            for segment in segments.reversed() {
+                let isMatch = segment.isMatch != inverted
+                if isMatch, !previousIsMatch, !merged.isEmpty {
+                    merged[merged.count - 1].start = segment.start
+                } else {
+                    merged.append((segment.start, segment.end))
+                }
+                previousIsMatch = isMatch
+            }
+            for part in merged.reversed() { add(part.start, part.end) }
+        }
+    }
+}
