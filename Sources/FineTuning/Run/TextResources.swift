@@ -26,7 +26,7 @@ public struct TextResources: Sendable {
         tokenizer = try Tokenizer(path: path)
         var isFolder: ObjCBool = false
         _ = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
-        template = isFolder.boolValue ? try ChatTemplate.find(folder: path) : nil
+        template = isFolder.boolValue ? try ChatTemplate.loadIfPresent(folder: path) : nil
         var stops: Set<Int32> = []
         if let eos = tokenizer.eosID { stops.insert(eos) }
         if isFolder.boolValue {
@@ -100,7 +100,7 @@ extension TextResources {
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
             throw FileError.missing(path: path, what: "model folder or tokenizer file")
         }
-        if isFolder.boolValue { return try ChatTemplate.find(folder: path) }
-        return try ChatTemplate.find(folder: URL(fileURLWithPath: path).deletingLastPathComponent().path)
+        if isFolder.boolValue { return try ChatTemplate.loadIfPresent(folder: path) }
+        return try ChatTemplate.loadIfPresent(folder: URL(fileURLWithPath: path).deletingLastPathComponent().path)
     }
 }

@@ -58,19 +58,19 @@ struct Eval: ParsableCommand {
     func run() throws {
         let messages = output.messages
         let pool = compute.pool
-        let (set, text) = try rows.load(model: base.model, messages)
+        let (loaded, text) = try rows.load(model: base.model, messages)
         let model = try DecoderModel(folder: base.model, dtype: compute.dtype)
         var options = EvaluationOptions()
         options.answeredRows = answers ?? .max
         options.maxTokens = maxTokens
         var before: Evaluation?
         if baseline {
-            before = model.evaluate(set.examples, text: text, options: options, pool: pool) {
+            before = model.evaluate(loaded.examples, text: text, options: options, pool: pool) {
                 messages.progress("without the adapter: \($0)")
             }
         }
         if let adapter = base.adapter { try model.attachAdapter(folder: adapter) }
-        let result = model.evaluate(set.examples, text: text, options: options, pool: pool) { messages.progress($0) }
+        let result = model.evaluate(loaded.examples, text: text, options: options, pool: pool) { messages.progress($0) }
         messages.clearProgress()
         try print(result, before)
         try checkGates(result)

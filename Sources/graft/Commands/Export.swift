@@ -1,10 +1,12 @@
 import ArgumentParser
+import Export
 import FileFormats
 import FineTuning
 import Foundation
 
-struct Export: ParsableCommand {
+struct ExportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
+        commandName: "export",
         abstract: "Write a GGUF for llama.cpp, Ollama, LM Studio and their kin.",
         discussion: """
             Writes the model, with an adapter folded in when one is given, as one GGUF file with tokenizer, special \
@@ -31,9 +33,12 @@ struct Export: ParsableCommand {
     var out: String
 
     @Option(help: ArgumentHelp("Type of the weights: f32, f16, bf16 or q8_0.", valueName: "type"))
-    var type = "f16"
+    var type = GGUFOutputType.f16
 
-    @Flag(help: "Write the adapter alone.")
+    @Option(help: ArgumentHelp("The name inside the file; the folder's by default.", valueName: "text"))
+    var name: String?
+
+    @Flag(help: "Write the adapter alone; its matrices stay f32.")
     var adapterOnly = false
 
     @OptionGroup var compute: ComputeOptions
@@ -44,6 +49,16 @@ struct Export: ParsableCommand {
     }
 
     func run() throws {
-        throw ValidationError("not yet")
+        try refuseExisting(out)
+        let messages = output.messages
+        let report: ExportReport
+        if adapterOnly, let adapter {
+            report = try exportGGUFAdapter(model: model, adapter: adapter, output: out, name: name)
+        } else {
+            report = try exportGGUF(
+                model: model, adapter: adapter, output: out, type: type, name: name, pool: compute.pool,
+                progress: { done, total in messages.progress("writing: \(bytesText(done)) of \(bytesText(total))") })
+        }
+        try report.print(output, messages, isAdapterGiven: adapter != nil && !adapterOnly)
     }
 }

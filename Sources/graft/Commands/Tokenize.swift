@@ -2,7 +2,7 @@ public import ArgumentParser
 import FileFormats
 import FineTuning
 import Foundation
-import TextData
+public import TextData
 
 struct Tokenize: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -35,7 +35,7 @@ struct Tokenize: ParsableCommand {
     func run() throws {
         try refuseExisting(out)
         let messages = output.messages
-        let (set, text) = try rows.load(model: model, messages)
+        let (loaded, text) = try rows.load(model: model, messages)
         guard let text else {
             throw FineTuningError.badInput(["\(model) has no tokenizer; add tokenizer.json to the folder"])
         }
@@ -48,24 +48,24 @@ struct Tokenize: ParsableCommand {
             header: TokenStoreHeader(
                 vocabularySize: text.tokenizer.vocabularySize, tokenizerHash: try text.tokenizerHash(),
                 templateHash: text.templateHash, options: JSONWriter.text(options)))
-        for example in set.examples { try writer.append(ids: example.ids, isTrained: example.isTrained) }
+        for example in loaded.examples { try writer.append(ids: example.ids, isTrained: example.isTrained) }
         try writer.finish()
         messages.clearProgress()
         let size = (try? FileManager.default.attributesOfItem(atPath: out)[.size] as? NSNumber)?.intValue ?? 0
         if output.json {
-            try Output.json([
-                "out": .string(out), "rows": .integer(set.examples.count), "tokens": .integer(set.tokens),
-                "trained_tokens": .integer(set.trainedTokens), "longest": .integer(set.longest), "bytes": .integer(size),
-            ])
+            var object = loaded.report.json.objectValue ?? JSONObject()
+            object["out"] = .string(out)
+            object["bytes"] = .integer(size)
+            try Output.json(.object(object))
         } else {
-            messages.note(table(set.table))
-            messages.note("\(out): \(set.examples.count) rows, \(countText(set.tokens)) tokens, \(bytesText(size))")
+            for fact in loaded.report.facts { messages.note("\(fact.name): \(fact.value)") }
+            messages.note("\(out): \(bytesText(size))")
         }
     }
 }
 
-extension Recipe.Data.TrainOn: ExpressibleByArgument {}
-extension Recipe.Data.Overlong: ExpressibleByArgument {}
+extension ExampleOptions.TrainOn: ExpressibleByArgument {}
+extension ExampleOptions.Overlong: ExpressibleByArgument {}
 
 /// Rows and how they are read: the keys of a recipe's 'data' as flags.
 struct RowOptions: ParsableArguments {
@@ -73,33 +73,34 @@ struct RowOptions: ParsableArguments {
     var data: String
 
     @Option(help: ArgumentHelp("What is trained on: assistant, last or all.", valueName: "which"))
-    var trainOn = Recipe.Data.TrainOn.assistant
+    var trainOn = ExampleOptions.TrainOn.assistant
 
     @Option(help: ArgumentHelp("Tokens of the longest row; the model's context by default.", valueName: "n"))
     var maxLength = 0
 
     @Option(help: ArgumentHelp("What becomes of longer rows: error, drop, truncate or split.", valueName: "what"))
-    var overlong = Recipe.Data.Overlong.error
+    var overlong = ExampleOptions.Overlong.error
 
     func validate() throws {
         if maxLength < 0 || maxLength == 1 { throw ValidationError("--max-length must be at least 2") }
         if data.split(separator: ",").isEmpty { throw ValidationError("--data names no file") }
     }
 
-    func load(model: String, _ messages: Messages) throws -> (ExampleSet, TextResources?) {
+    func load(model: String, _ messages: Messages) throws -> (LoadedRows, TextResources?) {
         guard FileManager.default.fileExists(atPath: model) else {
             throw FileError.missing(path: model, what: "model folder")
         }
         let config = try ModelConfig(path: model)
         let text = try TextResources(ifPresentAt: model)
-        var settings = Recipe.Data(train: data.split(separator: ",").map { .init(path: String($0)) })
-        settings.trainOn = trainOn
-        settings.maxLength = maxLength == 0 ? config.maxPositions : maxLength
-        settings.overlong = overlong
-        let set = try ExampleSet(reading: settings, config: config, text: text) { messages.progress("reading \($0)") }
-        guard !set.examples.isEmpty else {
+        var options = ExampleOptions()
+        options.trainOn = trainOn
+        options.maxLength = maxLength == 0 ? config.maxPositions : maxLength
+        options.overlong = overlong
+        let loader = RowLoader(text: text, vocabularySize: config.vocabularySize, options: options)
+        let loaded = try loader.load(data.split(separator: ",").map(String.init)) { messages.progress("reading \($0)") }
+        guard !loaded.examples.isEmpty else {
             throw FineTuningError.badInput(["\(data): no rows, or every row was dropped"])
         }
-        return (set, text)
+        return (loaded, text)
     }
 }

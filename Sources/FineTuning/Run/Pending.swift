@@ -1,4 +1,0 @@
-import TextData
-extension ChatTemplate {
-    static func find(folder: String) throws -> ChatTemplate? { nil }
-}
