@@ -34,7 +34,7 @@ indirect enum PreTokenizer: Sendable {
             try metaspace.apply(to: &text)
         case .bert:
             try Self.split(&text, .scalars(.space), .removed, inverted: false)
-            try Self.split(&text, .asciiOrUnicodePunctuation, .isolated, inverted: false)
+            try Self.split(&text, .scalars(.punctuation), .isolated, inverted: false)
         case .fixedLength(let length):
             text.splitText { bytes, piece, pieces in
                 var start = piece.start

@@ -132,13 +132,13 @@ private struct NormalizationTables: Sendable {
         for value in 0xA0..<0x30000 as Range<UInt32> {
             guard let unicode = Unicode.Scalar(value), !Self.isHangul(value) else { continue }
             let properties = unicode.properties
+            // The reference normalises by tables of Unicode 9: what came later stays as it is, without reordering.
+            guard let age = properties.age, age.major <= 9 else { continue }
             let combiningClass = properties.canonicalCombiningClass.rawValue
             if combiningClass != 0 {
                 combiningClasses[value] = combiningClass
                 mark(value)
             }
-            // The reference normalises by tables older than the library's; what was not assigned stays as it is.
-            guard properties.generalCategory != .unassigned else { continue }
             let text = String(unicode)
             let full = text.decomposedStringWithCompatibilityMapping.unicodeScalars.map(\.value)
             guard full != [value] else { continue }
