@@ -31,6 +31,8 @@ public struct AddedToken: Sendable {
 /// The added tokens and how they are found in a text: leftmost first, then longest.
 struct AddedVocabulary: Sendable {
     let tokens: [AddedToken]
+    /// What a token that is looked for in normalised text is written as there; decoding gives that back.
+    private(set) var normalizedContents: [Int32: [UInt8]] = [:]
     private var raw: TokenTrie
     private var normalized: TokenTrie
 
@@ -49,6 +51,7 @@ struct AddedVocabulary: Sendable {
                 for (i, byte) in token.content.bytes.enumerated() { text.append(byte, from: i..<i + 1) }
                 try normalizer?.apply(to: &text)
                 normalized.insert(text.bytes, index)
+                normalizedContents[token.id] = text.bytes
             }
         }
     }

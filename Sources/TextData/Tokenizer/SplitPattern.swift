@@ -43,6 +43,8 @@ enum SplitPattern: Sendable {
             }
             gaps.finish(&segments)
         case .regex(let regex):
+            // An empty text has no matches, not even of patterns that match nothing.
+            guard !range.isEmpty else { return }
             var gaps = GapFiller(range)
             let offset = range.lowerBound
             var found: [Range<Int>] = []

@@ -216,7 +216,7 @@ public final class Tokenizer: Sendable {
         var tokens: [[UInt8]] = []
         for id in ids {
             guard let token = token(for: id), !skipSpecialTokens || !isSpecial(id) else { continue }
-            tokens.append(token.bytes)
+            tokens.append(added.normalizedContents[id] ?? token.bytes)
         }
         guard let decoder = parts.decoder else {
             return String(decoding: Array(tokens.joined(separator: [0x20])), as: UTF8.self)

@@ -133,7 +133,7 @@ private struct NormalizationTables: Sendable {
             guard let unicode = Unicode.Scalar(value), !Self.isHangul(value) else { continue }
             let properties = unicode.properties
             // The reference normalises by tables of Unicode 9: what came later stays as it is, without reordering.
-            guard let age = properties.age, age.major <= 9 else { continue }
+            guard let age = properties.age, age.major <= 9, !properties.isUnifiedIdeograph else { continue }
             let combiningClass = properties.canonicalCombiningClass.rawValue
             if combiningClass != 0 {
                 combiningClasses[value] = combiningClass
