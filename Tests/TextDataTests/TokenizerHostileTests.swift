@@ -9,7 +9,7 @@ struct TokenizerHostileTests {
         [
             "model": [
                 "type": "BPE", "vocab": .object(JSONObject(vocab.map { (key: $0.0, value: $0.1) })), "merges": merges,
-            ],
+            ]
         ]
     }
 

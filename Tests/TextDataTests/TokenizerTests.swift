@@ -113,7 +113,9 @@ struct TokenizerTests {
         #expect(encoding.byteRanges == [0..<2, 2..<3, 3..<4, 4..<5, 5..<7])
         #expect(tokenizer.decode(encoding.ids, skipSpecialTokens: false).hasSameBytes(as: "ab é a"))
         // One U+FFFD a byte where the bytes spell nothing.
-        #expect(tokenizer.decode([258, 0xC3 + 1, 0xC4 + 1, 258], skipSpecialTokens: false).hasSameBytes(as: "a\u{FFFD}\u{FFFD}a"))
+        #expect(
+            tokenizer.decode([258, 0xC3 + 1, 0xC4 + 1, 258], skipSpecialTokens: false).hasSameBytes(
+                as: "a\u{FFFD}\u{FFFD}a"))
     }
 
     @Test(

@@ -1,5 +1,6 @@
 import FileFormats
 import Testing
+
 @testable import TextData
 
 @Suite("Training a byte-level vocabulary")

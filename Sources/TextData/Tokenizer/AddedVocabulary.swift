@@ -152,7 +152,10 @@ struct TokenTrie: Sendable {
     func next(_ bytes: Span<UInt8>, from start: Int, to end: Int) -> (token: Int, start: Int, end: Int)? {
         var i = start
         while i < end {
-            guard roots[Int(bytes[i])] >= 0 else { i += 1; continue }
+            guard roots[Int(bytes[i])] >= 0 else {
+                i += 1
+                continue
+            }
             var node: Int? = Int(roots[Int(bytes[i])])
             var position = i + 1
             var best: (token: Int, start: Int, end: Int)?

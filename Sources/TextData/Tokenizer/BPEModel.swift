@@ -49,11 +49,13 @@ struct BPEModel: Sendable {
             appendScalar(scalar, to: &token)
             return vocabulary.find(token).map { Int32($0) } ?? -1
         }
-        // Without a prefix or suffix, and with every byte known, a byte's token does not depend on where it stands.
+        // Without a prefix or suffix a byte's token does not depend on where it stands; a byte without a token vanishes.
         self.isByteLevel =
-            isByteLevel && continuingPrefix.isEmpty && endOfWordSuffix.isEmpty && byteIDs.allSatisfy { $0 >= 0 }
+            isByteLevel && continuingPrefix.isEmpty && endOfWordSuffix.isEmpty
+            && (byteIDs.allSatisfy { $0 >= 0 } || (unknownID == nil && !fallsBackToBytes))
         if self.isByteLevel, ignoresMerges { indexWholeWords() }
-        cutsAtMetaspace = !isByteLevel && !ignoresMerges && continuingPrefix.isEmpty && endOfWordSuffix.isEmpty
+        cutsAtMetaspace =
+            !isByteLevel && !ignoresMerges && continuingPrefix.isEmpty && endOfWordSuffix.isEmpty
             && vocabulary.find(Self.metaspace) != nil && noMergeCrossesMetaspace()
     }
 
@@ -127,20 +129,30 @@ struct BPEModel: Sendable {
     }
 
     private func appendSymbols(_ bytes: Span<UInt8>, _ range: Range<Int>, to symbols: inout [BPESymbol]) {
+        // Bytes of scalars that have no token and no stand-in; they count to the token that follows.
+        var dropped: Int32 = 0
         if isByteLevel {
-            for i in range { symbols.append(BPESymbol(id: UInt32(byteIDs[Int(bytes[i])]), length: 1)) }
+            for i in range {
+                let id = byteIDs[Int(bytes[i])]
+                if id < 0 { dropped += 1; continue }
+                symbols.append(BPESymbol(id: UInt32(id), length: 1 + dropped))
+                dropped = 0
+            }
             return
         }
         var unknown: BPESymbol?
-        // Bytes of scalars that have no token and no stand-in; they count to the token that follows.
-        var dropped: Int32 = 0
         var i = range.lowerBound
         while i < range.upperBound {
             let length = utf8Length(bytes[i])
             let scalar = i..<i + length
             i += length
-            if let id = symbolID(bytes, scalar, isFirst: scalar.lowerBound == range.lowerBound, isLast: i == range.upperBound) {
-                if let pending = unknown { symbols.append(pending); unknown = nil }
+            if let id = symbolID(
+                bytes, scalar, isFirst: scalar.lowerBound == range.lowerBound, isLast: i == range.upperBound)
+            {
+                if let pending = unknown {
+                    symbols.append(pending)
+                    unknown = nil
+                }
                 symbols.append(BPESymbol(id: id, length: Int32(length) + dropped))
                 dropped = 0
             } else if fallsBackToBytes, appendFallback(bytes, scalar, &dropped, to: &symbols) {
@@ -206,7 +218,7 @@ final class BPEScratch: @unchecked Sendable {
     private var wordTokens: [ModelToken] = []
     private var wordOffsets: [Int] = [0]
     private static let longestWord = 48
-    private static let mostWords = 1 << 15
+    private static let mostWords = 1 << 16
 
     func appendRemembered(_ bytes: Span<UInt8>, _ range: Range<Int>, to tokens: inout [ModelToken]) -> Bool {
         guard range.count <= Self.longestWord, let index = words.find(bytes, range) else { return false }

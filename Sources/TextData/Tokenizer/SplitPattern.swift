@@ -31,7 +31,10 @@ enum SplitPattern: Sendable {
             }
         case .literal(let needle):
             var gaps = GapFiller(range)
-            guard !needle.isEmpty else { gaps.finish(&segments); return }
+            guard !needle.isEmpty else {
+                gaps.finish(&segments)
+                return
+            }
             var i = range.lowerBound
             while i + needle.count <= range.upperBound {
                 if bytes[i] == needle[0], matches(bytes, at: i, needle) {

@@ -73,7 +73,8 @@ struct TokenizerJSONReader {
             guard let id = entry["id"]?.intValue else { throw malformed(place, "no integer id") }
             guard let id32 = Int32(exactly: id), id >= 0 else {
                 throw TokenizerError.inconsistent(
-                    path: path, problems: ["added token \(shortened(content)) has the id \(id), outside 0...\(Int32.max)"])
+                    path: path,
+                    problems: ["added token \(shortened(content)) has the id \(id), outside 0...\(Int32.max)"])
             }
             return AddedToken(
                 id: id32, content: ByteString(content), lstrip: entry["lstrip"]?.boolValue ?? false,
@@ -113,7 +114,9 @@ struct TokenizerJSONReader {
         var unknownID: UInt32?
         if let unknown = model["unk_token"]?.stringValue {
             unknownID = vocabulary.find(Array(unknown.utf8)).map { UInt32($0) }
-            if unknownID == nil { problems.add(.unknownToken, "unk_token \(shortened(unknown)) is not in the vocabulary") }
+            if unknownID == nil {
+                problems.add(.unknownToken, "unk_token \(shortened(unknown)) is not in the vocabulary")
+            }
         }
         try problems.throwIfAny(path)
         return BPEModel(
@@ -221,7 +224,8 @@ struct TokenizerJSONReader {
             let right = vocabulary.find(Array(parts[1]))
             let result = vocabulary.find(joined)
             guard let left, let right, let result, parts[1].count >= prefixLength else {
-                for (id, token) in [(left, Array(parts[0])), (right, Array(parts[1])), (result, joined)] where id == nil {
+                for (id, token) in [(left, Array(parts[0])), (right, Array(parts[1])), (result, joined)] where id == nil
+                {
                     let name = shortened(String(decoding: token, as: UTF8.self))
                     problems.add(.merge, "merge \(index) names \(name), which is not in the vocabulary")
                 }

@@ -136,6 +136,9 @@ func scalarStart(_ bytes: Span<UInt8>, before position: Int) -> Int {
 /// Appends the UTF-8 of a scalar value; surrogates, which no caller has, become U+FFFD.
 @inline(__always)
 func appendScalar(_ value: UInt32, to bytes: inout [UInt8]) {
-    if value < 0x80 { bytes.append(UInt8(value)); return }
+    if value < 0x80 {
+        bytes.append(UInt8(value))
+        return
+    }
     bytes.append(contentsOf: UTF8.encode(Unicode.Scalar(value) ?? "\u{FFFD}")!)
 }
