@@ -2,8 +2,11 @@ import Foundation
 
 /// Why a text is not the JSON that was expected, and at which byte.
 public struct JSONError: GraftError {
+    public enum Kind: Sendable { case syntax, encoding, duplicateKey }
+
     public var offset: Int
     public var reason: String
+    public var kind = Kind.syntax
     public var exitStatus: ExitStatus { .badInput }
     public var description: String { "malformed JSON at byte \(offset): \(reason)" }
 }
@@ -13,8 +16,8 @@ public struct JSONParser {
     /// What to do with an object that holds the same key twice.
     public enum DuplicateKeys: Sendable { case refuse, keepLast }
 
-    private let bytes: UnsafeBufferPointer<UInt8>
-    private var position = 0
+    let bytes: UnsafeBufferPointer<UInt8>
+    var position = 0
     private let maximumDepth: Int
     private let duplicateKeys: DuplicateKeys
 
@@ -42,23 +45,29 @@ public struct JSONParser {
         return value
     }
 
-    private init(bytes: UnsafeBufferPointer<UInt8>, maximumDepth: Int, duplicateKeys: DuplicateKeys) {
+    init(bytes: UnsafeBufferPointer<UInt8>, maximumDepth: Int, duplicateKeys: DuplicateKeys) {
         self.bytes = bytes
         self.maximumDepth = maximumDepth
         self.duplicateKeys = duplicateKeys
     }
 
-    private func error(_ reason: String) -> JSONError { JSONError(offset: position, reason: reason) }
+    func error(_ reason: String, _ kind: JSONError.Kind = .syntax) -> JSONError {
+        JSONError(offset: position, reason: reason, kind: kind)
+    }
 
     private mutating func skipByteOrderMark() {
         if bytes.count >= 3, bytes[0] == 0xEF, bytes[1] == 0xBB, bytes[2] == 0xBF { position = 3 }
     }
 
-    private mutating func skipSpace() {
-        while position < bytes.count, [0x20, 0x0A, 0x0D, 0x09].contains(bytes[position]) { position += 1 }
+    mutating func skipSpace() {
+        while position < bytes.count {
+            let byte = bytes[position]
+            guard byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 else { return }
+            position += 1
+        }
     }
 
-    private mutating func parseValue(depth: Int) throws -> JSONValue {
+    mutating func parseValue(depth: Int) throws -> JSONValue {
         guard depth <= maximumDepth else { throw error("nested deeper than \(maximumDepth) levels") }
         skipSpace()
         guard position < bytes.count else { throw error("the text ends where a value was expected") }
@@ -110,7 +119,7 @@ public struct JSONParser {
             position += 1
             let value = try parseValue(depth: depth + 1)
             if let earlier = seen.updateValue(entries.count, forKey: ByteString(key)) {
-                guard duplicateKeys == .keepLast else { throw error("the key \"\(key)\" occurs twice") }
+                guard duplicateKeys == .keepLast else { throw error("the key \(quoted(key)) occurs twice", .duplicateKey) }
                 entries[earlier].value = value
                 seen[ByteString(key)] = earlier
             } else {
@@ -124,7 +133,7 @@ public struct JSONParser {
         }
     }
 
-    private mutating func parseNumber() throws -> JSONValue {
+    mutating func parseNumber() throws -> JSONValue {
         let start = position
         func isDigit(_ i: Int) -> Bool { i < bytes.count && bytes[i] >= 0x30 && bytes[i] <= 0x39 }
         var isInteger = true
@@ -151,7 +160,7 @@ public struct JSONParser {
         return .double(value)
     }
 
-    private mutating func parseString() throws -> String {
+    mutating func parseString() throws -> String {
         position += 1
         let start = position
         while position < bytes.count, bytes[position] != UInt8(ascii: "\""), bytes[position] != UInt8(ascii: "\\"),
@@ -176,7 +185,7 @@ public struct JSONParser {
 
     private func validated(_ buffer: UnsafeBufferPointer<UInt8>, at offset: Int) throws -> String {
         guard let text = String(validating: buffer, as: UTF8.self) else {
-            throw JSONError(offset: offset, reason: "a string is not valid UTF-8")
+            throw JSONError(offset: offset, reason: "a string is not valid UTF-8", kind: .encoding)
         }
         return text
     }

@@ -1,0 +1,154 @@
+public import FileFormats
+
+/// What a template wrote, and which parts of it are the assistant's.
+public struct RenderedText: Sendable {
+    public var text: String
+    /// UTF-8 byte ranges that `{% generation %}` blocks wrote, in order; nil when the template has none, or when one
+    /// wrote inside a macro, where its place in the text is not known.
+    public var generationSpans: [Range<Int>]?
+
+    public init(text: String, generationSpans: [Range<Int>]? = nil) {
+        self.text = text
+        self.generationSpans = generationSpans
+    }
+}
+
+/// A chat template, compiled: Jinja as Transformers runs it (`trim_blocks`, `lstrip_blocks`, loop controls,
+/// `generation` blocks, `raise_exception`, `strftime_now`, an immutable sandbox).
+///
+/// Templates come with models and are not trusted: they see only the variables given to them and run under limits
+/// (a million operations, 1 MiB of output, calls nested 32 deep).
+public struct ChatTemplate: Sendable {
+    /// What the template is called in error texts.
+    public let name: String
+    public let source: String
+    /// Variables given to every rendering: `bos_token`, `eos_token` and so on.
+    public var constants: JSONObject
+    private let program: TemplateProgram
+
+    /// - Throws: `TextError.template` for a source that is not a template.
+    public init(source: String, name: String = "chat template", constants: JSONObject = JSONObject()) throws {
+        self.name = name
+        self.source = source
+        self.constants = constants
+        do {
+            program = try JinjaParser.parse(source)
+        } catch let fault as TemplateFault {
+            throw TextError.template(name: name, line: fault.line ?? 1, reason: fault.message)
+        }
+    }
+
+    /// Whether the template marks what the assistant writes.
+    public var hasGenerationBlocks: Bool { program.usesGeneration }
+
+    /// Renders with exactly `variables` and the constants, variables first.
+    ///
+    /// - Throws: `TextError.template`, `.templateRaised` or `.templateLimit`, with the line.
+    public func render(variables: JSONObject, now: CivilTime = .now()) throws -> RenderedText {
+        let interpreter = Interpreter(program: program, now: now)
+        do {
+            var values: [(name: Text, value: TemplateValue)] = []
+            for (name, value) in constants.entries + variables.entries {
+                values.append((Text(name), try interpreter.imported(value)))
+            }
+            try interpreter.run(values)
+        } catch let fault as TemplateFault {
+            let line = fault.line ?? 1
+            switch fault.kind {
+            case .failed: throw TextError.template(name: name, line: line, reason: fault.message)
+            case .raised: throw TextError.templateRaised(name: name, line: line, message: fault.message)
+            case .limit: throw TextError.templateLimit(name: name, line: line, limit: fault.message)
+            }
+        }
+        let isKnown = program.usesGeneration && !interpreter.hasLostSpans
+        return RenderedText(
+            text: String(decoding: interpreter.output, as: UTF8.self),
+            generationSpans: isKnown ? interpreter.generationSpans : nil)
+    }
+
+    /// Renders a conversation as Transformers' `apply_chat_template` does.
+    ///
+    /// - Parameters:
+    ///   - tools: definitions of functions, or nil.
+    ///   - continueFinalMessage: ends the text inside the last message, so that it can be gone on with.
+    ///   - extra: further variables of the template.
+    public func render(
+        messages: [JSONValue], tools: JSONValue? = nil, addGenerationPrompt: Bool = false,
+        continueFinalMessage: Bool = false, extra: JSONObject = JSONObject(), now: CivilTime = .now()
+    ) throws -> RenderedText {
+        var messages = messages
+        if continueFinalMessage {
+            guard !addGenerationPrompt else {
+                throw TextError.cannotContinue(reason: "add_generation_prompt would start another message")
+            }
+            try FinalMessage.mark(&messages)
+        }
+        var variables = JSONObject([
+            ("messages", .array(messages)), ("tools", tools ?? .null), ("documents", .null),
+            ("add_generation_prompt", .bool(addGenerationPrompt)),
+        ])
+        for (key, value) in extra.entries { variables[key] = value }
+        let rendered = try render(variables: variables, now: now)
+        return continueFinalMessage ? try FinalMessage.cut(rendered) : rendered
+    }
+}
+
+/// Finds the end of the last message's content in rendered text by a tag that is put there before rendering.
+private enum FinalMessage {
+    static let tag = "CONTINUE_FINAL_MESSAGE_TAG "
+
+    static func mark(_ messages: inout [JSONValue]) throws {
+        guard var message = messages.last?.objectValue else {
+            throw TextError.cannotContinue(reason: "there is no message")
+        }
+        switch message["content"] {
+        case .string(let text)?: message["content"] = .string(text + tag)
+        case .array(var parts)?:
+            guard let last = parts.lastIndex(where: { $0["text"]?.stringValue != nil }),
+                var part = parts[last].objectValue, let text = part["text"]?.stringValue
+            else { throw TextError.cannotContinue(reason: "the last message has no text") }
+            part["text"] = .string(text + tag)
+            parts[last] = .object(part)
+            message["content"] = .array(parts)
+        default: throw TextError.cannotContinue(reason: "the last message has no text")
+        }
+        messages[messages.count - 1] = .object(message)
+    }
+
+    /// Templates that trim contents also trim the tag's own space: then the text before it was trimmed, too.
+    static func cut(_ rendered: RenderedText) throws -> RenderedText {
+        let text = Text(rendered.text)
+        let full = Text(tag)
+        guard let offset = text.lastOffset(of: full.stripped()) else {
+            throw TextError.cannotContinue(reason: "the last message does not appear in the rendered text")
+        }
+        var kept = Text(text.bytes[..<offset])
+        if !Text(text.bytes[offset...]).hasPrefix(full) { kept = kept.stripped(left: false) }
+        let spans = rendered.generationSpans?.compactMap { span -> Range<Int>? in
+            let clamped = span.clamped(to: 0..<kept.bytes.count)
+            return clamped.isEmpty ? nil : clamped
+        }
+        return RenderedText(text: kept.description, generationSpans: spans)
+    }
+}
+
+extension Interpreter {
+    /// A JSON value as the template sees it.
+    func imported(_ value: JSONValue) throws -> TemplateValue {
+        // Input is not charged as work: only its depth is bounded here.
+        switch value {
+        case .null: return .none
+        case .bool(let flag): return .bool(flag)
+        case .integer(let number): return .int(number)
+        case .double(let number): return .float(number)
+        case .string(let text): return .string(Text(text))
+        case .array(let elements):
+            let values = try elements.map(imported)
+            return .list(Items(values: values, depth: try depth(over: values)))
+        case .object(let object):
+            let entries = try object.entries.map { (key: TemplateValue.string(Text($0.key)), value: try imported($0.value)) }
+            let keys = entries.map { MappingKey.string($0.key.text ?? "") }
+            return .dict(Mapping(entries: entries, keys: keys, depth: try depth(over: entries.map(\.value))))
+        }
+    }
+}

@@ -1,0 +1,234 @@
+import Foundation
+
+/// Runs one rendering of a program. It holds no object of the host, and everything it does costs fuel.
+final class Interpreter {
+    static let fuelLimit = 1_000_000
+    static let outputLimit = 1 << 20
+    static let callDepthLimit = 32
+    static let valueDepthLimit = 128
+    /// What one unit of fuel buys: bytes of new text, elements of new sequences.
+    static let bytesPerFuel = 64
+    static let elementsPerFuel = 4
+
+    static let globalNames: [Text] = [
+        "raise_exception", "strftime_now", "range", "namespace", "dict", "cycler", "joiner",
+    ]
+    private static let globals: [Callable.Builtin] = [
+        .raiseException, .strftimeNow, .range, .namespace, .dict, .cycler, .joiner,
+    ]
+    // Symbols every parser reserves, in the order of its initialiser.
+    static let loopSymbol = globalNames.count
+    static let callerSymbol = loopSymbol + 1
+    static let varargsSymbol = loopSymbol + 2
+    static let kwargsSymbol = loopSymbol + 3
+
+    let program: TemplateProgram
+    let now: CivilTime
+    private var fuel = Interpreter.fuelLimit
+    private var callDepth = 0
+    private let stackLimit = StackBounds.lowestSafeAddress()
+    private let root = VariableScope(parent: nil)
+
+    /// The text written so far: of the template, or of the innermost capture.
+    var output: [UInt8] = []
+    private var captureDepth = 0
+    var escapes = false
+    private(set) var generationSpans: [Range<Int>] = []
+    /// Set when a generation block wrote into a capture, where its place in the final text is not known.
+    private(set) var hasLostSpans = false
+    /// Namespaces, scopes and loops that could be part of a reference cycle; emptied at the end.
+    private var namespaces: [Namespace] = []
+    private var capturedScopes: [VariableScope] = []
+    private var exposedLoops: [LoopState] = []
+
+    enum Flow { case normal, breakLoop, continueLoop }
+
+    init(program: TemplateProgram, now: CivilTime) {
+        self.program = program
+        self.now = now
+    }
+
+    deinit {
+        for namespace in namespaces { namespace.values = [:] }
+        for scope in capturedScopes { scope.clear() }
+        for loop in exposedLoops { loop.clear() }
+    }
+
+    /// Renders with `variables` as the context.
+    func run(_ variables: [(name: Text, value: TemplateValue)]) throws {
+        let context = VariableScope(parent: nil)
+        for (i, builtin) in Self.globals.enumerated() { context.set(i, .callable(.builtin(builtin))) }
+        let symbols = Dictionary(
+            zip(program.symbols, program.symbols.indices), uniquingKeysWith: { first, _ in first })
+        for (name, value) in variables {
+            if let symbol = symbols[name] { context.set(symbol, value) }
+        }
+        let root = VariableScope(parent: context)
+        capturedScopes = [root, context]
+        _ = try run(program.body, in: root)
+    }
+
+    // MARK: Limits
+
+    func spend(_ amount: Int) throws {
+        fuel -= amount
+        if fuel < 0 {
+            throw TemplateFault("more than \(Self.fuelLimit) operations", kind: .limit)
+        }
+    }
+
+    func checkStack() throws {
+        var marker: UInt8 = 0
+        let address = withUnsafeMutablePointer(to: &marker) { UInt(bitPattern: $0) }
+        if address < stackLimit { throw TemplateFault("more stack than the thread has", kind: .limit) }
+    }
+
+    /// Counts a call of a macro or of a recursive loop.
+    func called<Result>(_ body: () throws -> Result) throws -> Result {
+        callDepth += 1
+        defer { callDepth -= 1 }
+        guard callDepth <= Self.callDepthLimit else {
+            throw TemplateFault("calls nested deeper than \(Self.callDepthLimit)", kind: .limit)
+        }
+        return try body()
+    }
+
+    // MARK: Making values
+
+    func text(_ text: Text) throws -> TemplateValue {
+        try spend(text.bytes.count / Self.bytesPerFuel)
+        return .string(text)
+    }
+
+    func items(_ values: [TemplateValue]) throws -> Items {
+        try spend(values.count / Self.elementsPerFuel)
+        return Items(values: values, depth: try depth(over: values))
+    }
+    func list(_ values: [TemplateValue]) throws -> TemplateValue { .list(try items(values)) }
+    func tuple(_ values: [TemplateValue]) throws -> TemplateValue { .tuple(try items(values)) }
+    func generator(_ values: [TemplateValue]) throws -> TemplateValue {
+        try spend(values.count / Self.elementsPerFuel)
+        return .generator(Generator(values, depth: try depth(over: values)))
+    }
+    func cycler(_ values: [TemplateValue]) throws -> Cycler { Cycler(values: values, depth: try depth(over: values)) }
+    func method(_ receiver: TemplateValue, _ name: Text) throws -> TemplateValue {
+        _ = try depth(over: [receiver])
+        return .callable(.method(BoundMethod(receiver: receiver, name: name)))
+    }
+
+    func depth(over values: [TemplateValue]) throws -> Int {
+        let depth = (values.lazy.map(\.depth).max() ?? 0) + 1
+        guard depth <= Self.valueDepthLimit else {
+            throw TemplateFault("values nested deeper than \(Self.valueDepthLimit)", kind: .limit)
+        }
+        return depth
+    }
+
+    /// A dictionary; a key that occurs again keeps its place and takes the last value.
+    func dict(_ entries: [(key: TemplateValue, value: TemplateValue)]) throws -> TemplateValue {
+        try spend(entries.count)
+        var places: [MappingKey: Int] = [:]
+        var kept: [(key: TemplateValue, value: TemplateValue)] = []
+        var keys: [MappingKey] = []
+        for entry in entries {
+            let key = try self.key(entry.key)
+            if let place = places[key] {
+                kept[place].value = entry.value
+            } else {
+                places[key] = kept.count
+                kept.append(entry)
+                keys.append(key)
+            }
+        }
+        let depth = try depth(over: kept.map(\.value) + kept.map(\.key))
+        return .dict(Mapping(entries: kept, keys: keys, depth: depth))
+    }
+
+    func key(_ value: TemplateValue) throws -> MappingKey {
+        try spend(1)
+        switch value {
+        case .none: return .none
+        case .bool(let flag): return .int(flag ? 1 : 0)
+        case .int(let number): return .int(number)
+        case .float(let number): return Int(exactly: number).map(MappingKey.int) ?? .float(number)
+        case .string(let text): return .string(text)
+        case .tuple(let items): return .tuple(try items.values.map(key))
+        default: throw TemplateFault("a \(value.typeName) cannot be the key of a dictionary")
+        }
+    }
+
+    func namespace(_ values: [Text: TemplateValue]) throws -> TemplateValue {
+        try spend(8)
+        let namespace = Namespace()
+        namespace.values = values
+        namespaces.append(namespace)
+        return .namespace(namespace)
+    }
+
+    func macro(_ definition: MacroDefinition, in scope: VariableScope) throws -> Callable {
+        try spend(8)
+        capturedScopes.append(scope)
+        return .macro(Macro(definition: definition, scope: scope))
+    }
+
+    /// Called when a template reads `loop`: from then on it can be stored anywhere.
+    func expose(_ loop: LoopState) {
+        if !loop.isExposed {
+            loop.isExposed = true
+            exposedLoops.append(loop)
+        }
+    }
+
+    // MARK: Output
+
+    func write(_ text: Text) throws {
+        try spend(text.bytes.count / Self.bytesPerFuel)
+        output += text.bytes
+        if captureDepth == 0, output.count > Self.outputLimit {
+            throw TemplateFault("more than 1 MiB of output", kind: .limit)
+        }
+    }
+
+    /// The text `body` writes.
+    func capture(_ body: () throws -> Void) throws -> Text {
+        let outer = output
+        output = []
+        captureDepth += 1
+        defer {
+            captureDepth -= 1
+            output = outer
+        }
+        try body()
+        return Text(output, isMarkup: escapes)
+    }
+
+    func runGeneration(_ body: [TemplateNode], in scope: VariableScope) throws {
+        let start = output.count
+        _ = try run(body, in: VariableScope(parent: scope))
+        if captureDepth > 0 {
+            hasLostSpans = true
+        } else if output.count > start {
+            generationSpans.append(start..<output.count)
+        }
+    }
+}
+
+/// How far down the stack a rendering may go.
+enum StackBounds {
+    /// Enough for calls nested as deep as the limit allows, in unoptimised code too.
+    private static let most: UInt = 2 << 20
+
+    /// Threads get the process's stack limit by default on Linux; a quarter of it is taken at most.
+    private static let budget: UInt = {
+        var limits = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_STACK.rawValue), &limits) == 0 else { return most }
+        return min(most, max(UInt(clamping: limits.rlim_cur) / 4, 128 << 10))
+    }()
+
+    /// Below this address evaluation stops.
+    static func lowestSafeAddress() -> UInt {
+        var marker: UInt8 = 0
+        let address = withUnsafeMutablePointer(to: &marker) { UInt(bitPattern: $0) }
+        return address > budget ? address - budget : 0
+    }
+}

@@ -1,0 +1,118 @@
+// Attributes, subscripts and slices.
+extension Interpreter {
+    /// `value.name`: an attribute of the Python object, or else the element with that key.
+    func attribute(_ name: Text, of value: TemplateValue) throws -> TemplateValue {
+        if value.isUndefined { throw undefined(value) }
+        if let found = try ownAttribute(name, of: value) { return found }
+        if case .dict(let mapping) = value, let found = mapping[name] { return found }
+        return .undefined(.attribute(name))
+    }
+
+    /// `value[key]`: an element, or else an attribute when the key is a string.
+    func item(_ key: TemplateValue, of value: TemplateValue) throws -> TemplateValue {
+        switch value {
+        case .undefined: throw undefined(value)
+        case .dict(let mapping):
+            // A key that cannot be hashed is like one that is missing.
+            if let hashable = try? self.key(key), let found = mapping[hashable] { return found }
+        case .list(let items), .tuple(let items):
+            if let index = position(key, count: items.values.count) { return items.values[index] }
+        case .string(let text):
+            try spend(text.bytes.count / 256)
+            if let index = position(key, count: text.count) {
+                return .string(Text(CollectionOfOne(text.scalar(at: text.byteOffset(of: index)).0)))
+            }
+        case .range(let range):
+            if let index = position(key, count: range.count) { return .int(range[index]) }
+        default: break
+        }
+        if let name = key.text {
+            return try ownAttribute(name, of: value) ?? .undefined(.attribute(name))
+        }
+        return .undefined(.element)
+    }
+
+    private func position(_ key: TemplateValue, count: Int) -> Int? {
+        guard let index = key.index else { return nil }
+        let position = index < 0 ? index + count : index
+        return position >= 0 && position < count ? position : nil
+    }
+
+    func slice(_ slice: PythonSlice, of value: TemplateValue) throws -> TemplateValue {
+        switch value {
+        case .undefined: throw undefined(value)
+        case .string(let string):
+            try spend(string.bytes.count / 256)
+            return try text(string.slice(slice))
+        case .list(let items): return try list(slice.resolved(count: items.values.count).map { items.values[$0] })
+        case .tuple(let items): return try tuple(slice.resolved(count: items.values.count).map { items.values[$0] })
+        case .range(let range):
+            let part = slice.resolved(count: range.count)
+            return .range(
+                PythonRange(start: range[part.start], count: part.count, step: range.step &* part.step))
+        default: return .undefined(.element)
+        }
+    }
+
+    /// What Python's `getattr` finds on the object itself; nil where it finds nothing.
+    private func ownAttribute(_ name: Text, of value: TemplateValue) throws -> TemplateValue? {
+        if name.hasPrefix("__") { return nil }
+        if hasMethod(name, value) { return try method(value, name) }
+        switch value {
+        case .dict:
+            let changing: Set<Text> = ["clear", "pop", "popitem", "setdefault", "update"]
+            return changing.contains(name) ? .undefined(.forbidden(name)) : nil
+        case .list:
+            let changing: Set<Text> = ["append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"]
+            return changing.contains(name) ? .undefined(.forbidden(name)) : nil
+        case .namespace(let namespace): return namespace.values[name]
+        case .loop(let loop): return try loopAttribute(name, of: loop)
+        case .callable(.macro(let macro)): return macroAttribute(name, of: macro)
+        case .callable(.cycler(let cycler)): return name == "current" ? cycler.values[cycler.position] : nil
+        case .tuple(let items) where items is Group:
+            return name == "grouper" ? items.values[0] : name == "list" ? items.values[1] : nil
+        case .int, .bool:
+            switch name {
+            case "real", "numerator": return value.index.map(TemplateValue.int)
+            case "imag": return .int(0)
+            case "denominator": return .int(1)
+            default: return nil
+            }
+        case .float(let number):
+            return name == "real" ? .float(number) : name == "imag" ? .float(0) : nil
+        default: return nil
+        }
+    }
+
+    private func macroAttribute(_ name: Text, of macro: Macro) -> TemplateValue? {
+        switch name {
+        case "name": .string(macro.definition.name)
+        case "caller": .bool(macro.definition.usesCaller)
+        case "catch_kwargs": .bool(macro.definition.usesKwargs)
+        case "catch_varargs": .bool(macro.definition.usesVarargs)
+        case "arguments":
+            .tuple(Items(values: macro.definition.parameters.map { .string($0.name) }, depth: 1))
+        default: nil
+        }
+    }
+
+    private func loopAttribute(_ name: Text, of loop: LoopState) throws -> TemplateValue? {
+        switch name {
+        case "index": .int(loop.index + 1)
+        case "index0": .int(loop.index)
+        case "first": .bool(loop.index == 0)
+        case "last": .bool(try loop.peek() == nil)
+        case "length": .int(try loop.length())
+        case "revindex": .int(try loop.length() - loop.index)
+        case "revindex0": .int(try loop.length() - loop.index - 1)
+        case "previtem": loop.previous ?? .undefined(.attribute(name))
+        case "nextitem": try loop.peek() ?? .undefined(.attribute(name))
+        case "depth": .int(loop.depth + 1)
+        case "depth0": .int(loop.depth)
+        default: nil
+        }
+    }
+}
+
+/// The pair `groupby` gives, whose parts also have names.
+final class Group: Items {}

@@ -1,0 +1,295 @@
+// Statements and expressions, evaluated on the tree.
+extension Interpreter {
+    func run(_ body: [TemplateNode], in scope: VariableScope) throws -> Flow {
+        for node in body {
+            let flow = try run(node, in: scope)
+            if flow != .normal { return flow }
+        }
+        return .normal
+    }
+
+    private func run(_ node: TemplateNode, in scope: VariableScope) throws -> Flow {
+        try spend(1)
+        try checkStack()
+        switch node.kind {
+        case .data(let text):
+            try write(text)
+            return .normal
+        case .output(let value):
+            try writeValue(try evaluate(value, in: scope))
+            return .normal
+        case .branch(let branches): return try runBranch(branches, in: scope)
+        case .loop(let loop):
+            return try atLine(node) { try runLoop(loop, in: scope) }
+        case .set(let target, let value):
+            let result = try evaluate(value, in: scope)
+            try atLine(node) { try assign(result, to: target, in: scope) }
+            return .normal
+        case .breakLoop: return .breakLoop
+        case .continueLoop: return .continueLoop
+        default: return try runBlock(node, in: scope)
+        }
+    }
+
+    private func runBlock(_ node: TemplateNode, in scope: VariableScope) throws -> Flow {
+        switch node.kind {
+        case .setBlock(let target, let filter, let body):
+            let captured = try capture { _ = try run(body, in: VariableScope(parent: scope)) }
+            var value = try text(captured)
+            if let filter { value = try applyFilters(filter, to: value, in: scope) }
+            try atLine(node) { try assign(value, to: target, in: scope) }
+        case .macro(let definition):
+            let macro = try macro(definition, in: scope)
+            if let symbol = program.symbols.firstIndex(of: definition.name) { scope.set(symbol, .callable(macro)) }
+        case .callBlock(let function, let arguments, let definition):
+            let callee = try evaluate(function, in: scope)
+            var evaluated = try evaluate(arguments, in: scope)
+            evaluated.keywords.append(("caller", .callable(try macro(definition, in: scope))))
+            try writeValue(try atLine(node) { try call(callee, evaluated) })
+        case .generation(let body): try runGeneration(body, in: scope)
+        case .filterBlock(let filter, let body):
+            let captured = try capture { _ = try run(body, in: VariableScope(parent: scope)) }
+            try writeValue(try applyFilters(filter, to: .string(captured), in: scope))
+        case .with(let assignments, let body):
+            let inner = VariableScope(parent: scope)
+            let values = try assignments.map { try evaluate($0.1, in: scope) }
+            for (assignment, value) in zip(assignments, values) { try assign(value, to: assignment.0, in: inner) }
+            return try run(body, in: inner)
+        case .autoescape(let value, let body):
+            let saved = escapes
+            escapes = try evaluate(value, in: scope).isTrue
+            defer { escapes = saved }
+            return try run(body, in: VariableScope(parent: scope))
+        case .block(let body): _ = try run(body, in: VariableScope(parent: scope))
+        default: preconditionFailure("an expression stands where a statement should")
+        }
+        return .normal
+    }
+
+    /// Adds the line to a fault that has none.
+    func atLine<Result>(_ node: TemplateNode, _ body: () throws -> Result) throws -> Result {
+        do {
+            return try body()
+        } catch var fault as TemplateFault {
+            if fault.line == nil { fault.line = node.line }
+            throw fault
+        }
+    }
+
+    private func writeValue(_ value: TemplateValue) throws {
+        let text = try printed(value)
+        try write(escapes ? text.escaped() : text)
+    }
+
+    private func runBranch(
+        _ branches: [(condition: TemplateNode?, body: [TemplateNode])], in scope: VariableScope
+    ) throws -> Flow {
+        for (condition, body) in branches {
+            if let condition, !(try evaluate(condition, in: scope).isTrue) { continue }
+            return try run(body, in: scope)
+        }
+        return .normal
+    }
+
+    // MARK: Loops and assignment
+
+    private func runLoop(_ loop: ForLoop, in scope: VariableScope) throws -> Flow {
+        let iterable = try evaluate(loop.iterable, in: scope)
+        try runLoop(loop, over: iterable, in: scope, depth: 0)
+        return .normal
+    }
+
+    func runLoop(
+        _ loop: ForLoop, over iterable: TemplateValue, in scope: VariableScope, depth: Int
+    ) throws {
+        let values = try elements(iterable)
+        let accepts: ((TemplateValue) throws -> Bool)? = loop.filter.map { filter in
+            { [unowned self] value in
+                let inner = VariableScope(parent: scope)
+                try spend(1)
+                try assign(value, to: loop.target, in: inner)
+                return try evaluate(filter, in: inner).isTrue
+            }
+        }
+        let state = LoopState(values: values, definition: loop, scope: scope, depth: depth, accepts: accepts)
+        var hasRun = false
+        while let value = try state.advance() {
+            hasRun = true
+            try spend(1)
+            let inner = VariableScope(parent: scope)
+            try assign(value, to: loop.target, in: inner)
+            if loop.usesLoop { inner.set(Self.loopSymbol, .loop(state)) }
+            if try run(loop.body, in: inner) == .breakLoop { break }
+        }
+        if !hasRun { _ = try run(loop.otherwise, in: VariableScope(parent: scope)) }
+    }
+
+    func assign(_ value: TemplateValue, to target: Target, in scope: VariableScope) throws {
+        switch target {
+        case .name(let symbol):
+            scope.set(symbol, value)
+        case .attribute(let symbol, let name):
+            guard case .namespace(let namespace)? = scope.lookUp(symbol) else {
+                throw TemplateFault("'\(program.symbols[symbol])' is no namespace: its attributes cannot be set")
+            }
+            namespace.values[name] = value
+        case .tuple(let targets):
+            let values = try elements(value)
+            guard values.count == targets.count else {
+                throw TemplateFault("\(values.count) values cannot be unpacked into \(targets.count) names")
+            }
+            for (target, value) in zip(targets, values) { try assign(value, to: target, in: scope) }
+        }
+    }
+
+    // MARK: Expressions
+
+    func evaluate(_ node: TemplateNode, in scope: VariableScope) throws -> TemplateValue {
+        try spend(1)
+        switch node.kind {
+        case .none: return .none
+        case .bool(let value): return .bool(value)
+        case .int(let value): return .int(value)
+        case .float(let value): return .float(value)
+        case .string(let text): return .string(text)
+        case .name(let symbol):
+            let value = scope.lookUp(symbol) ?? .undefined(.name(program.symbols[symbol]))
+            if case .loop(let loop) = value { expose(loop) }
+            return value
+        case .attribute(let object, let name):
+            let value = try evaluate(object, in: scope)
+            return try atLine(node) { try attribute(name, of: value) }
+        case .and(let left, let right):
+            let value = try evaluate(left, in: scope)
+            return value.isTrue ? try evaluate(right, in: scope) : value
+        case .or(let left, let right):
+            let value = try evaluate(left, in: scope)
+            return value.isTrue ? value : try evaluate(right, in: scope)
+        case .not(let operand): return .bool(!(try evaluate(operand, in: scope).isTrue))
+        case .conditional(let condition, let then, let otherwise):
+            if try evaluate(condition, in: scope).isTrue { return try evaluate(then, in: scope) }
+            return try otherwise.map { try evaluate($0, in: scope) } ?? .undefined(.silent)
+        default:
+            try checkStack()
+            return try atLine(node) { try evaluateCompound(node, in: scope) }
+        }
+    }
+
+    private func evaluateCompound(_ node: TemplateNode, in scope: VariableScope) throws -> TemplateValue {
+        switch node.kind {
+        case .list(let elements): return try list(try elements.map { try evaluate($0, in: scope) })
+        case .tuple(let elements): return try tuple(try elements.map { try evaluate($0, in: scope) })
+        case .dict(let entries):
+            return try dict(try entries.map { (try evaluate($0.key, in: scope), try evaluate($0.value, in: scope)) })
+        case .item(let object, let key): return try evaluateItem(object, key, in: scope)
+        case .slice: throw TemplateFault("a slice stands among other indices")
+        case .call(let function, let arguments): return try evaluateCall(function, arguments, in: scope)
+        case .filter(let operand, let name, let function, let arguments):
+            guard let operand else { throw TemplateFault("a filter has nothing to work on") }
+            let value = try evaluate(operand, in: scope)
+            return try apply(name, function, to: value, arguments, in: scope)
+        case .test(let operand, let name, let function, let arguments):
+            guard let function else { throw TemplateFault("there is no test named '\(name)'") }
+            let value = try evaluate(operand, in: scope)
+            return .bool(try function(self, value, try evaluate(arguments, in: scope)))
+        case .negate(let operand): return try negated(try evaluate(operand, in: scope))
+        case .plus(let operand):
+            let value = try evaluate(operand, in: scope)
+            guard value.number != nil else { throw unsupported("+", value) }
+            return value.index.map(TemplateValue.int) ?? value
+        case .arithmetic(let operation, let left, let right):
+            let first = try evaluate(left, in: scope)
+            return try arithmetic(operation, first, try evaluate(right, in: scope))
+        case .compare(let first, let rest): return try evaluateComparison(first, rest, in: scope)
+        case .concatenate(let parts):
+            var joined = Text([])
+            for part in parts {
+                let text = try printed(try evaluate(part, in: scope))
+                joined.bytes += (escapes ? text.escaped() : text).bytes
+                try spend(text.bytes.count / Self.bytesPerFuel)
+            }
+            joined.isMarkup = escapes
+            return try text(joined)
+        default: preconditionFailure("a statement stands where an expression should")
+        }
+    }
+
+    private func evaluateComparison(
+        _ first: TemplateNode, _ rest: [(ComparisonOperator, TemplateNode)], in scope: VariableScope
+    ) throws -> TemplateValue {
+        var left = try evaluate(first, in: scope)
+        for (operation, node) in rest {
+            let right = try evaluate(node, in: scope)
+            guard try compare(operation, left, right) else { return .bool(false) }
+            left = right
+        }
+        return .bool(true)
+    }
+
+    private func evaluateItem(
+        _ object: TemplateNode, _ key: TemplateNode, in scope: VariableScope
+    ) throws -> TemplateValue {
+        let value = try evaluate(object, in: scope)
+        guard case .slice(let start, let stop, let step) = key.kind else {
+            return try item(try evaluate(key, in: scope), of: value)
+        }
+        func bound(_ node: TemplateNode?) throws -> Int? {
+            guard let node else { return nil }
+            let value = try evaluate(node, in: scope)
+            if value.isNone { return nil }
+            guard let index = value.index else { throw TemplateFault("a slice has a bound that is no integer") }
+            return index
+        }
+        let slice = PythonSlice(start: try bound(start), stop: try bound(stop), step: try bound(step) ?? 1)
+        guard slice.step != 0 else { throw TemplateFault("a slice has step 0") }
+        return try self.slice(slice, of: value)
+    }
+
+    // MARK: Calls and filters
+
+    func evaluate(_ arguments: Arguments, in scope: VariableScope) throws -> CallArguments {
+        var result = CallArguments()
+        for node in arguments.positional { result.positional.append(try evaluate(node, in: scope)) }
+        for (name, node) in arguments.keywords { result.keywords.append((name, try evaluate(node, in: scope))) }
+        if let rest = arguments.rest { result.positional += try elements(try evaluate(rest, in: scope)) }
+        if let rest = arguments.keywordRest {
+            guard case .dict(let mapping) = try evaluate(rest, in: scope) else {
+                throw TemplateFault("what follows '**' in a call is no dictionary")
+            }
+            for (key, value) in mapping.entries {
+                guard let name = key.text else { throw TemplateFault("a keyword is no string") }
+                result.keywords.append((name, value))
+            }
+        }
+        return result
+    }
+
+    /// Calls of methods go straight to the receiver, without an object for the bound method.
+    private func evaluateCall(
+        _ function: TemplateNode, _ arguments: Arguments, in scope: VariableScope
+    ) throws -> TemplateValue {
+        if case .attribute(let object, let name) = function.kind {
+            let receiver = try evaluate(object, in: scope)
+            if hasMethod(name, receiver) { return try callMethod(name, of: receiver, evaluate(arguments, in: scope)) }
+            return try call(try attribute(name, of: receiver), try evaluate(arguments, in: scope))
+        }
+        return try call(try evaluate(function, in: scope), try evaluate(arguments, in: scope))
+    }
+
+    func apply(
+        _ name: Text, _ function: FilterFunction?, to value: TemplateValue, _ arguments: Arguments,
+        in scope: VariableScope
+    ) throws -> TemplateValue {
+        guard let function else { throw TemplateFault("there is no filter named '\(name)'") }
+        return try function(self, value, try evaluate(arguments, in: scope))
+    }
+
+    /// Runs a chain of filters the innermost of which has no operand of its own.
+    private func applyFilters(
+        _ node: TemplateNode, to value: TemplateValue, in scope: VariableScope
+    ) throws -> TemplateValue {
+        guard case .filter(let operand, let name, let function, let arguments) = node.kind else { return value }
+        let input = try operand.map { try applyFilters($0, to: value, in: scope) } ?? value
+        return try atLine(node) { try apply(name, function, to: input, arguments, in: scope) }
+    }
+}

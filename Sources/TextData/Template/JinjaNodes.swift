@@ -1,0 +1,132 @@
+/// One node of a parsed template. Depth is bounded by the parser, so that walking and freeing need little stack.
+final class TemplateNode: Sendable {
+    let kind: Kind
+    /// The line of the source, from 1.
+    let line: Int
+    let depth: Int
+
+    init(_ kind: Kind, line: Int, depth: Int) {
+        self.kind = kind
+        self.line = line
+        self.depth = depth
+    }
+
+    enum Kind: Sendable {
+        // Expressions
+        case none
+        case bool(Bool)
+        case int(Int)
+        case float(Double)
+        case string(Text)
+        case name(Int)
+        case list([TemplateNode])
+        case tuple([TemplateNode])
+        case dict([(key: TemplateNode, value: TemplateNode)])
+        case attribute(TemplateNode, Text)
+        case item(TemplateNode, TemplateNode)
+        case slice(TemplateNode?, TemplateNode?, TemplateNode?)
+        case call(TemplateNode, Arguments)
+        case filter(TemplateNode?, Text, FilterFunction?, Arguments)
+        case test(TemplateNode, Text, TestFunction?, Arguments)
+        case not(TemplateNode)
+        case negate(TemplateNode)
+        case plus(TemplateNode)
+        case arithmetic(ArithmeticOperator, TemplateNode, TemplateNode)
+        case and(TemplateNode, TemplateNode)
+        case or(TemplateNode, TemplateNode)
+        case compare(TemplateNode, [(ComparisonOperator, TemplateNode)])
+        case concatenate([TemplateNode])
+        case conditional(condition: TemplateNode, then: TemplateNode, otherwise: TemplateNode?)
+        // Statements
+        case data(Text)
+        case output(TemplateNode)
+        case branch([(condition: TemplateNode?, body: [TemplateNode])])
+        case loop(ForLoop)
+        case set(Target, TemplateNode)
+        case setBlock(Target, filter: TemplateNode?, body: [TemplateNode])
+        case macro(MacroDefinition)
+        case callBlock(TemplateNode, Arguments, MacroDefinition)
+        case generation([TemplateNode])
+        case filterBlock(TemplateNode, body: [TemplateNode])
+        case with([(Target, TemplateNode)], body: [TemplateNode])
+        case autoescape(TemplateNode, body: [TemplateNode])
+        case block(body: [TemplateNode])
+        case breakLoop
+        case continueLoop
+    }
+}
+
+enum ArithmeticOperator: Sendable { case add, subtract, multiply, divide, floorDivide, remainder, power }
+enum ComparisonOperator: Sendable { case equal, notEqual, less, lessOrEqual, greater, greaterOrEqual, `in`, notIn }
+
+/// The arguments of a call as written.
+struct Arguments: Sendable {
+    var positional: [TemplateNode] = []
+    var keywords: [(name: Text, value: TemplateNode)] = []
+    var rest: TemplateNode?
+    var keywordRest: TemplateNode?
+
+    static let none = Arguments()
+    var nodes: [TemplateNode] { positional + keywords.map(\.value) + [rest, keywordRest].compactMap(\.self) }
+}
+
+/// What an assignment assigns to; names are symbols of the template.
+indirect enum Target: Sendable {
+    case name(Int)
+    case attribute(namespace: Int, Text)
+    case tuple([Target])
+}
+
+struct ForLoop: Sendable {
+    var target: Target
+    var iterable: TemplateNode
+    var filter: TemplateNode?
+    var body: [TemplateNode]
+    var otherwise: [TemplateNode]
+    var isRecursive: Bool
+    var usesLoop: Bool
+}
+
+struct MacroDefinition: Sendable {
+    var name: Text
+    var parameters: [(symbol: Int, name: Text, initial: TemplateNode?)]
+    var body: [TemplateNode]
+    var usesCaller = false
+    var usesVarargs = false
+    var usesKwargs = false
+}
+
+typealias FilterFunction = @Sendable (Interpreter, TemplateValue, CallArguments) throws -> TemplateValue
+typealias TestFunction = @Sendable (Interpreter, TemplateValue, CallArguments) throws -> Bool
+
+/// The arguments of a call, evaluated.
+struct CallArguments {
+    var positional: [TemplateValue] = []
+    var keywords: [(name: Text, value: TemplateValue)] = []
+
+    /// The values of the parameters `names`, nil where none was given.
+    func bound(_ function: String, _ names: [Text], required: Int = 0) throws -> [TemplateValue?] {
+        guard positional.count <= names.count else {
+            throw TemplateFault("\(function) takes at most \(names.count) arguments, \(positional.count) given")
+        }
+        var values: [TemplateValue?] = positional + Array(repeating: nil, count: names.count - positional.count)
+        for (name, value) in keywords {
+            guard let index = names.firstIndex(of: name) else {
+                throw TemplateFault("\(function) has no argument named '\(name)'")
+            }
+            guard values[index] == nil else { throw TemplateFault("\(function) got the argument '\(name)' twice") }
+            values[index] = value
+        }
+        for index in 0..<required where values[index] == nil {
+            throw TemplateFault("\(function) needs the argument '\(names[index])'")
+        }
+        return values
+    }
+}
+
+/// A parsed template: its statements, and the names its symbols stand for.
+struct TemplateProgram: Sendable {
+    var body: [TemplateNode]
+    var symbols: [Text]
+    var usesGeneration: Bool
+}

@@ -1,0 +1,240 @@
+/// A value of a running template. Lists and dictionaries cannot be changed, as in the sandbox Transformers uses.
+enum TemplateValue {
+    case undefined(Undefined)
+    case none
+    case bool(Bool)
+    case int(Int)
+    case float(Double)
+    case string(Text)
+    case list(Items)
+    case tuple(Items)
+    case dict(Mapping)
+    /// `dict.keys()`, `.values()` and `.items()`.
+    case view(Items, ViewKind)
+    /// What `map`, `select`, `reverse` and kin give: it can be run through once and has no length.
+    case generator(Generator)
+    case range(PythonRange)
+    case namespace(Namespace)
+    case loop(LoopState)
+    case callable(Callable)
+
+    enum ViewKind { case keys, values, items }
+
+    /// Why a value is undefined.
+    enum Undefined {
+        case name(Text)
+        case attribute(Text)
+        case element
+        /// The sandbox does not give this attribute away: it would change the object.
+        case forbidden(Text)
+        case silent
+    }
+}
+
+/// The elements of a list, and how deep values are nested in it.
+class Items {
+    let values: [TemplateValue]
+    let depth: Int
+
+    init(values: [TemplateValue], depth: Int) {
+        self.values = values
+        self.depth = depth
+    }
+}
+
+/// A dictionary in insertion order.
+final class Mapping {
+    let entries: [(key: TemplateValue, value: TemplateValue)]
+    let depth: Int
+    private let index: [MappingKey: Int]
+
+    /// - Parameter keys: the hashable form of each entry's key; all distinct.
+    init(entries: [(key: TemplateValue, value: TemplateValue)], keys: [MappingKey], depth: Int) {
+        self.entries = entries
+        self.depth = depth
+        index = Dictionary(zip(keys, keys.indices), uniquingKeysWith: { _, last in last })
+    }
+    subscript(key: MappingKey) -> TemplateValue? { index[key].map { entries[$0].value } }
+    subscript(key: Text) -> TemplateValue? { self[.string(key)] }
+}
+
+/// What may be a key: equal numbers are one key whatever their type.
+enum MappingKey: Hashable {
+    case none
+    case int(Int)
+    case float(Double)
+    case string(Text)
+    case tuple([MappingKey])
+}
+
+final class Generator {
+    private var values: ArraySlice<TemplateValue>
+    let depth: Int
+
+    init(_ values: [TemplateValue], depth: Int) {
+        self.values = values[...]
+        self.depth = depth
+    }
+    func next() -> TemplateValue? { values.popFirst() }
+    func rest() -> [TemplateValue] {
+        defer { values = [] }
+        return Array(values)
+    }
+}
+
+struct PythonRange {
+    var start: Int
+    var count: Int
+    var step: Int
+    subscript(index: Int) -> Int { start &+ index &* step }
+}
+
+/// What `namespace(...)` makes: the only thing a template can change.
+final class Namespace {
+    var values: [Text: TemplateValue] = [:]
+}
+
+/// Whatever can be called: a macro, a global function or a method with its receiver.
+enum Callable {
+    case macro(Macro)
+    case builtin(Builtin)
+    case method(BoundMethod)
+    case cycler(Cycler)
+    case joiner(Cycler)
+
+    enum Builtin { case raiseException, strftimeNow, range, namespace, dict, cycler, joiner }
+}
+
+final class BoundMethod {
+    let receiver: TemplateValue
+    let name: Text
+    init(receiver: TemplateValue, name: Text) {
+        self.receiver = receiver
+        self.name = name
+    }
+}
+
+final class Cycler {
+    let values: [TemplateValue]
+    var position = 0
+    let depth: Int
+    init(values: [TemplateValue], depth: Int) {
+        self.values = values
+        self.depth = depth
+    }
+}
+
+final class Macro {
+    let definition: MacroDefinition
+    let scope: VariableScope
+    init(definition: MacroDefinition, scope: VariableScope) {
+        self.definition = definition
+        self.scope = scope
+    }
+}
+
+/// The variables of one block; small, so a linear search is the fastest.
+final class VariableScope {
+    let parent: VariableScope?
+    private var names: [Int] = []
+    private var values: [TemplateValue] = []
+
+    init(parent: VariableScope?) { self.parent = parent }
+
+    func lookUp(_ name: Int) -> TemplateValue? {
+        var scope: VariableScope? = self
+        while let current = scope {
+            if let index = current.names.firstIndex(of: name) { return current.values[index] }
+            scope = current.parent
+        }
+        return nil
+    }
+    func set(_ name: Int, _ value: TemplateValue) {
+        if let index = names.firstIndex(of: name) { values[index] = value; return }
+        names.append(name)
+        values.append(value)
+    }
+    func clear() {
+        names = []
+        values = []
+    }
+}
+
+extension TemplateValue {
+    /// How deep values are nested in this one; bounded, so that walking and freeing a value cannot exhaust the stack.
+    var depth: Int {
+        switch self {
+        case .list(let items), .tuple(let items), .view(let items, _): items.depth
+        case .dict(let dictionary): dictionary.depth
+        case .generator(let generator): generator.depth
+        case .callable(.method(let method)): method.receiver.depth + 1
+        case .callable(.cycler(let cycler)), .callable(.joiner(let cycler)): cycler.depth
+        default: 0
+        }
+    }
+    var isUndefined: Bool { if case .undefined = self { true } else { false } }
+    var isNone: Bool { if case .none = self { true } else { false } }
+    var text: Text? { if case .string(let text) = self { text } else { nil } }
+    /// Python's `int(...)` of what counts as an index: integers and booleans.
+    var index: Int? {
+        switch self {
+        case .int(let value): value
+        case .bool(let value): value ? 1 : 0
+        default: nil
+        }
+    }
+    var number: Double? {
+        if case .float(let value) = self { value } else { index.map(Double.init) }
+    }
+    static func string(_ text: String) -> TemplateValue { .string(Text(text)) }
+
+    /// Python's name of the type, for error texts.
+    var typeName: String {
+        switch self {
+        case .undefined: "undefined"
+        case .none: "None"
+        case .bool: "bool"
+        case .int: "int"
+        case .float: "float"
+        case .string: "str"
+        case .list: "list"
+        case .tuple: "tuple"
+        case .dict: "dict"
+        case .view(_, let kind): kind == .keys ? "dict_keys" : kind == .values ? "dict_values" : "dict_items"
+        case .generator: "generator"
+        case .range: "range"
+        case .namespace: "Namespace"
+        case .loop: "LoopContext"
+        case .callable(.macro): "macro"
+        case .callable: "function"
+        }
+    }
+
+    var isTrue: Bool {
+        switch self {
+        case .undefined, .none: false
+        case .bool(let value): value
+        case .int(let value): value != 0
+        case .float(let value): value != 0
+        case .string(let text): !text.isEmpty
+        case .list(let items), .tuple(let items), .view(let items, _): !items.values.isEmpty
+        case .dict(let dictionary): !dictionary.entries.isEmpty
+        case .range(let range): range.count > 0
+        case .generator, .namespace, .loop, .callable: true
+        }
+    }
+}
+
+/// Why evaluation stopped; the line is filled in where it is known.
+struct TemplateFault: Error {
+    enum Kind { case failed, raised, limit }
+    var kind = Kind.failed
+    var message: String
+    var line: Int?
+
+    init(_ message: String, line: Int? = nil, kind: Kind = .failed) {
+        self.kind = kind
+        self.message = message
+        self.line = line
+    }
+}
