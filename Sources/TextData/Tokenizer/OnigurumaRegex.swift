@@ -14,20 +14,21 @@ final class OnigurumaRegex: @unchecked Sendable {
     private static let retriesAtFirst = 2_000
 
     /// Compiling touches tables that the library shares between expressions.
-    private static let compiling = Mutex(false)
+    private static let compiling = Mutex<(isInitialized: Bool, properties: OnigurumaProperties)>(
+        (false, OnigurumaProperties()))
 
     /// - Throws: `TokenizerError.invalidPattern` with Oniguruma's reason.
     init(_ pattern: String) throws {
         self.pattern = pattern
         var compiled: OnigRegex?
         var info = OnigErrorInfo()
-        let bytes = Array(pattern.utf8)
-        let reason: String? = Self.compiling.withLock { isInitialized in
-            if !isInitialized {
+        let reason: String? = Self.compiling.withLock { state in
+            if !state.isInitialized {
                 var encodings: [OnigEncoding?] = [graft_onig_utf8()]
                 onig_initialize(&encodings, 1)
-                isInitialized = true
+                state.isInitialized = true
             }
+            let bytes = Array(state.properties.rewrite(pattern).utf8)
             return bytes.withUnsafeBufferPointer { buffer in
                 // An empty array may have no address; Oniguruma wants one.
                 withUnsafePointer(to: UInt8(0)) { placeholder in
