@@ -109,7 +109,8 @@ struct GGUFTokenizer {
     /// Scores under which SentencePiece's rule, the pair of the best score first, joins what the merges join.
     ///
     /// A tokenizer.json has no scores, but its merges are sorted by them: a token's score is minus the rank of the
-    /// first merge that makes it. Tokens that no merge makes come after all others.
+    /// first merge that makes it. Where the ids are in that order too, as SentencePiece writes them, the scores are
+    /// its own: minus the place among the ordinary tokens. Tokens that no merge makes come after all others.
     private func scores(_ types: [Int32]) -> [Float] {
         if let known = tokenizer.scores {
             return types.indices.map { $0 < known.count ? known[$0] : -1000 }
@@ -129,6 +130,11 @@ struct GGUFTokenizer {
             else { continue }
             isRanked[id] = true
             scores[id] = -Float(rank)
+        }
+        let ranked = isRanked.indices.filter { isRanked[$0] }
+        let isOrdered = zip(ranked, ranked.dropFirst()).allSatisfy { scores[$0] > scores[$1] }
+        if isOrdered, let first = types.firstIndex(of: TokenType.normal.rawValue) {
+            for id in types.indices where types[id] == TokenType.normal.rawValue { scores[id] = -Float(id - first) }
         }
         return scores
     }
@@ -154,13 +160,14 @@ struct GGUFTokenizer {
         case nil: break
         case "Metaspace":
             replaces = true
-            let scheme = preTokenizer["prepend_scheme"]?.stringValue
+            let scheme =
+                preTokenizer["prepend_scheme"]?.stringValue
                 ?? (preTokenizer["add_prefix_space"]?.boolValue == false ? "never" : "always")
             prepends = prepends || scheme != "never"
             if scheme == "first" {
                 warnings.append(
-                    "llama.cpp puts a space before the text after each special token, this tokenizer only before the "
-                        + "first: text right after a special token may give other tokens")
+                    "llama.cpp puts a space before the text at the start and after each special token, this tokenizer "
+                        + "only at the start and where there is none: such text may give other tokens")
             }
             if preTokenizer["split"]?.boolValue != false, joinsWords(tokens, types) {
                 problems.append("words are split at spaces, yet there are tokens across spaces, which llama.cpp would use")
