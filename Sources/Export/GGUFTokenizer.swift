@@ -5,7 +5,10 @@ import TextData
 /// A tokenizer as GGUF metadata.
 struct GGUFTokenizer {
     /// `tokenizer.ggml.token_type` (llama.cpp's `llama_token_type`).
-    private enum TokenType: Int32 { case normal = 1, unknown, control, userDefined, unused, byte }
+    private enum TokenType: Int32 {
+        case normal = 1
+        case unknown, control, userDefined, unused, byte
+    }
 
     let path: String
     private let tokenizer: Tokenizer
@@ -38,7 +41,8 @@ struct GGUFTokenizer {
                 ignoresMerges: ignoresMerges)
             switch identity {
             case .failure(let unrecognised): throw ExportError.tokenizer(path: path, problems: unrecognised.problems)
-            case .success(let name): pairs += [("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string(name))]
+            case .success(let name):
+                pairs += [("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string(name))]
             }
             if !tokenizer.definitions.normalizer.isNull {
                 warnings.append("llama.cpp does not normalise text: input that is not in form NFC gives other tokens")
@@ -47,7 +51,10 @@ struct GGUFTokenizer {
             pairs += [("tokenizer.ggml.model", .string("llama")), ("tokenizer.ggml.pre", .string("default"))]
         default:
             throw ExportError.tokenizer(
-                path: path, problems: ["a \(tokenizer.kind.rawValue) vocabulary; byte-level and SentencePiece-style BPE can be written"])
+                path: path,
+                problems: [
+                    "a \(tokenizer.kind.rawValue) vocabulary; byte-level and SentencePiece-style BPE can be written"
+                ])
         }
         let (tokens, types) = vocabulary()
         pairs.append(("tokenizer.ggml.tokens", .strings(tokens)))
@@ -142,15 +149,18 @@ struct GGUFTokenizer {
     /// Whether a space is put before the text; checks that the rest of the definition is what llama.cpp does.
     private mutating func addsSpacePrefix(_ tokens: ByteStrings, _ types: [Int32]) throws -> Bool {
         var problems: [String] = []
-        var prepends = false, replaces = false
+        var prepends = false
+        var replaces = false
         func normalizer(_ definition: JSONValue) {
             switch definition["type"]?.stringValue {
             case nil: break
             case "Sequence": for part in definition["normalizers"]?.arrayValue ?? [] { normalizer(part) }
-            case "Prepend" where definition["prepend"]?.stringValue?.hasSameBytes(as: "\u{2581}") == true: prepends = true
+            case "Prepend" where definition["prepend"]?.stringValue?.hasSameBytes(as: "\u{2581}") == true:
+                prepends = true
             case "Replace"
             where definition["pattern"]?["String"]?.stringValue?.hasSameBytes(as: " ") == true
-                && definition["content"]?.stringValue?.hasSameBytes(as: "\u{2581}") == true: replaces = true
+                && definition["content"]?.stringValue?.hasSameBytes(as: "\u{2581}") == true:
+                replaces = true
             default: problems.append("the normalizer \(JSONWriter.text(definition)), which llama.cpp does not apply")
             }
         }
@@ -170,7 +180,8 @@ struct GGUFTokenizer {
                         + "only at the start and where there is none: such text may give other tokens")
             }
             if preTokenizer["split"]?.boolValue != false, joinsWords(tokens, types) {
-                problems.append("words are split at spaces, yet there are tokens across spaces, which llama.cpp would use")
+                problems.append(
+                    "words are split at spaces, yet there are tokens across spaces, which llama.cpp would use")
             }
         default: problems.append("the pre-tokenizer \(JSONWriter.text(preTokenizer)), which llama.cpp does not have")
         }
@@ -208,7 +219,9 @@ struct GGUFTokenizer {
         return pairs
     }
 
-    private static func chatTemplates(_ templates: [(name: String, source: String)]) -> [(key: String, value: GGUFValue)] {
+    private static func chatTemplates(_ templates: [(name: String, source: String)]) -> [(
+        key: String, value: GGUFValue
+    )] {
         var pairs: [(key: String, value: GGUFValue)] = []
         var names: [ByteString] = []
         for template in templates {

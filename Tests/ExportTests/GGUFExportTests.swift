@@ -13,7 +13,9 @@ import Testing
         let tensor = try #require(file.tensor(named: name))
         var result = [Float](repeating: 0, count: tensor.elementCount)
         let type: ElementType = tensor.type == .f32 ? .f32 : tensor.type == .f16 ? .f16 : .bf16
-        result.withUnsafeMutableBufferPointer { ElementConversion.widen(file.withBytes(of: tensor), as: type, into: $0) }
+        result.withUnsafeMutableBufferPointer {
+            ElementConversion.widen(file.withBytes(of: tensor), as: type, into: $0)
+        }
         return result
     }
     /// Rows of W [heads * d, width] with each head's halves interleaved, by the definition of interop.md.
@@ -63,7 +65,8 @@ import Testing
         #expect(try floats(file, "output.weight") == values(scratch("m"), "lm_head.weight"))
         #expect(try floats(file, "output_norm.weight") == values(scratch("m"), "model.norm.weight"))
         if !permutes {
-            #expect(try floats(file, "blk.0.attn_q.bias") == values(scratch("m"), "model.layers.0.self_attn.q_proj.bias"))
+            #expect(
+                try floats(file, "blk.0.attn_q.bias") == values(scratch("m"), "model.layers.0.self_attn.q_proj.bias"))
         }
     }
     @Test func biasesArePermutedLikeTheirRows() throws {
@@ -78,7 +81,8 @@ import Testing
         _ = try exportGGUF(model: scratch("m"), output: scratch("o.gguf"), type: .f16, pool: pool)
         #expect(try GGUFFile(path: scratch("o.gguf")).tensor(named: "output.weight") == nil)
         try model.writeAdapter(to: scratch("a"), modules: [("lm_head", 2)])
-        _ = try exportGGUF(model: scratch("m"), adapter: scratch("a"), output: scratch("p.gguf"), type: .f32, pool: pool)
+        _ = try exportGGUF(
+            model: scratch("m"), adapter: scratch("a"), output: scratch("p.gguf"), type: .f32, pool: pool)
         #expect(try GGUFFile(path: scratch("p.gguf")).tensor(named: "output.weight") != nil)
     }
     @Test(arguments: GGUFOutputType.allCases) func types(type: GGUFOutputType) throws {
@@ -96,11 +100,13 @@ import Testing
     @Test func adapterIsMergedOnTheWay() throws {
         let model = TinyModel()
         try model.write(to: scratch("m"))
-        try model.writeAdapter(to: scratch("a"), modules: [("model.layers.0.self_attn.q_proj", 6), ("model.layers.0.self_attn.v_proj", 6)])
+        try model.writeAdapter(
+            to: scratch("a"), modules: [("model.layers.0.self_attn.q_proj", 6), ("model.layers.0.self_attn.v_proj", 6)])
         _ = try mergeModel(model: scratch("m"), adapter: scratch("a"), output: scratch("merged"), pool: pool)
         for type in [GGUFOutputType.f32, .q8_0] {
             _ = try exportGGUF(
-                model: scratch("m"), adapter: scratch("a"), output: scratch("1"), type: type, name: "x", pool: pool, replacing: true)
+                model: scratch("m"), adapter: scratch("a"), output: scratch("1"), type: type, name: "x", pool: pool,
+                replacing: true)
             _ = try exportGGUF(
                 model: scratch("merged"), output: scratch("2"), type: type, name: "x", pool: pool, replacing: true)
             #expect(try sha256(ofFile: scratch("1")) == sha256(ofFile: scratch("2")))
@@ -142,11 +148,17 @@ import Testing
         let model = TinyModel()
         try model.write(to: scratch("m"))
         let bytes = try readFile(scratch("m/model.safetensors"), limit: 1 << 20)
-        let entry = try #require(try SafetensorsFile(path: scratch("m/model.safetensors")).entry(named: "model.layers.0.mlp.up_proj.weight"))
+        let entry = try #require(
+            try SafetensorsFile(path: scratch("m/model.safetensors")).entry(named: "model.layers.0.mlp.up_proj.weight"))
         let dataStart = 8 + Int(bytes[0]) + Int(bytes[1]) << 8
-        for (value, type) in [(Float(70000), GGUFOutputType.f16), (.infinity, .f32), (.nan, .q8_0), (-.infinity, .bf16)] {
+        for (value, type) in [
+            (Float(70000), GGUFOutputType.f16), (.infinity, .f32), (.nan, .q8_0), (-.infinity, .bf16),
+        ] {
             var damaged = bytes
-            withUnsafeBytes(of: value) { damaged.replaceSubrange(dataStart + entry.byteRange.lowerBound + 68..<dataStart + entry.byteRange.lowerBound + 72, with: $0) }
+            withUnsafeBytes(of: value) {
+                damaged.replaceSubrange(
+                    dataStart + entry.byteRange.lowerBound + 68..<dataStart + entry.byteRange.lowerBound + 72, with: $0)
+            }
             try AtomicFile.write(damaged, to: scratch("m/model.safetensors"), replacing: true)
             do {
                 _ = try exportGGUF(model: scratch("m"), output: scratch("o"), type: type, pool: pool)
@@ -166,17 +178,24 @@ import Testing
         let model = TinyModel()
         try model.write(to: scratch("m"))
         try model.writeAdapter(
-            to: scratch("a"), modules: [("model.layers.0.self_attn.q_proj", 4), ("model.layers.1.mlp.gate_proj", 4)], alpha: 12)
+            to: scratch("a"), modules: [("model.layers.0.self_attn.q_proj", 4), ("model.layers.1.mlp.gate_proj", 4)],
+            alpha: 12)
         _ = try exportGGUFAdapter(model: scratch("m"), adapter: scratch("a"), output: scratch("o"))
         let file = try GGUFFile(path: scratch("o"))
         #expect(file["general.type"] == .string("adapter") && file["adapter.type"] == .string("lora"))
         #expect(file["general.architecture"] == .string("llama") && file["adapter.lora.alpha"] == .float32(12))
-        #expect(file.tensors.map(\.name) == ["blk.0.attn_q.weight.lora_a", "blk.0.attn_q.weight.lora_b", "blk.1.ffn_gate.weight.lora_a", "blk.1.ffn_gate.weight.lora_b"])
+        #expect(
+            file.tensors.map(\.name) == [
+                "blk.0.attn_q.weight.lora_a", "blk.0.attn_q.weight.lora_b", "blk.1.ffn_gate.weight.lora_a",
+                "blk.1.ffn_gate.weight.lora_b",
+            ])
         #expect(file.tensors.map(\.shape) == [[4, 16], [16, 4], [4, 16], [24, 4]])
         let source = try SafetensorsFile(path: scratch("a/adapter_model.safetensors"))
-        let b = source.floats(of: try #require(source.entry(named: "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight")))
+        let b = source.floats(
+            of: try #require(source.entry(named: "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight")))
         #expect(try floats(file, "blk.0.attn_q.weight.lora_b") == interleaved(b, heads: 4, width: 4))
-        let a = source.floats(of: try #require(source.entry(named: "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight")))
+        let a = source.floats(
+            of: try #require(source.entry(named: "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight")))
         #expect(try floats(file, "blk.0.attn_q.weight.lora_a") == a)
     }
     @Test func mixedScalesAreFoldedIntoB() throws {
@@ -196,9 +215,11 @@ import Testing
         #expect(abs(alpha - 12) < 1e-6)
         for (layer, rank, scale) in [(0, 4, Float(3)), (1, 2, 3 / Float(2).squareRoot())] {
             // What llama.cpp computes: alpha / rank B A.
-            let a = try floats(file, "blk.\(layer).attn_v.weight.lora_a"), b = try floats(file, "blk.\(layer).attn_v.weight.lora_b")
+            let a = try floats(file, "blk.\(layer).attn_v.weight.lora_a")
+            let b = try floats(file, "blk.\(layer).attn_v.weight.lora_b")
             let product = (0..<8 * 16).map { i in
-                Float(alpha) / Float(rank) * (0..<rank).reduce(Float(0)) { $0 + b[i / 16 * rank + $1] * a[$1 * 16 + i % 16] }
+                Float(alpha) / Float(rank)
+                    * (0..<rank).reduce(Float(0)) { $0 + b[i / 16 * rank + $1] * a[$1 * 16 + i % 16] }
             }
             let expected = try delta(scratch("a"), "model.layers.\(layer).self_attn.v_proj", scale: scale)
             #expect(largestDifference(product, expected) < 1e-4)
@@ -239,8 +260,10 @@ import Testing
         let folder = Shared.conformance + "/adapters/stories260K-lora-qv-r8"
         _ = try exportGGUFAdapter(
             model: Shared.conformance + "/models/stories260K", adapter: folder + "/final", output: scratch("o"))
-        let ours = try GGUFFile(path: scratch("o")), theirs = try GGUFFile(path: folder + "/adapter-f32.gguf")
-        #expect(ours.tensors.count == theirs.tensors.count && ours["adapter.lora.alpha"] == theirs["adapter.lora.alpha"])
+        let ours = try GGUFFile(path: scratch("o"))
+        let theirs = try GGUFFile(path: folder + "/adapter-f32.gguf")
+        #expect(
+            ours.tensors.count == theirs.tensors.count && ours["adapter.lora.alpha"] == theirs["adapter.lora.alpha"])
         for tensor in theirs.tensors {
             let own = try #require(ours.tensor(named: tensor.name))
             #expect(ours.withBytes(of: own).elementsEqual(theirs.withBytes(of: tensor)), "\(tensor.name)")
@@ -252,11 +275,15 @@ import Testing
     func encode(_ row: [Float]) -> (step: Float, quants: [Int8]) {
         var bytes = [UInt8](repeating: 0, count: row.count / 32 * 34)
         row.withUnsafeBufferPointer { row in bytes.withUnsafeMutableBytes { RowEncoding.encodeQ8_0(row, into: $0) } }
-        return (ElementConversion.float(f16: UInt16(bytes[0]) | UInt16(bytes[1]) << 8), bytes[2..<34].map { Int8(bitPattern: $0) })
+        return (
+            ElementConversion.float(f16: UInt16(bytes[0]) | UInt16(bytes[1]) << 8),
+            bytes[2..<34].map { Int8(bitPattern: $0) }
+        )
     }
     @Test func halvesRoundAwayFromZero() {
         // A step of exactly 1: the quotients are the values.
-        let row: [Float] = [127, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49999997, -0.49999997, 126.5, -126.5] + [Float](repeating: 0, count: 22)
+        let row: [Float] =
+            [127, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49999997, -0.49999997, 126.5, -126.5] + [Float](repeating: 0, count: 22)
         let (step, quants) = encode(row)
         #expect(step == 1)
         #expect(quants.prefix(10).elementsEqual([127, 1, -1, 2, 3, -3, 0, 0, 127, -127]))

@@ -28,10 +28,14 @@ import Testing
         let config = try readFile(scratch("m/config.json"), limit: 9999)
         #expect(try readFile(scratch("o/config.json"), limit: 9999) == config)
         let files = try FileManager.default.contentsOfDirectory(atPath: scratch("o")).sorted()
-        #expect(files == (shards == 1
-            ? ["config.json", "model.safetensors"]
-            : ["config.json", "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
-               "model-00003-of-00003.safetensors", "model.safetensors.index.json"]))
+        #expect(
+            files
+                == (shards == 1
+                    ? ["config.json", "model.safetensors"]
+                    : [
+                        "config.json", "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
+                        "model-00003-of-00003.safetensors", "model.safetensors.index.json",
+                    ]))
         #expect(scratch.names == ["a", "m", "o"])
     }
     @Test func threadsDoNotMatter() throws {
@@ -73,8 +77,12 @@ import Testing
                 ("alpha_pattern", ["layers.1.self_attn.q_proj": 3]),
             ]))
         _ = try mergeModel(model: scratch("m"), adapter: scratch("a"), output: scratch("o"), pool: pool)
-        for (module, scale) in [("model.layers.0.self_attn.q_proj", Float(3)), ("model.layers.1.self_attn.q_proj", 3 / Float(2).squareRoot())] {
-            let sum = zip(try values(scratch("m"), module + ".weight"), try delta(scratch("a"), module, scale: scale)).map { $0 + $1 }
+        for (module, scale) in [
+            ("model.layers.0.self_attn.q_proj", Float(3)),
+            ("model.layers.1.self_attn.q_proj", 3 / Float(2).squareRoot()),
+        ] {
+            let sum = zip(try values(scratch("m"), module + ".weight"), try delta(scratch("a"), module, scale: scale))
+                .map { $0 + $1 }
             #expect(largestDifference(try values(scratch("o"), module + ".weight"), sum) < 1e-5)
         }
     }
@@ -100,7 +108,10 @@ import Testing
         ] { try AtomicFile.write(Array(text.utf8), to: scratch(file)) }
         _ = try mergeModel(model: scratch("m"), adapter: scratch("a"), output: scratch("o"), pool: pool)
         let files = try FileManager.default.contentsOfDirectory(atPath: scratch("o")).sorted()
-        #expect(files == ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+        #expect(
+            files == [
+                "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+            ])
         #expect(try readFile(scratch("o/tokenizer.json"), limit: 99) == Array("own".utf8))
     }
     @Test func existingOutputStays() throws {
@@ -150,7 +161,10 @@ import Testing
     }
     @Test(
         .enabled(if: Shared.exists(Shared.fixtures), "the fixtures are not there"),
-        arguments: ["llama2-untied", "llama3-tied", "llama-headdim-bias", "llama-yarn", "llama-linear", "mistral-sliding", "qwen2"])
+        arguments: [
+            "llama2-untied", "llama3-tied", "llama-headdim-bias", "llama-yarn", "llama-linear", "mistral-sliding",
+            "qwen2",
+        ])
     func mergedFixtures(family: String) throws {
         let folder = Shared.fixtures + "/" + family
         _ = try mergeModel(model: folder, adapter: folder + "/adapter", output: scratch("o"), pool: pool)

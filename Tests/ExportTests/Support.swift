@@ -135,14 +135,18 @@ struct TinyModel {
         var generator = SeededGenerator(seed)
         var tensors: [SafetensorsWriter.Declaration] = []
         for module in modules {
-            let shape = module.name == "lm_head" ? [vocabulary, hidden]
+            let shape =
+                module.name == "lm_head"
+                ? [vocabulary, hidden]
                 : parameters.first { $0.name == module.name + ".weight" }!.shape
             let key = "base_model.model.\(module.name)."
             tensors.append(.init(name: key + "lora_A.weight", type: .f32, shape: [module.rank, shape[1]]))
             tensors.append(.init(name: key + "lora_B.weight", type: .f32, shape: [shape[0], module.rank]))
         }
         let writer = try SafetensorsWriter(path: folder + "/adapter_model.safetensors", tensors: tensors)
-        for tensor in tensors { try writer.append(generator.floats(tensor.shape[0] * tensor.shape[1]), to: tensor.name) }
+        for tensor in tensors {
+            try writer.append(generator.floats(tensor.shape[0] * tensor.shape[1]), to: tensor.name)
+        }
         try writer.finish()
     }
 }
