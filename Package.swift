@@ -68,5 +68,8 @@ let package = Package(
         .testTarget(
             name: "ExportTests", dependencies: ["Export", "FineTuning", "TextData", "FileFormats"],
             swiftSettings: swiftSettings),
+        // Runs the built program, as a user or a script does.
+        .testTarget(
+            name: "CommandLineTests", dependencies: ["graft", "FileFormats"], swiftSettings: swiftSettings),
     ]
 )

@@ -34,6 +34,15 @@ struct Matrix {
         return result
     }
 
+    /// Writes zero to every element; the rows' elements are adjacent.
+    func fillZero() {
+        precondition(columnStride == 1)
+        for row in 0..<rows {
+            (pointer + row * rowStride * dtype.size).initializeMemory(
+                as: UInt8.self, repeating: 0, count: columns * dtype.size)
+        }
+    }
+
     /// `count` rows from `first`.
     func rows(_ first: Int, _ count: Int) -> Matrix {
         var result = self
@@ -124,6 +133,10 @@ struct ProductKey: Hashable {
         /// C = A B, or C += A B, on the calling worker alone. A sum is never split between workers.
         func multiply(_ a: Matrix, _ b: Matrix, into c: Matrix, accumulate: Bool = false) {
             guard c.rows > 0, c.columns > 0 else { return }
+            guard a.columns > 0 else {
+                if !accumulate { c.fillZero() }
+                return
+            }
             let product = products.product(a, b, c, accumulate: accumulate)
             let memory = scratch(0, byteCount: product.pointee.scratch_bytes)
             let status = graft_product_run(product, a.pointer, b.pointer, c.pointer, memory)
@@ -150,14 +163,25 @@ struct ProductKey: Hashable {
         /// C = A B, or C += A B, on the calling worker alone; f32 only, since OpenBLAS has no bf16 product.
         func multiply(_ a: Matrix, _ b: Matrix, into c: Matrix, accumulate: Bool = false) {
             guard c.rows > 0, c.columns > 0 else { return }
+            guard a.columns > 0 else {
+                if !accumulate { c.fillZero() }
+                return
+            }
             precondition(a.dtype == .f32 && b.dtype == .f32 && c.dtype == .f32, "bf16 needs oneDNN")
-            let (aT, bT) = (a.columnStride != 1, b.columnStride != 1)
+            let (aOrder, aStride) = Self.layout(a), (bOrder, bStride) = Self.layout(b)
             cblas_sgemm(
-                CblasRowMajor, aT ? CblasTrans : CblasNoTrans, bT ? CblasTrans : CblasNoTrans, Int32(a.rows),
-                Int32(b.columns), Int32(a.columns), 1, a.pointer.assumingMemoryBound(to: Float.self),
-                Int32(aT ? a.columnStride : a.rowStride), b.pointer.assumingMemoryBound(to: Float.self),
-                Int32(bT ? b.columnStride : b.rowStride), accumulate ? 1 : 0,
-                c.pointer.assumingMemoryBound(to: Float.self), Int32(c.rowStride))
+                CblasRowMajor, aOrder, bOrder, Int32(a.rows), Int32(b.columns), Int32(a.columns), 1,
+                a.pointer.assumingMemoryBound(to: Float.self), aStride, b.pointer.assumingMemoryBound(to: Float.self),
+                bStride, accumulate ? 1 : 0, c.pointer.assumingMemoryBound(to: Float.self),
+                Int32(max(c.rowStride, c.columns)))
+        }
+
+        /// Order and leading dimension. BLAS wants the latter as long as a row even where there is one row only: a
+        /// transposed column has two strides of 1.
+        private static func layout(_ m: Matrix) -> (CBLAS_TRANSPOSE, Int32) {
+            m.columnStride == 1
+                ? (CblasNoTrans, Int32(max(m.rowStride, m.columns)))
+                : (CblasTrans, Int32(max(m.columnStride, m.rows)))
         }
     }
 #endif

@@ -7,7 +7,7 @@ struct Corpus: ParsableCommand {
         commandName: "corpus",
         abstract: "Writes the shipped base's pre-training rows and the sample jobs' rows.",
         discussion: "Every file is a function of its seed: the same command writes the same bytes on every machine.",
-        subcommands: [Text.self, Intake.self, Farm.self])
+        subcommands: [Text.self, Words.self, Intake.self, Farm.self])
 }
 
 extension Corpus {
@@ -24,6 +24,24 @@ extension Corpus {
 
         func run() throws {
             try writeLines(to: out, (0..<rows).lazy.map { PretrainingText.row($0, seed: seed).line })
+        }
+    }
+}
+
+extension Corpus {
+    struct Words: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Rows to train the tokenizer on.")
+
+        @Option(help: "Seed of the random draws.") var seed: UInt64 = 1
+        @Option(help: "Number of rows.") var rows = 40_000
+        @Option(help: "The JSONL file to write; one that exists is replaced.") var out: String
+
+        func validate() throws {
+            guard (1...50_000_000).contains(rows) else { throw ValidationError("--rows must be 1 to 50000000.") }
+        }
+
+        func run() throws {
+            try writeLines(to: out, (0..<rows).lazy.map { PretrainingText.tokenizerRow($0, seed: seed).line })
         }
     }
 }

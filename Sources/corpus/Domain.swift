@@ -7,25 +7,47 @@ enum ValueKind {
     /// `#` stands for a digit, `@` for a capital letter.
     case code(String)
     case word([Trilingual])
+    /// Several words, named together.
+    case words([Trilingual], ClosedRange<Int>)
+    /// Meanings, which the text puts in its own words and a record gives as codes: one code, or a list.
+    case concepts([Concept], ClosedRange<Int>)
+    /// A number of days, in words.
+    case span
     /// Said or denied.
     case flag
 }
 
 /// A drawn value, as text says it and as a record holds it.
 struct Value {
-    enum Form { case text, number, flag(Bool) }
+    enum Form {
+        case text, number, flag(Bool)
+        /// A word of the lexicon, for which a record may ask in English.
+        case word
+        case words([Trilingual])
+        /// A code, or a list of codes.
+        case codes([String], isList: Bool)
+        case figure(Int)
+    }
 
     let shown: Trilingual
     let form: Form
-    /// A word of the lexicon, for which a record may ask in English.
-    let isWord: Bool
+
+    var isWord: Bool {
+        switch form {
+        case .word, .words: return true
+        default: return false
+        }
+    }
 
     /// - Parameter language: of the record: that of the text, or English where the record is to be in English.
     func json(_ language: Language) -> JSON {
         switch form {
-        case .text: return .string(shown[language])
+        case .text, .word: return .string(shown[language])
         case .number: return .number(shown[language])
         case .flag(let said): return .bool(said)
+        case .words(let words): return .array(words.map { .string($0[language]) })
+        case .codes(let codes, let isList): return isList ? .array(codes.map(JSON.string)) : .string(codes[0])
+        case .figure(let days): return .number(String(days))
         }
     }
 }
@@ -35,9 +57,9 @@ extension ValueKind {
         switch self {
         case .person:
             let person = Names.person(&random)
-            return Value(shown: Trilingual.joined(person.given, person.surname), form: .text, isWord: false)
+            return Value(shown: Trilingual.joined(person.given, person.surname), form: .text)
         case .place:
-            return Value(shown: Names.place(&random), form: .text, isWord: false)
+            return Value(shown: Names.place(&random), form: .text)
         case .phone:
             return same(Names.phone(&random), .text)
         case .time:
@@ -51,14 +73,35 @@ extension ValueKind {
         case .code(let pattern):
             return same(ValueKind.code(pattern, &random), .text)
         case .word(let words):
-            return Value(shown: random.pick(words), form: .text, isWord: true)
+            return Value(shown: random.pick(words), form: .word)
+        case .words(let words, let count):
+            let drawn = random.sample(words, random.number(count))
+            return Value(shown: ValueKind.listed(drawn), form: .words(drawn))
+        case .concepts(let concepts, let count):
+            let drawn = random.sample(concepts, random.number(count))
+            return Value(
+                shown: ValueKind.listed(drawn.map { $0.wording(&random) }),
+                form: .codes(drawn.map(\.code), isList: count.upperBound > 1))
+        case .span:
+            let span = random.pick(Concepts.spans)
+            return Value(shown: span.words, form: .figure(span.days))
         case .flag:
             return same("", .flag(random.chance(50)))
         }
     }
 
     private func same(_ text: String, _ form: Value.Form) -> Value {
-        Value(shown: Trilingual(text, text, text), form: form, isWord: false)
+        Value(shown: Trilingual(text, text, text), form: form)
+    }
+
+    /// "a, b and c" in each language.
+    private static func listed(_ words: [Trilingual]) -> Trilingual {
+        func joined(_ language: Language, _ and: String) -> String {
+            let list = words.map { $0[language] }
+            return list.count < 2
+                ? list.joined() : list.dropLast().joined(separator: ", ") + and + list[list.count - 1]
+        }
+        return Trilingual(joined(.english, " and "), joined(.hindi, " और "), joined(.tamil, " மற்றும் "))
     }
 
     static func code(_ pattern: String, _ random: inout RandomSource) -> String {

@@ -20,7 +20,7 @@ enum Drills {
         case 5: return String(random.number(1...999))
         case 6: return "\(random.number(80...190))/\(random.number(50...120))"
         case 7: return ValueKind.code(random.pick(["@@-###", "#@##", "@####", "###-####"]), &random)
-        default: return random.pick(Lexicon.everything)[language]
+        default: return random.chance(50) ? random.pick(PlainWords.all) : random.pick(Lexicon.everything)[language]
         }
     }
 
@@ -88,5 +88,45 @@ enum Drills {
     static func dictionary(_ random: inout RandomSource) -> Row {
         let words = random.sample(Lexicon.everything, random.number(4...8))
         return .text(words.map { "\($0.english) = \($0.hindi) = \($0.tamil)" }.joined(separator: "\n"))
+    }
+
+    private static let objectRequests = ["Write this as a JSON object:\n", "इसे JSON वस्तु में लिखिए:\n", "இதை JSON ஆக எழுதவும்:\n"]
+
+    /// Keys and values, line by line or in a row, to a JSON object: any word can be a key.
+    static func object(_ random: inout RandomSource, _ language: Language) -> Row {
+        let keys = random.sample(PlainWords.all, random.number(2...6))
+        var pairs: [String] = []
+        var members: [(key: String, value: JSON)] = []
+        for key in keys {
+            let isNumber = random.chance(30)
+            let value =
+                isNumber ? String(random.number(0...2000))
+                : random.chance(25) ? random.pick(PlainWords.all) : item(&random, language)
+            pairs.append("\(key): \(value)")
+            members.append((key, isNumber ? .number(value) : .string(value)))
+        }
+        return .exchange(
+            objectRequests[language.rawValue] + pairs.joined(separator: random.pick(["\n", ", ", "; "])),
+            JSON.object(members).text(spaced: random.chance(15)))
+    }
+
+    private static let codeRequests = ["Give the code: ", "कोड दीजिए: ", "குறியீடு தரவும்: "]
+
+    /// Wordings to the codes of what they mean.
+    static func codes(_ random: inout RandomSource, _ language: Language) -> Row {
+        let concepts = (0..<random.number(1...4)).map { _ in random.pick(random.pick(Concepts.groups)) }
+        let wordings = concepts.map { $0.wording(&random)[language] }
+        return .exchange(
+            codeRequests[language.rawValue] + wordings.joined(separator: "; "),
+            concepts.map(\.code).joined(separator: "; "))
+    }
+
+    private static let figureRequests = ["How many days? ", "कितने दिन? ", "எத்தனை நாட்கள்? "]
+
+    static func figure(_ random: inout RandomSource, _ language: Language) -> Row {
+        let spans = (0..<random.number(1...3)).map { _ in random.pick(Concepts.spans) }
+        return .exchange(
+            figureRequests[language.rawValue] + spans.map { $0.words[language] }.joined(separator: "; "),
+            spans.map { String($0.days) }.joined(separator: "; "))
     }
 }

@@ -8,7 +8,8 @@ enum Extraction {
         Scene(random.pick(domains), &random)
     }
 
-    private static let domains = TravelDomains.all + TownDomains.all
+    /// People's domains count twice: their records need more than copying.
+    private static let domains = TravelDomains.all + TownDomains.all + PeopleDomains.all + PeopleDomains.all
 
     // MARK: Records
 

@@ -20,6 +20,14 @@ enum Lexicon {
         T("toy", "खिलौना", "பொம்மை"), T("shirt", "कमीज़", "சட்டை"), T("book", "किताब", "புத்தகம்"), T("pen", "कलम", "பேனா"),
     ]
 
+    static let gardenPlants: [Trilingual] = [
+        T("roses", "गुलाब", "ரோஜா"), T("jasmine", "चमेली", "மல்லிகை"), T("brinjal", "बैंगन", "கத்தரி"), T("beans", "सेम", "அவரை"),
+        T("chillies", "मिर्च", "மிளகாய்"), T("tomatoes", "टमाटर", "தக்காளி"), T("onions", "प्याज़", "வெங்காயம்"),
+        T("maize", "मक्का", "மக்காச்சோளம்"), T("cotton", "कपास", "பருத்தி"), T("sugarcane", "गन्ना", "கரும்பு"),
+        T("turmeric", "हल्दी", "மஞ்சள்"), T("groundnut", "मूँगफली", "நிலக்கடலை"), T("sesame", "तिल", "எள்"),
+        T("paddy", "धान", "நெல்"), T("coconut", "नारियल", "தென்னை"), T("banana", "केला", "வாழை"),
+    ]
+
     static let animals: [Trilingual] = [
         T("cow", "गाय", "பசு"), T("dog", "कुत्ता", "நாய்"), T("cat", "बिल्ली", "பூனை"), T("goat", "बकरी", "ஆடு"),
         T("horse", "घोड़ा", "குதிரை"), T("elephant", "हाथी", "யானை"), T("parrot", "तोता", "கிளி"), T("peacock", "मोर", "மயில்"),
@@ -109,6 +117,6 @@ enum Lexicon {
     ]
 
     static let everything: [Trilingual] =
-        foods + things + animals + colours + trades + bookSubjects + nature + bodyAndHealth + people + places + time
+        foods + things + gardenPlants + animals + colours + trades + bookSubjects + nature + bodyAndHealth + people + places + time
         + numbers + describing
 }

@@ -24,7 +24,7 @@ struct Graft: ParsableCommand {
             """,
         version: "graft \(versionText)",
         subcommands: [
-            Tokenize.self, Train.self, Eval.self, Generate.self, Merge.self, Export.self, Inspect.self, Plan.self,
+            Tokenize.self, Train.self, Eval.self, Generate.self, Merge.self, ExportCommand.self, Inspect.self, Plan.self,
             Doctor.self, Text.self, Logits.self,
         ])
 
@@ -60,8 +60,8 @@ private struct Failure: Error {
     init(_ error: any Error) { self.error = error }
 
     func exit() -> Never {
-        // The argument parser's own: usage errors, --help, exit codes.
-        if error is ValidationError || error is ExitCode || error is CleanExit { Graft.exit(withError: error) }
+        // The argument parser's own: usage errors, --help, exit codes. It takes all others for plain failures.
+        if !(error is any GraftError), Graft.exitCode(for: error) != .failure { Graft.exit(withError: error) }
         let (status, text) = described()
         var message = "graft: " + text
         if !message.hasSuffix("\n") { message += "\n" }

@@ -85,12 +85,14 @@ public enum RunError: GraftError {
     case exists(path: String)
     case notARun(path: String, missing: String)
     case recipeChanged(path: String, differences: [String])
+    /// Told before the first step; the lines say what would fit.
+    case notEnoughMemory([String])
 
     public var exitStatus: ExitStatus {
         switch self {
         case .exists: .outputExists
         case .notARun: .badInput
-        case .recipeChanged: .badRecipe
+        case .recipeChanged, .notEnoughMemory: .badRecipe
         }
     }
 
@@ -105,6 +107,24 @@ public enum RunError: GraftError {
             "\(path): the recipe is not the one that this run began with:\n"
                 + differences.map { "  \($0)" }.joined(separator: "\n")
                 + "\n  resume with the old recipe, or choose another output for the new one"
+        case .notEnoughMemory(let lines): lines.joined(separator: "\n  ")
         }
+    }
+}
+
+extension RunDirectory {
+    /// Stops early, before any work, when a run cannot begin at `path`.
+    ///
+    /// - Throws: `RunError.exists`.
+    public static func checkFree(_ path: String) throws {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+        let isOccupied = names.contains { $0 != ".lock" }
+            || (names.isEmpty && FileManager.default.fileExists(atPath: path) && !isFolder(path))
+        if isOccupied { throw RunError.exists(path: path) }
+    }
+
+    private static func isFolder(_ path: String) -> Bool {
+        var isFolder: ObjCBool = false
+        return FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) && isFolder.boolValue
     }
 }

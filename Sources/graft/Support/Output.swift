@@ -6,10 +6,12 @@ var versionText: String { graftVersion }
 
 /// Standard output, buffered, with errors noticed: a full disk is not a success.
 enum Output {
+    // Commands write from the main thread alone.
+    nonisolated(unsafe) private static var buffer: [UInt8] = []
+
     static func write(_ text: String) throws {
-        var text = text
-        let written = text.withUTF8 { fwrite($0.baseAddress, 1, $0.count, stdout) == $0.count }
-        guard written else { throw FileError.io(operation: "write", path: "standard output", code: errno) }
+        buffer += text.utf8
+        if buffer.count >= 1 << 16 { try flush() }
     }
 
     static func line(_ text: String) throws { try write(text + "\n") }
@@ -17,7 +19,16 @@ enum Output {
     static func json(_ value: JSONValue) throws { try line(JSONWriter.text(value, .pretty)) }
 
     static func flush() throws {
-        guard fflush(stdout) == 0 else { throw FileError.io(operation: "write", path: "standard output", code: errno) }
+        var written = 0
+        defer { buffer.removeAll(keepingCapacity: true) }
+        while written < buffer.count {
+            let count = buffer.withUnsafeBytes {
+                Foundation.write(STDOUT_FILENO, $0.baseAddress! + written, $0.count - written)
+            }
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw FileError.io(operation: "write", path: "standard output", code: errno) }
+            written += count
+        }
     }
 }
 

@@ -1,0 +1,144 @@
+internal import FileFormats
+
+// One row to one example.
+extension ExampleBuilder {
+    /// The example of one row, whatever its length.
+    ///
+    /// - Throws: `RowError`, or what the template throws.
+    public func example(for row: Row) throws -> TokenizedExample { try example(of: row).example }
+
+    func example(of row: Row) throws -> MadeExample {
+        switch row {
+        case .tokens(let example):
+            if let bad = example.ids.first(where: { $0 < 0 || $0 >= vocabularySize }) {
+                throw RowError("the token id \(bad) is outside of the vocabulary of \(vocabularySize)")
+            }
+            return MadeExample(
+                example: example, reasonWithoutLabels: "every label is -100 (or only the first is not): nothing is trained")
+        case .text(let text): return try example(text: text, trainedFrom: 0)
+        case .completion(let prompt, let completion):
+            return try example(text: prompt + completion, trainedFrom: prompt.utf8.count)
+        case .conversation(let conversation): return try example(of: conversation)
+        case .instruction(let system, let history, let prompt, let output):
+            guard template == nil else {
+                return try example(of: Self.conversation(system, history, prompt, output))
+            }
+            let before = [system] + history.flatMap { [$0.0, $0.1] } + [prompt, ""]
+            let start = before.enumerated().filter { !$1.isEmpty || $0 == before.count - 1 }.map(\.element)
+                .joined(separator: "\n\n")
+            var made = try example(text: start + output, trainedFrom: start.utf8.count)
+            made.notes.insert(.noTemplate)
+            return made
+        }
+    }
+
+    /// The conversation an instruction row stands for.
+    static func conversation(
+        _ system: String, _ history: [(String, String)], _ prompt: String, _ output: String
+    ) -> Conversation {
+        var messages: [JSONValue] = []
+        if !system.isEmpty { messages.append(["role": "system", "content": .string(system)]) }
+        for (question, answer) in history + [(prompt, output)] {
+            messages.append(["role": "user", "content": .string(question)])
+            messages.append(["role": "assistant", "content": .string(answer)])
+        }
+        return Conversation(messages: messages)
+    }
+
+    /// Plain text with the tokenizer's own special tokens around it, and the end of text trained.
+    private func example(text: String, trainedFrom start: Int) throws -> MadeExample {
+        let tokenizer = try requireTokenizer()
+        let encoding = try tokenizer.encoding(of: text, addSpecialTokens: true)
+        let end = text.utf8.count
+        let isAll = options.trainOn == .all || start == 0
+        let prefix = tokenizer.addedPrefix.count
+        var ids = encoding.ids
+        var isTrained = encoding.byteRanges.enumerated().map { i, range in
+            isAll || i >= prefix && Self.overlaps(range, start..<end) || range.lowerBound == end && end > 0
+        }
+        if let eos = tokenizer.eosID, ids.last != eos {
+            ids.append(eos)
+            isTrained.append(true)
+        }
+        return MadeExample(
+            example: TokenizedExample(ids: ids, isTrained: isTrained),
+            reasonWithoutLabels: end == start ? "there is no text to train on" : nil,
+            notes: tokenizer.eosID == nil ? [.noStopToken] : [])
+    }
+
+    private func example(of conversation: Conversation) throws -> MadeExample {
+        let tokenizer = try requireTokenizer()
+        let trained = try trainedText(of: conversation)
+        // The template writes BOS and all other special tokens itself.
+        let encoding = try tokenizer.encoding(of: trained.text, addSpecialTokens: false)
+        var isTrained = Array(repeating: false, count: encoding.ids.count)
+        var index = 0
+        var notes = trained.notes
+        let stops = Set(tokenizer.addedTokens.map(\.id) + [tokenizer.eosID].compactMap(\.self))
+        for span in trained.spans {
+            while index < isTrained.count, encoding.byteRanges[index].upperBound <= span.lowerBound,
+                encoding.byteRanges[index].lowerBound < span.lowerBound
+            { index += 1 }
+            var end = index
+            while end < isTrained.count, Self.overlaps(encoding.byteRanges[end], span) {
+                isTrained[end] = true
+                end += 1
+            }
+            if options.trainOn != .all, end > index {
+                let hasStop = Self.settleEnd(
+                    of: index..<end, encoding, Array(trained.text.utf8), stops: stops, &isTrained)
+                if !hasStop { notes.insert(.noStopToken) }
+            }
+            index = end
+        }
+        let reason =
+            trained.spans.isEmpty
+            ? "no message with the role \"assistant\" is trained (train_on is \(options.trainOn.rawValue))" : nil
+        return MadeExample(
+            example: TokenizedExample(ids: encoding.ids, isTrained: isTrained), reasonWithoutLabels: reason,
+            notes: notes)
+    }
+
+    /// The rendered text of a conversation and which parts of it are trained.
+    public func trainedText(of conversation: Conversation) throws -> TrainedText {
+        guard let template else {
+            throw RowError("the row is a conversation, but the model has no chat template; add chat_template.jinja")
+        }
+        return try SpanFinder(template: template, conversation: conversation, now: options.now)
+            .trainedText(options.trainOn)
+    }
+
+    /// A turn ends with its end-of-turn token: one that follows the trained tokens is trained too, and white space
+    /// after it is not. Returns whether there is such a token.
+    private static func settleEnd(
+        of tokens: Range<Int>, _ encoding: Encoding, _ text: [UInt8], stops: Set<Int32>, _ isTrained: inout [Bool]
+    ) -> Bool {
+        var last = tokens.upperBound - 1
+        func isSpace(_ index: Int) -> Bool {
+            text[encoding.byteRanges[index]].allSatisfy { $0 == 0x20 || $0 == 0x0A || $0 == 0x0D || $0 == 0x09 }
+        }
+        while last > tokens.lowerBound, !stops.contains(encoding.ids[last]), isSpace(last) { last -= 1 }
+        if stops.contains(encoding.ids[last]) {
+            for i in (last + 1)..<max(tokens.upperBound, last + 1) { isTrained[i] = false }
+            return true
+        }
+        let next = tokens.upperBound
+        guard next < encoding.ids.count, stops.contains(encoding.ids[next]) else { return false }
+        isTrained[next] = true
+        return true
+    }
+
+    /// Whether a token belongs to a span; one without text of its own does when it stands inside.
+    private static func overlaps(_ token: Range<Int>, _ span: Range<Int>) -> Bool {
+        token.isEmpty
+            ? token.lowerBound > span.lowerBound && token.lowerBound < span.upperBound
+            : token.lowerBound < span.upperBound && token.upperBound > span.lowerBound
+    }
+
+    private func requireTokenizer() throws -> Tokenizer {
+        guard let tokenizer else {
+            throw RowError("the model has no tokenizer; only rows with \"input_ids\" can be used")
+        }
+        return tokenizer
+    }
+}

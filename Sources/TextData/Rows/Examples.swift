@@ -1,0 +1,153 @@
+public import FileFormats
+import Foundation
+
+/// How rows become examples; the names are those of the recipe.
+public struct ExampleOptions: Sendable {
+    public enum TrainOn: String, Sendable, CaseIterable { case assistant, last, all }
+    public enum Overlong: String, Sendable, CaseIterable { case error, drop, truncate, split }
+
+    public var trainOn = TrainOn.assistant
+    /// Tokens; nil does not limit the length.
+    public var maxLength: Int?
+    public var overlong = Overlong.error
+    /// How many rows are worked on at a time; 0 takes all processors. Does not change the result.
+    public var threads = 0
+    /// What `strftime_now` says; one time for all rows.
+    public var now = CivilTime.now()
+    /// How many bad rows an error names.
+    public var faultLimit = 20
+
+    public init() {}
+}
+
+/// What became of the rows.
+public struct DataReport: Sendable, Equatable {
+    public var files = 0
+    public var rows = 0
+    public var examples = 0
+    public var tokens = 0
+    /// Predictions that are trained: the first token of an example is never one.
+    public var trainedTokens = 0
+    public var longest = 0
+    /// Rows longer than `max_length` that were left out, cut short, or cut in pieces.
+    public var dropped = 0
+    public var truncated = 0
+    public var split = 0
+    /// Pieces left out because nothing in them is trained.
+    public var emptied = 0
+    public var warnings: [String] = []
+
+    public init() {}
+}
+
+public struct ExampleSet: Sendable {
+    public var examples: [TokenizedExample]
+    /// The row of each example, counted from 0 over all files.
+    public var rows: [Int]
+    public var report: DataReport
+}
+
+/// Makes examples of rows, for one model.
+public struct ExampleBuilder: Sendable {
+    /// Nil serves for rows that are tokenised already.
+    public var tokenizer: Tokenizer?
+    public var template: ChatTemplate?
+    /// Ids of rows that are tokenised already must be below this.
+    public var vocabularySize: Int
+    public var options: ExampleOptions
+
+    /// - Parameter vocabularySize: of the model; by default that of the tokenizer.
+    public init(
+        tokenizer: Tokenizer?, template: ChatTemplate?, vocabularySize: Int? = nil,
+        options: ExampleOptions = ExampleOptions()
+    ) {
+        self.tokenizer = tokenizer
+        self.template = template
+        self.vocabularySize = vocabularySize ?? tokenizer?.vocabularySize ?? Int(Int32.max)
+        self.options = options
+    }
+
+    private static let batchSize = 512
+
+    /// The examples of all rows of the files, in order. Globs are expanded.
+    ///
+    /// - Throws: `TextError.badRows` naming all bad rows up to the limit, or what is wrong with a file.
+    public func examples(fromFiles patterns: [String]) throws -> ExampleSet {
+        var set = ExampleSet(examples: [], rows: [], report: DataReport())
+        try forEachBatch(fromFiles: patterns) { batch in
+            set.examples += batch.examples
+            set.rows += batch.rows
+            set.report = batch.report
+        }
+        return set
+    }
+
+    /// Makes examples batch by batch, for data that should not be held in memory. The report that comes with each
+    /// batch is of all rows so far; bad rows are collected over all files and thrown at the end.
+    public func forEachBatch(fromFiles patterns: [String], _ body: (ExampleSet) throws -> Void) throws {
+        let paths = try expandedPaths(patterns)
+        guard !paths.isEmpty else { throw TextError.badOption(name: "data", reason: "no file is given") }
+        var source = RowSource(paths: paths)
+        var collector = ExampleCollector(options: options)
+        collector.report.files = paths.count
+        while true {
+            let rows = try source.next(Self.batchSize)
+            if rows.isEmpty { break }
+            collector.add(outcomes(rows))
+            if collector.faultCount == 0 { try body(collector.take()) }
+        }
+        try collector.finish()
+    }
+
+    /// The examples of rows in memory; faults name no file.
+    public func examples(from rows: [JSONValue]) throws -> ExampleSet {
+        let results = parallel(rows.count) { i in
+            outcome(file: nil, number: i + 1) { rows[i] }
+        }
+        var collector = ExampleCollector(options: options)
+        collector.add(results)
+        try collector.finish()
+        return collector.take()
+    }
+
+    private func outcomes(_ rows: [RawRow]) -> [RowOutcome] {
+        parallel(rows.count) { i in
+            let row = rows[i]
+            return outcome(file: row.file, number: row.number) {
+                if let fault = row.fault { throw RowError(fault) }
+                return try JSONParser.parse(row.bytes)
+            }
+        }
+    }
+
+    private func outcome(file: String?, number: Int, _ value: () throws -> JSONValue) -> RowOutcome {
+        func fault(_ reason: String) -> RowOutcome {
+            RowOutcome(result: .failure(RowFault(file: file, row: number, reason: reason)))
+        }
+        do {
+            let made = try example(of: try Row(try value()))
+            guard made.example.trainedCount > 0 else {
+                return fault(made.reasonWithoutLabels ?? "nothing in this row is trained (every label is ignored)")
+            }
+            return RowOutcome(result: .success(made), file: file, row: number)
+        } catch let error as RowError {
+            return fault(error.reason)
+        } catch let error as any GraftError {
+            return fault(error.description.split(separator: "\n").first.map(String.init) ?? error.description)
+        } catch {
+            return fault("\(error)")
+        }
+    }
+
+    /// Runs `body` for each index on the chosen number of threads; results are in order.
+    private func parallel<Result: Sendable>(_ count: Int, _ body: @Sendable (Int) -> Result) -> [Result] {
+        let threads = options.threads > 0 ? options.threads : ProcessInfo.processInfo.activeProcessorCount
+        guard threads > 1, count > 1 else { return (0..<count).map(body) }
+        let next = Counter()
+        let slots = Slots<Result>(count: count)
+        DispatchQueue.concurrentPerform(iterations: min(threads, count)) { _ in
+            while let index = next.take(below: count) { slots.set(index, body(index)) }
+        }
+        return slots.results()
+    }
+}

@@ -1,0 +1,101 @@
+internal import FileFormats
+import Foundation
+
+extension ChatTemplate {
+    /// Templates are small; the files they stand in hold vocabularies of added tokens, too.
+    private static let fileLimit = 64 << 20
+
+    /// Reads the chat template of a model folder: chat_template.jinja, tokenizer_config.json or chat_template.json, in
+    /// this order, as Transformers does.
+    ///
+    /// - Parameter name: which one of several templates; `default` when nil, or `tool_use` when `forTools`.
+    /// - Throws: `TextError.noTemplate` when the folder has none, `.templateFile` or `.template` when one is malformed.
+    public static func load(folder: String, name: String? = nil, forTools: Bool = false) throws -> ChatTemplate {
+        let config = try json(folder + "/tokenizer_config.json")
+        let constants = try specialTokens(folder: folder, config: config)
+        func make(_ source: String, _ path: String) throws -> ChatTemplate {
+            try ChatTemplate(source: source, name: path, constants: constants)
+        }
+        let jinja = folder + "/chat_template.jinja"
+        if name == nil || name == "default", !forTools, let bytes = try bytes(jinja) {
+            guard let source = String(validating: bytes, as: UTF8.self) else {
+                throw TextError.templateFile(path: jinja, reason: "not valid UTF-8")
+            }
+            return try make(source, jinja)
+        }
+        let additional = folder + "/additional_chat_templates/\(name ?? (forTools ? "tool_use" : "default")).jinja"
+        if !additional.contains(".."), let bytes = try bytes(additional) {
+            return try make(String(decoding: bytes, as: UTF8.self), additional)
+        }
+        if forTools, name == nil, let bytes = try bytes(jinja) {
+            return try make(String(decoding: bytes, as: UTF8.self), jinja)
+        }
+        for (path, value) in [
+            (folder + "/tokenizer_config.json", config?["chat_template"]),
+            (folder + "/chat_template.json", try json(folder + "/chat_template.json")?["chat_template"]),
+        ] {
+            if let value, !value.isNull {
+                return try make(try source(value, name: name, forTools: forTools, path: path), path)
+            }
+        }
+        throw TextError.noTemplate(folder: folder)
+    }
+
+    /// The template of the folder; nil when it has none.
+    public static func loadIfPresent(folder: String) throws -> ChatTemplate? {
+        do { return try load(folder: folder) } catch TextError.noTemplate { return nil }
+    }
+
+    /// One of a list of `{name, template}`, or the only one.
+    private static func source(_ value: JSONValue, name: String?, forTools: Bool, path: String) throws -> String {
+        if let source = value.stringValue { return source }
+        guard let list = value.arrayValue else {
+            throw TextError.templateFile(
+                path: path, reason: "\"chat_template\" is \(value.kindName); expected a string or a list")
+        }
+        let names = list.compactMap { $0["name"]?.stringValue }
+        for wanted in name.map({ [$0] }) ?? (forTools ? ["tool_use", "default"] : ["default"]) {
+            let entry = list.first { $0["name"]?.stringValue?.hasSameBytes(as: wanted) ?? false }
+            if let source = entry?["template"]?.stringValue { return source }
+        }
+        throw TextError.templateFile(
+            path: path,
+            reason: "no chat template named \(name ?? "default"); it has \(names.joined(separator: ", "))")
+    }
+
+    private static func bytes(_ path: String) throws -> [UInt8]? {
+        guard let handle = FileHandle(forReadingAtPath: path) else { return nil }
+        do {
+            let data = try handle.read(upToCount: fileLimit + 1) ?? Data()
+            guard data.count <= fileLimit else {
+                throw TextError.templateFile(path: path, reason: "larger than \(fileLimit >> 20) MiB")
+            }
+            return Array(data)
+        } catch let error as TextError {
+            throw error
+        } catch {
+            throw TextError.unreadable(path: path, reason: "\(error)")
+        }
+    }
+
+    private static func json(_ path: String) throws -> JSONValue? {
+        guard let bytes = try bytes(path) else { return nil }
+        do {
+            return try JSONParser.parse(bytes)
+        } catch let error as JSONError {
+            throw TextError.templateFile(path: path, reason: error.description)
+        }
+    }
+
+    /// `bos_token`, `eos_token` and the like, as strings; those of tokenizer_config.json win over
+    /// special_tokens_map.json.
+    static func specialTokens(folder: String, config: JSONValue?) throws -> JSONObject {
+        var tokens = JSONObject()
+        for source in [try json(folder + "/special_tokens_map.json"), config] {
+            for (key, value) in source?.objectValue?.entries ?? [] where key.hasSuffix("_token") {
+                if let text = value.stringValue ?? value["content"]?.stringValue { tokens[key] = .string(text) }
+            }
+        }
+        return tokens
+    }
+}
