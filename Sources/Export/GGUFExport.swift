@@ -44,7 +44,8 @@ public func exportGGUF(
     if let divisors { declarations.append(.init(name: "rope_freqs.weight", type: .f32, shape: [divisors.count])) }
     let uneven = declarations.filter { $0.shape.count == 2 && $0.type != type.type }.map(\.name)
     if !uneven.isEmpty {
-        report.warnings.append("\(uneven.count) tensors stay f16, because their rows are no multiple of 32: \(uneven[0])...")
+        report.warnings.append(
+            "\(uneven.count) tensors stay f16, because their rows are no multiple of 32: \(uneven[0])...")
     }
     let total = declarations.reduce(0) { $0 + ($1.type.byteCount(of: $1.shape) ?? 0) }
     let writer = try GGUFWriter(path: output, metadata: metadata, tensors: declarations, replacing: replacing)

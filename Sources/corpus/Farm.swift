@@ -44,7 +44,7 @@ struct FarmCall {
             ("crop", .string(crop.code)), ("acres", .number(acres)), ("crop_days", .number(String(cropAge))),
             ("problem", .string(trouble.code)), ("since_days", .number(String(days))),
             ("water", water.map { .string($0.code) } ?? .null), ("phone", phone.map(JSON.string) ?? .null),
-            ("visit", .bool(visit ?? false)),
+            ("visit", visit.map(JSON.bool) ?? .null),
         ]).text()
     }
 

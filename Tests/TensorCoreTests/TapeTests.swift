@@ -82,6 +82,28 @@ import Testing
         #expect(sameBits(weight.gradient!.floats(), dw) && sameBits(x.gradient!.floats(), dx))
     }
 
+    @Test("a checkpoint's input has other consumers before and after it")
+    func checkpointSharesInput() {
+        func gradients(_ checkpointing: Bool) -> [[Float]] {
+            let tape = Tape(pool: pool, recording: true)
+            let weight = Weight(trainable: Tensor([4, 4], values: normals(16, 1)), name: "w", dtype: .f32)
+            let x = Tensor([20, 4], values: normals(80, 2))
+            x.requiresGradient = true
+            let block = { (tape: Tape, x: Tensor) in tape.linear(x, [Projection(weight: weight)])[0] }
+            let results = [
+                tape.swiGLU(gate: x, up: x),
+                checkpointing ? tape.checkpoint(x, hasWeights: true, block) : block(tape, x),
+                tape.selectRows(x, [3, 5]),
+            ]
+            for (i, result) in results.enumerated() {
+                result.gradient = Tensor(result.shape, values: normals(result.count, UInt64(i) + 5))
+            }
+            tape.backward()
+            return [x.gradient!.floats(), weight.gradient!.floats()]
+        }
+        #expect(zip(gradients(true), gradients(false)).allSatisfy(sameBits))
+    }
+
     @Test("gradients of a step's micro-batches add to those already there")
     func accumulates() {
         for passes in 1...2 {

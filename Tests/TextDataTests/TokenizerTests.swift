@@ -207,6 +207,14 @@ struct TokenizerTests {
         #expect(tokenizer.definitions.normalizer.isNull)
     }
 
+    @Test("tokens that the configuration names become special")
+    func namedTokens() throws {
+        let document = byteFallbackDocument(tokens: ["a", "b", "</s>"])
+        let tokenizer = try Tokenizer(json: document, config: ["eos_token": "</s>"])
+        #expect(tokenizer.isSpecial(259) && tokenizer.eosID == 259)
+        #expect(try tokenizer.encoding(of: "ab</s>", addSpecialTokens: false).ids == [257, 258, 259])
+    }
+
     @Test("a folder gives its special tokens; add_bos_token does not override the post-processor")
     func folder() throws {
         let folder = URL(filePath: NSTemporaryDirectory()).appending(path: "tokenizer-\(UUID().uuidString)")

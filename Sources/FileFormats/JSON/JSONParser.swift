@@ -75,9 +75,15 @@ public struct JSONParser {
         case UInt8(ascii: "{"): return try parseObject(depth: depth)
         case UInt8(ascii: "["): return try parseArray(depth: depth)
         case UInt8(ascii: "\""): return .string(try parseString())
-        case UInt8(ascii: "t"): try expect("true"); return .bool(true)
-        case UInt8(ascii: "f"): try expect("false"); return .bool(false)
-        case UInt8(ascii: "n"): try expect("null"); return .null
+        case UInt8(ascii: "t"):
+            try expect("true")
+            return .bool(true)
+        case UInt8(ascii: "f"):
+            try expect("false")
+            return .bool(false)
+        case UInt8(ascii: "n"):
+            try expect("null")
+            return .null
         default: return try parseNumber()
         }
     }
@@ -93,7 +99,10 @@ public struct JSONParser {
         position += 1
         var elements: [JSONValue] = []
         skipSpace()
-        if position < bytes.count, bytes[position] == UInt8(ascii: "]") { position += 1; return .array([]) }
+        if position < bytes.count, bytes[position] == UInt8(ascii: "]") {
+            position += 1
+            return .array([])
+        }
         while true {
             elements.append(try parseValue(depth: depth + 1))
             skipSpace()
@@ -109,7 +118,10 @@ public struct JSONParser {
         var entries: [(key: String, value: JSONValue)] = []
         var seen: [ByteString: Int] = [:]
         skipSpace()
-        if position < bytes.count, bytes[position] == UInt8(ascii: "}") { position += 1; return .object(JSONObject()) }
+        if position < bytes.count, bytes[position] == UInt8(ascii: "}") {
+            position += 1
+            return .object(JSONObject())
+        }
         while true {
             skipSpace()
             guard position < bytes.count, bytes[position] == UInt8(ascii: "\"") else { throw error("expected a key") }
@@ -119,7 +131,9 @@ public struct JSONParser {
             position += 1
             let value = try parseValue(depth: depth + 1)
             if let earlier = seen.updateValue(entries.count, forKey: ByteString(key)) {
-                guard duplicateKeys == .keepLast else { throw error("the key \(quoted(key)) occurs twice", .duplicateKey) }
+                guard duplicateKeys == .keepLast else {
+                    throw error("the key \(quoted(key)) occurs twice", .duplicateKey)
+                }
                 entries[earlier].value = value
                 seen[ByteString(key)] = earlier
             } else {
@@ -150,7 +164,9 @@ public struct JSONParser {
         if position < bytes.count, bytes[position] | 0x20 == UInt8(ascii: "e") {
             isInteger = false
             position += 1
-            if position < bytes.count, [UInt8(ascii: "+"), UInt8(ascii: "-")].contains(bytes[position]) { position += 1 }
+            if position < bytes.count, [UInt8(ascii: "+"), UInt8(ascii: "-")].contains(bytes[position]) {
+                position += 1
+            }
             guard isDigit(position) else { throw error("a number has no digits in its exponent") }
             while isDigit(position) { position += 1 }
         }
@@ -177,7 +193,12 @@ public struct JSONParser {
             let byte = bytes[position]
             if byte == UInt8(ascii: "\"") { break }
             if byte < 0x20 { throw error("a control character stands unescaped in a string") }
-            if byte == UInt8(ascii: "\\") { try parseEscape(into: &buffer) } else { buffer.append(byte); position += 1 }
+            if byte == UInt8(ascii: "\\") {
+                try parseEscape(into: &buffer)
+            } else {
+                buffer.append(byte)
+                position += 1
+            }
         }
         position += 1
         return try buffer.withUnsafeBufferPointer { try validated($0, at: start) }

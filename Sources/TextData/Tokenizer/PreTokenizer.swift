@@ -135,7 +135,10 @@ extension NormalizedText {
         var done = 0
         var i = 0
         while i < bytes.count {
-            guard bytes[i] == first, needle.count == 1 || bytes[i...].starts(with: needle) else { i += 1; continue }
+            guard bytes[i] == first, needle.count == 1 || bytes[i...].starts(with: needle) else {
+                i += 1
+                continue
+            }
             changed.append(self, done..<i)
             changed.append(content, from: origins.range(of: i..<i + needle.count))
             i += needle.count

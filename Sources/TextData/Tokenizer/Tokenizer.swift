@@ -85,6 +85,8 @@ public final class Tokenizer: Sendable {
     }
 
     init(_ parts: TokenizerParts, _ config: TokenizerConfig) throws {
+        var parts = parts
+        parts.markSpecial([config.bos, config.eos, config.pad, config.unk])
         self.parts = parts
         kind = parts.kind
         definitions = parts.definitions
@@ -137,8 +139,8 @@ public final class Tokenizer: Sendable {
         case .bpe(let model): model.merges
         }
     }
-    /// A score for each of the model's tokens, for models that have them.
-    public var scores: [Float]? { nil }
+    /// A score for each of the model's tokens, for files that have them; a tokenizer.json has ranks of merges instead.
+    public var scores: [Float]? { parts.scores }
 
     // MARK: Encoding
 

@@ -55,6 +55,10 @@ struct ScalarClassTable: Sendable {
     }
 
     private static func classify(_ value: UInt32) -> ScalarClass {
+        // Asking the library takes most of the time; these planes hold nothing as of Unicode 17, or only private use.
+        if value >= 0x3_4000, value < 0xE_0000 || value >= 0xE_0200 {
+            return value >= 0xF_0000 && value & 0xFFFE != 0xFFFE ? .other : []
+        }
         guard let properties = Unicode.Scalar(value)?.properties, let age = properties.age, age.major <= 17 else {
             return []
         }
