@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 import FineTuning
 import Foundation
 public import TensorCore
@@ -44,7 +44,8 @@ public func exportGGUF(
     if let divisors { declarations.append(.init(name: "rope_freqs.weight", type: .f32, shape: [divisors.count])) }
     let uneven = declarations.filter { $0.shape.count == 2 && $0.type != type.type }.map(\.name)
     if !uneven.isEmpty {
-        report.warnings.append("\(uneven.count) tensors stay f16, because their rows are no multiple of 32: \(uneven[0])...")
+        report.warnings.append(
+            "\(uneven.count) tensors stay f16, because their rows are no multiple of 32: \(uneven[0])...")
     }
     let total = declarations.reduce(0) { $0 + ($1.type.byteCount(of: $1.shape) ?? 0) }
     let writer = try GGUFWriter(path: output, metadata: metadata, tensors: declarations, replacing: replacing)
@@ -61,6 +62,7 @@ public func exportGGUF(
         report.byteCount += divisors.count * 4
     }
     for file in source.files.files { try file.checkUnchanged() }
+    if let warning = report.idleAdapter(source) { report.warnings.append(warning) }
     try writer.finish()
     report.tensorCount = declarations.count
     report.mergedModules = source.adapter?.updates.count ?? 0

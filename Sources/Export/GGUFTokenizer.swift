@@ -5,7 +5,10 @@ import TextData
 /// A tokenizer as GGUF metadata.
 struct GGUFTokenizer {
     /// `tokenizer.ggml.token_type` (llama.cpp's `llama_token_type`).
-    private enum TokenType: Int32 { case normal = 1, unknown, control, userDefined, unused, byte }
+    private enum TokenType: Int32 {
+        case normal = 1
+        case unknown, control, userDefined, unused, byte
+    }
 
     let path: String
     private let tokenizer: Tokenizer
@@ -38,7 +41,8 @@ struct GGUFTokenizer {
                 ignoresMerges: ignoresMerges)
             switch identity {
             case .failure(let unrecognised): throw ExportError.tokenizer(path: path, problems: unrecognised.problems)
-            case .success(let name): pairs += [("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string(name))]
+            case .success(let name):
+                pairs += [("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string(name))]
             }
             if !tokenizer.definitions.normalizer.isNull {
                 warnings.append("llama.cpp does not normalise text: input that is not in form NFC gives other tokens")
@@ -47,7 +51,10 @@ struct GGUFTokenizer {
             pairs += [("tokenizer.ggml.model", .string("llama")), ("tokenizer.ggml.pre", .string("default"))]
         default:
             throw ExportError.tokenizer(
-                path: path, problems: ["a \(tokenizer.kind.rawValue) vocabulary; byte-level and SentencePiece-style BPE can be written"])
+                path: path,
+                problems: [
+                    "a \(tokenizer.kind.rawValue) vocabulary; byte-level and SentencePiece-style BPE can be written"
+                ])
         }
         let (tokens, types) = vocabulary()
         pairs.append(("tokenizer.ggml.tokens", .strings(tokens)))
@@ -109,7 +116,8 @@ struct GGUFTokenizer {
     /// Scores under which SentencePiece's rule, the pair of the best score first, joins what the merges join.
     ///
     /// A tokenizer.json has no scores, but its merges are sorted by them: a token's score is minus the rank of the
-    /// first merge that makes it. Tokens that no merge makes come after all others.
+    /// first merge that makes it. Where the ids are in that order too, as SentencePiece writes them, the scores are
+    /// its own: minus the place among the ordinary tokens. Tokens that no merge makes come after all others.
     private func scores(_ types: [Int32]) -> [Float] {
         if let known = tokenizer.scores {
             return types.indices.map { $0 < known.count ? known[$0] : -1000 }
@@ -130,21 +138,29 @@ struct GGUFTokenizer {
             isRanked[id] = true
             scores[id] = -Float(rank)
         }
+        let ranked = isRanked.indices.filter { isRanked[$0] }
+        let isOrdered = zip(ranked, ranked.dropFirst()).allSatisfy { scores[$0] > scores[$1] }
+        if isOrdered, let first = types.firstIndex(of: TokenType.normal.rawValue) {
+            for id in types.indices where types[id] == TokenType.normal.rawValue { scores[id] = -Float(id - first) }
+        }
         return scores
     }
 
     /// Whether a space is put before the text; checks that the rest of the definition is what llama.cpp does.
     private mutating func addsSpacePrefix(_ tokens: ByteStrings, _ types: [Int32]) throws -> Bool {
         var problems: [String] = []
-        var prepends = false, replaces = false
+        var prepends = false
+        var replaces = false
         func normalizer(_ definition: JSONValue) {
             switch definition["type"]?.stringValue {
             case nil: break
             case "Sequence": for part in definition["normalizers"]?.arrayValue ?? [] { normalizer(part) }
-            case "Prepend" where definition["prepend"]?.stringValue?.hasSameBytes(as: "\u{2581}") == true: prepends = true
+            case "Prepend" where definition["prepend"]?.stringValue?.hasSameBytes(as: "\u{2581}") == true:
+                prepends = true
             case "Replace"
             where definition["pattern"]?["String"]?.stringValue?.hasSameBytes(as: " ") == true
-                && definition["content"]?.stringValue?.hasSameBytes(as: "\u{2581}") == true: replaces = true
+                && definition["content"]?.stringValue?.hasSameBytes(as: "\u{2581}") == true:
+                replaces = true
             default: problems.append("the normalizer \(JSONWriter.text(definition)), which llama.cpp does not apply")
             }
         }
@@ -154,16 +170,18 @@ struct GGUFTokenizer {
         case nil: break
         case "Metaspace":
             replaces = true
-            let scheme = preTokenizer["prepend_scheme"]?.stringValue
+            let scheme =
+                preTokenizer["prepend_scheme"]?.stringValue
                 ?? (preTokenizer["add_prefix_space"]?.boolValue == false ? "never" : "always")
             prepends = prepends || scheme != "never"
             if scheme == "first" {
                 warnings.append(
-                    "llama.cpp puts a space before the text after each special token, this tokenizer only before the "
-                        + "first: text right after a special token may give other tokens")
+                    "llama.cpp puts a space before the text at the start and after each special token, this tokenizer "
+                        + "only at the start and where there is none: such text may give other tokens")
             }
             if preTokenizer["split"]?.boolValue != false, joinsWords(tokens, types) {
-                problems.append("words are split at spaces, yet there are tokens across spaces, which llama.cpp would use")
+                problems.append(
+                    "words are split at spaces, yet there are tokens across spaces, which llama.cpp would use")
             }
         default: problems.append("the pre-tokenizer \(JSONWriter.text(preTokenizer)), which llama.cpp does not have")
         }
@@ -201,7 +219,9 @@ struct GGUFTokenizer {
         return pairs
     }
 
-    private static func chatTemplates(_ templates: [(name: String, source: String)]) -> [(key: String, value: GGUFValue)] {
+    private static func chatTemplates(_ templates: [(name: String, source: String)]) -> [(
+        key: String, value: GGUFValue
+    )] {
         var pairs: [(key: String, value: GGUFValue)] = []
         var names: [ByteString] = []
         for template in templates {

@@ -4,7 +4,9 @@ import Foundation
 /// The files beside the weights of a Hugging Face folder.
 enum ModelFiles {
     /// Files that define a vocabulary: one of them makes a folder's tokenizer complete.
-    private static let vocabularies = ["tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model"]
+    private static let vocabularies = [
+        "tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model",
+    ]
     private static let tokenizer =
         vocabularies + ["merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
     private static let templates = ["chat_template.jinja", "chat_template.json"]
@@ -77,7 +79,9 @@ enum ModelFiles {
     static func chatTemplates(model: String, adapter: String?) throws -> [(name: String, source: String)] {
         let folder = templateFolderSource(model: model, adapter: adapter)
         var result: [(name: String, source: String)] = []
-        func text(_ path: String) throws -> String { String(decoding: try readFile(path, limit: 4 << 20), as: UTF8.self) }
+        func text(_ path: String) throws -> String {
+            String(decoding: try readFile(path, limit: 4 << 20), as: UTF8.self)
+        }
         if exists(folder + "/chat_template.jinja") {
             result.append(("default", try text(folder + "/chat_template.jinja")))
         } else if let source = try object(folder + "/chat_template.json")?["chat_template"]?.stringValue {
@@ -88,7 +92,9 @@ enum ModelFiles {
             case .string(let source): result.append(("default", source))
             case .array(let entries):
                 for entry in entries {
-                    guard let name = entry["name"]?.stringValue, let source = entry["template"]?.stringValue else { continue }
+                    guard let name = entry["name"]?.stringValue, let source = entry["template"]?.stringValue else {
+                        continue
+                    }
                     result.append((name, source))
                 }
             default: break

@@ -34,11 +34,13 @@ enum RowEncoding {
     /// The bytes are those of llama.cpp: the quotient is a product with 1 / d, d before its rounding to f16, and
     /// halves are rounded away from zero.
     static func encodeQ8_0(_ row: UnsafeBufferPointer<Float>, into output: UnsafeMutableRawBufferPointer) {
-        let length = GGMLType.q8_0.blockLength, size = GGMLType.q8_0.blockSize
+        let length = GGMLType.q8_0.blockLength
+        let size = GGMLType.q8_0.blockSize
         precondition(row.count % length == 0 && output.count == row.count / length * size)
         guard let source = row.baseAddress, let target = output.baseAddress else { return }
         for block in 0..<row.count / length {
-            let x = source + block * length, bytes = target + block * size
+            let x = source + block * length
+            let bytes = target + block * size
             var magnitude: Float = 0
             for i in 0..<length { magnitude = max(magnitude, abs(x[i])) }
             let step = magnitude / 127
@@ -55,7 +57,8 @@ enum RowEncoding {
     /// C's roundf for |x| up to 127, without branches.
     @inline(__always)
     private static func roundedHalfAway(_ x: Float) -> Int8 {
-        let magnitude = abs(x), unit: Float = 8_388_608
+        let magnitude = abs(x)
+        let unit: Float = 8_388_608
         // Adding 2^23 leaves no bits for a fraction: the sum is rounded to nearest, ties to even.
         let even = (magnitude + unit) - unit
         let rounded = even + (magnitude - even == 0.5 ? 1 : 0)

@@ -46,7 +46,9 @@ final class WeightSource {
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: path, problems: problems) }
         adapter = try adapterPath.map { try AdapterFile(folder: $0) }
         if let adapter, let adapterPath {
-            var modules = table.linearModules.map { (name: $0.name, outputWidth: $0.outputWidth, inputWidth: $0.inputWidth) }
+            var modules = table.linearModules.map {
+                (name: $0.name, outputWidth: $0.outputWidth, inputWidth: $0.inputWidth)
+            }
             modules.append((ParameterTable.headModule, config.vocabularySize, config.hiddenSize))
             let problems = adapter.mismatches(modules: modules)
             guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: adapterPath, problems: problems) }
@@ -100,8 +102,10 @@ final class WeightSource {
         let elementSize = output.entry.type.size
         var largest: Float = 0
         for start in stride(from: 0, to: rowCount, by: rowsAtOnce) {
-            let rows = min(rowsAtOnce, rowCount - start), items = (rows + itemRows - 1) / itemRows
-            var changes = [Float](repeating: 0, count: items), failures = [Int](repeating: -1, count: items)
+            let rows = min(rowsAtOnce, rowCount - start)
+            let items = (rows + itemRows - 1) / itemRows
+            var changes = [Float](repeating: 0, count: items)
+            var failures = [Int](repeating: -1, count: items)
             changes.withUnsafeMutableBufferPointer { changes in
                 failures.withUnsafeMutableBufferPointer { failures in
                     pool.parallelFor(items) { item, _ in
@@ -134,9 +138,11 @@ final class WeightSource {
     }
 
     private func badValue(_ output: Output, row: Int, _ lowRank: LowRankRows?, _ type: GGMLType) -> ExportError {
-        let width = output.shape.last ?? 1, size = output.entry.type.size
+        let width = output.shape.last ?? 1
+        let size = output.entry.type.size
         let bytes = files.withBytes(of: output.entry)
-        var values = [Float](repeating: 0, count: width), delta = values
+        var values = [Float](repeating: 0, count: width)
+        var delta = values
         if bytes.count >= (row + 1) * width * size {
             values.withUnsafeMutableBufferPointer { values in
                 ElementConversion.widen(
@@ -198,7 +204,8 @@ private final class LowRankRows: @unchecked Sendable {
                 k += 4
             }
             while k < rank {
-                let b0 = b[index * rank + k], a0 = a.baseAddress! + k * width
+                let b0 = b[index * rank + k]
+                let a0 = a.baseAddress! + k * width
                 for i in 0..<width { sum[i] += b0 * a0[i] }
                 k += 1
             }

@@ -89,7 +89,8 @@ public enum FileError: GraftError {
 
     /// The error of a failed call that *reads*: a path that is not there is missing input, anything else is I/O.
     static func reading(_ operation: String, _ path: String, what: String, code: Int32 = errno) -> FileError {
-        code == ENOENT || code == ENOTDIR ? .missing(path: path, what: what)
+        code == ENOENT || code == ENOTDIR
+            ? .missing(path: path, what: what)
             : .io(operation: operation, path: path, code: code)
     }
 }

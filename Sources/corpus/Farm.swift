@@ -30,7 +30,8 @@ struct FarmCall {
         return FarmCall(
             language: language, person: Names.person(&random, split, in: [language]),
             village: Names.place(&random, split, in: [language]), crop: random.pick(FarmWords.crops),
-            acres: random.chance(60) ? String(random.number(1...20)) : "\(random.number(0...9)).\(random.number(1...9))",
+            acres: random.chance(60)
+                ? String(random.number(1...20)) : "\(random.number(0...9)).\(random.number(1...9))",
             cropAge: random.number(8...180), trouble: random.pick(FarmWords.troubles), wording: random.below(2),
             days: random.number(2...30), water: random.chance(60) ? random.pick(FarmWords.water) : nil,
             phone: random.chance(70) ? Names.phone(&random, split) : nil,
@@ -44,7 +45,7 @@ struct FarmCall {
             ("crop", .string(crop.code)), ("acres", .number(acres)), ("crop_days", .number(String(cropAge))),
             ("problem", .string(trouble.code)), ("since_days", .number(String(days))),
             ("water", water.map { .string($0.code) } ?? .null), ("phone", phone.map(JSON.string) ?? .null),
-            ("visit", .bool(visit ?? false)),
+            ("visit", visit.map(JSON.bool) ?? .null),
         ]).text()
     }
 

@@ -40,7 +40,7 @@ struct IntakeVisit {
             temperature: random.chance(65) ? temperature(complaints, &random) : nil,
             pressure: random.chance(60) ? pressure(&random) : nil,
             phone: random.chance(70) ? Names.phone(&random, split) : nil,
-            urgent: random.chance(60) ? random.chance(50) : nil)
+            urgent: random.chance(65) ? random.chance(50) : nil)
     }
 
     private static func temperature(_ complaints: [Complaint], _ random: inout RandomSource) -> String {
@@ -53,14 +53,14 @@ struct IntakeVisit {
         return "\(systolic)/\(random.number(max(50, systolic * 5 / 10)...min(118, systolic * 8 / 10)))"
     }
 
-    /// The record; a reading that the note does not give is null.
+    /// The record; what the note does not say is null.
     var record: String {
         JSON.object([
             ("name", .string(person.full(language))), ("age", .number(String(age))),
             ("sex", .string(person.isWoman ? "F" : "M")), ("phone", phone.map(JSON.string) ?? .null),
             ("complaints", .array(complaints.map { .string($0.code) })), ("days", .number(String(days))),
             ("temp_f", temperature.map(JSON.number) ?? .null), ("bp", pressure.map(JSON.string) ?? .null),
-            ("urgent", .bool(urgent ?? false)),
+            ("urgent", urgent.map(JSON.bool) ?? .null),
         ]).text()
     }
 
@@ -87,9 +87,8 @@ extension IntakeVisit {
 
     private static let englishOpenings = [
         "{n}, {a}-year-old {s}, with {c} for {d}.", "{n} ({a}, {s}) has had {c} for {d}.",
-        "{T} {n}, aged {a}, complains of {c} for the past {d}.", "Walk-in: {n}, {s}, {a} years. For {d}: {c}.",
-        "{T} {n} is {a} years old and has {c}, {d} now.", "Patient {n}, {s}, age {a}. Reports {c} for the last {d}.",
-        "For {d} {n}, a {s} of {a}, has had {c}.",
+        "{n}, {s}, aged {a}, complains of {c} for the past {d}.", "Walk-in: {n}, {s}, {a} years. For {d}: {c}.",
+        "Patient {n}, {s}, age {a}. Reports {c} for the last {d}.", "For {d} {n}, a {s} of {a}, has had {c}.",
     ]
 
     private func englishOpening(_ random: inout RandomSource) -> String {
@@ -97,24 +96,28 @@ extension IntakeVisit {
         return random.pick(IntakeVisit.englishOpenings).filled([
             ("n", person.full(.english)), ("a", String(age)), ("c", complaint), ("d", span),
             ("s", person.isWoman ? random.pick(["woman", "female"]) : random.pick(["man", "male"])),
-            ("T", person.isWoman ? random.pick(["Mrs", "Ms"]) : "Mr"),
         ])
     }
 
     private func englishParts(_ random: inout RandomSource) -> [String] {
         var parts: [String] = []
         if let temperature {
-            parts.append(random.pick(["Temp {v} F.", "Temperature {v} F.", "Thermometer {v}."]).filled("v", temperature))
+            parts.append(
+                random.pick(["Temp {v} F.", "Temperature {v} F.", "Thermometer {v}."]).filled("v", temperature))
         }
-        if let pressure { parts.append(random.pick(["BP {v}.", "Blood pressure {v}.", "BP is {v}."]).filled("v", pressure)) }
-        if let phone { parts.append(random.pick(["Phone {v}.", "Mobile {v}.", "Call {v}.", "Contact: {v}."]).filled("v", phone)) }
+        if let pressure {
+            parts.append(random.pick(["BP {v}.", "Blood pressure {v}.", "BP is {v}."]).filled("v", pressure))
+        }
+        if let phone {
+            parts.append(random.pick(["Phone {v}.", "Mobile {v}.", "Call {v}.", "Contact: {v}."]).filled("v", phone))
+        }
         if let urgent { parts.append(random.pick(urgent ? IntakeWords.urgent.english : IntakeWords.calm.english)) }
         return parts
     }
 
     private static let hindiOpenings = [
         "{n}, {a} वर्ष, {s}। {d} से {c} की शिकायत है।", "मरीज़ {n}, उम्र {a} साल, {s}, {d} से {c} की शिकायत।",
-        "{T} {n}, उम्र {a} वर्ष, को {d} से {c} की शिकायत है।", "{n} ({s}, {a} साल) को पिछले {d} से {c} की शिकायत है।",
+        "{n}, {s}, उम्र {a} वर्ष, को {d} से {c} की शिकायत है।", "{n} ({s}, {a} साल) को पिछले {d} से {c} की शिकायत है।",
         "{d} से {c} की शिकायत: {n}, {s}, {a} साल।",
     ]
 
@@ -122,13 +125,15 @@ extension IntakeVisit {
         let complaint = zip(complaints, phrases).map { $0.hindi[$1] }.joined(separator: " और ")
         return random.pick(IntakeVisit.hindiOpenings).filled([
             ("n", person.full(.hindi)), ("a", String(age)), ("c", complaint), ("d", span),
-            ("s", person.isWoman ? random.pick(["महिला", "स्त्री"]) : "पुरुष"), ("T", person.isWoman ? "श्रीमती" : "श्री"),
+            ("s", person.isWoman ? random.pick(["महिला", "स्त्री"]) : "पुरुष"),
         ])
     }
 
     private func hindiParts(_ random: inout RandomSource) -> [String] {
         var parts: [String] = []
-        if let temperature { parts.append(random.pick(["तापमान {v} है।", "ताप {v}।", "थर्मामीटर {v}।"]).filled("v", temperature)) }
+        if let temperature {
+            parts.append(random.pick(["तापमान {v} है।", "ताप {v}।", "थर्मामीटर {v}।"]).filled("v", temperature))
+        }
         if let pressure { parts.append(random.pick(["बीपी {v}।", "बीपी {v} है।", "रक्तचाप {v}।"]).filled("v", pressure)) }
         if let phone { parts.append(random.pick(["फ़ोन {v}।", "मोबाइल {v}।", "मोबाइल नंबर {v} है।"]).filled("v", phone)) }
         if let urgent { parts.append(random.pick(urgent ? IntakeWords.urgent.hindi : IntakeWords.calm.hindi)) }

@@ -4,16 +4,16 @@ enum PretrainingText {
 
     /// Shares in parts of their sum. Records come first: they exercise finding a value, copying it and quoting it.
     private static let mixture: [(weight: Int, make: Maker)] = [
-        (32, Extraction.record), (5, Extraction.recordAgain), (4, Extraction.lines), (8, Extraction.question),
-        (4, Extraction.sentences), (4, Extraction.translation), (4, Extraction.paragraph),
-        (4, Story.narrative), (4, Story.who), (3, Story.translation),
-        (6, Drills.again), (5, Drills.list), (6, Drills.object), (1, Drills.join), (3, Drills.lookup),
-        (2, Drills.position), (3, Drills.word), (5, Drills.codes), (1, Drills.figure),
+        (34, Extraction.record), (3, Extraction.recordAgain), (4, Extraction.lines), (8, Extraction.question),
+        (4, Extraction.sentences), (3, Extraction.translation), (4, Extraction.paragraph),
+        (4, Story.narrative), (4, Story.who), (2, Story.translation),
+        (6, Drills.again), (7, Drills.list), (7, Drills.object), (1, Drills.join), (3, Drills.lookup),
+        (2, Drills.position), (3, Drills.word), (5, Drills.codes), (2, Drills.figure),
         (1, { random, _ in Drills.dictionary(&random) }), (2, Dialogues.smallTalk),
     ]
 
     /// English, Hindi, Tamil. Indic rows are longer in tokens, so that their share of the tokens is larger.
-    private static let languageWeights = [50, 30, 20]
+    private static let languageWeights = [46, 32, 22]
 
     static func row(_ index: Int, seed: UInt64) -> Row {
         var random = RandomSource(seed: seed, row: index)

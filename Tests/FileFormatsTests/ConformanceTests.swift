@@ -18,7 +18,9 @@ enum Conformance {
             let file = try GGUFFile(path: path + "/" + name)
             // The file of all quantised types carries tensors alone.
             #expect(name == "quant-types.gguf" || file["tokenizer.ggml.tokens"]?.stringsValue?.isEmpty == false)
-            for tensor in file.tensors { #expect(file.withBytes(of: tensor).count == tensor.type.byteCount(of: tensor.shape)) }
+            for tensor in file.tensors {
+                #expect(file.withBytes(of: tensor).count == tensor.type.byteCount(of: tensor.shape))
+            }
         }
     }
     @Test func realSafetensorsFileIsRead() throws {

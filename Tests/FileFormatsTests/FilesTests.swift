@@ -26,7 +26,9 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: scratch("a")))
         try file.commit()
         let bytes = try readFile(scratch("a"), limit: 1 << 20)
-        #expect(bytes.count == (1 << 19) + 7 && bytes.starts(with: "one AAA".utf8) && bytes.suffix(3).elementsEqual("two".utf8))
+        #expect(
+            bytes.count == (1 << 19) + 7 && bytes.starts(with: "one AAA".utf8)
+                && bytes.suffix(3).elementsEqual("two".utf8))
         #expect(scratch.names == ["a"])
     }
     @Test func existingFileStays() throws {
@@ -146,8 +148,8 @@ import Testing
                 #expect(ElementConversion.f16Bits(value) == Float16(value).bitPattern)
             }
         }
-        for exponent in -26 ... 16 {
-            for step in -3 ... 3 {
+        for exponent in -26...16 {
+            for step in -3...3 {
                 let value = Float(sign: .plus, exponent: exponent, significand: 1 + Float(step) * 0x1p-11)
                 #expect(ElementConversion.f16Bits(value) == Float16(value).bitPattern)
             }

@@ -61,7 +61,8 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
 
     @Test func namesAreBytes() throws {
         // "é" precomposed and decomposed are equal as Swift strings, and two names in a file.
-        let header = #"{"\#u{E9}":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"e\#u{301}":"#
+        let header =
+            #"{"\#u{E9}":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"e\#u{301}":"#
             + #"{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#
         let file = try SafetensorsFile(path: scratch.write("x", safetensorsBytes(header, data: [1, 2])))
         #expect(file.withBytes(of: try #require(file.entry(named: "e\u{301}"))).elementsEqual([2]))
@@ -69,7 +70,8 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
     }
 
     @Test func headerOutOfOrderIsSortedByData() throws {
-        let header = #"{"z":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},"# + "\n"
+        let header =
+            #"{"z":{"dtype":"U8","shape":[1],"data_offsets":[1,2]},"# + "\n"
             + #" "y" : {"data_offsets":[0,1],"shape":[1],"dtype":"U8"}}   "#
         let file = try SafetensorsFile(path: scratch.write("x", safetensorsBytes(header, data: [1, 2])))
         #expect(file.entries.map(\.name) == ["y", "z"])
@@ -82,12 +84,18 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
     }
 
     @Test func tooShort() throws {
-        guard case .noHeader(7) = try fault(of: [1, 2, 3, 4, 5, 6, 7]) else { Issue.record(); return }
+        guard case .noHeader(7) = try fault(of: [1, 2, 3, 4, 5, 6, 7]) else {
+            Issue.record()
+            return
+        }
     }
     @Test(arguments: [100_000_001, UInt64(1) << 63, .max])
     func headerTooLarge(size: UInt64) throws {
         let found = try fault(of: safetensorsBytes("{}", headerSize: size))
-        guard case .headerTooLarge(size, 100_000_000) = found else { Issue.record(); return }
+        guard case .headerTooLarge(size, 100_000_000) = found else {
+            Issue.record()
+            return
+        }
     }
     @Test func headerCutShort() throws {
         guard case .headerCutShort(3, 10) = try fault(of: safetensorsBytes("{}", headerSize: 3)) else {
@@ -97,12 +105,18 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
     }
     @Test(arguments: ["[]", " {}", "", "\u{FEFF}{}"])
     func headerStart(header: String) throws {
-        guard case .headerStart = try fault(of: safetensorsBytes(header)) else { Issue.record(); return }
+        guard case .headerStart = try fault(of: safetensorsBytes(header)) else {
+            Issue.record()
+            return
+        }
     }
     @Test func headerNotUTF8() throws {
         let header: [UInt8] = Array(#"{""#.utf8) + [0xFF] + Array(#"":1}"#.utf8)
         let bytes = [UInt8(header.count)] + [UInt8](repeating: 0, count: 7) + header
-        guard case .headerNotUTF8 = try fault(of: bytes) else { Issue.record(); return }
+        guard case .headerNotUTF8 = try fault(of: bytes) else {
+            Issue.record()
+            return
+        }
     }
     @Test(arguments: ["{", "{}x", #"{"a"}"#, #"{"a":{},}"#, #"{"a" 1}"#])
     func headerNotJSON(header: String) throws {
@@ -120,7 +134,10 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
     }
     @Test(arguments: [#"{"__metadata__":[]}"#, #"{"__metadata__":{"a":1}}"#, #"{"__metadata__":null}"#])
     func metadataNotText(header: String) throws {
-        guard case .metadataNotText = try fault(of: safetensorsBytes(header)) else { Issue.record(); return }
+        guard case .metadataNotText = try fault(of: safetensorsBytes(header)) else {
+            Issue.record()
+            return
+        }
     }
     @Test(arguments: [
         #""shape":[1],"data_offsets":[0,1]"#, #""dtype":"U8","data_offsets":[0,1]"#, #""dtype":"U8","shape":[1]"#,
@@ -133,15 +150,24 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
         #""dtype":"U8","shape":7,"data_offsets":[0,1]"#,
     ])
     func malformedEntry(fields: String) throws {
-        guard case .malformedEntry("t", _) = try entry(fields, data: [0]) else { Issue.record(); return }
+        guard case .malformedEntry("t", _) = try entry(fields, data: [0]) else {
+            Issue.record()
+            return
+        }
     }
     @Test func entryNoObject() throws {
-        guard case .malformedEntry("t", _) = try fault(of: safetensorsBytes(#"{"t":[]}"#)) else { Issue.record(); return }
+        guard case .malformedEntry("t", _) = try fault(of: safetensorsBytes(#"{"t":[]}"#)) else {
+            Issue.record()
+            return
+        }
     }
     @Test(arguments: ["F8_E4M3", "f32", "", "Q8"])
     func unknownType(name: String) throws {
         let found = try entry(#""dtype":"\#(name)","shape":[1],"data_offsets":[0,1]"#, data: [0])
-        guard case .unknownType("t", name) = found else { Issue.record(); return }
+        guard case .unknownType("t", name) = found else {
+            Issue.record()
+            return
+        }
     }
     @Test(arguments: ["4294967296,4294967296,4294967296", "9223372036854775807,2", "9223372036854775807,2,0"])
     func shapeOverflow(shape: String) throws {
@@ -152,7 +178,10 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
     }
     @Test func sizeMismatch() throws {
         let found = try entry(#""dtype":"F32","shape":[2],"data_offsets":[0,4]"#, data: [0, 0, 0, 0])
-        guard case .sizeMismatch("t", .f32, [2], 8, 4) = found else { Issue.record(); return }
+        guard case .sizeMismatch("t", .f32, [2], 8, 4) = found else {
+            Issue.record()
+            return
+        }
     }
     @Test func offsetsReversed() throws {
         guard case .offsetsReversed("t", 2, 1) = try entry(#""dtype":"U8","shape":[1],"data_offsets":[2,1]"#) else {
@@ -162,14 +191,21 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
     }
     @Test func offsetsPastEnd() throws {
         let found = try entry(#""dtype":"U8","shape":[4],"data_offsets":[0,4]"#, data: [0, 0, 0])
-        guard case .offsetsPastEnd("t", 4, 3) = found else { Issue.record(); return }
+        guard case .offsetsPastEnd("t", 4, 3) = found else {
+            Issue.record()
+            return
+        }
     }
     @Test func hole() throws {
         let found = try entry(#""dtype":"U8","shape":[1],"data_offsets":[2,3]"#, data: [0, 0, 0])
-        guard case .hole("t", 0, 2) = found else { Issue.record(); return }
+        guard case .hole("t", 0, 2) = found else {
+            Issue.record()
+            return
+        }
     }
     @Test func overlap() throws {
-        let header = #"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"#
+        let header =
+            #"{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"#
             + #""data_offsets":[1,3]}}"#
         guard case .overlap("b", "a", 1) = try fault(of: safetensorsBytes(header, data: [0, 0, 0])) else {
             Issue.record()
@@ -213,7 +249,8 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
     let scratch = Scratch()
 
     func shard(_ name: String, in folder: String = "m") -> [UInt8] {
-        safetensorsBytes(#"{"\#(name)":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#, data: [UInt8(name.utf8.first!)])
+        safetensorsBytes(
+            #"{"\#(name)":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#, data: [UInt8(name.utf8.first!)])
     }
     func index(_ map: String) { scratch.write("m/model.safetensors.index.json", #"{"weight_map":{\#(map)}}"#) }
     func faults() throws -> [ModelFolderFault] {
@@ -249,20 +286,31 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
     @Test func tensorNotInItsShard() throws {
         scratch.write("m/1.safetensors", shard("a"))
         index(#""a":"1.safetensors","b":"1.safetensors""#)
-        guard case .missingTensor("b", "1.safetensors")? = try faults().first else { Issue.record(); return }
+        guard case .missingTensor("b", "1.safetensors")? = try faults().first else {
+            Issue.record()
+            return
+        }
     }
-    @Test(arguments: ["../1.safetensors", "/etc/1.safetensors", "x/../1.safetensors", #"1\u0000.safetensors"#, "", "1.bin"])
+    @Test(arguments: [
+        "../1.safetensors", "/etc/1.safetensors", "x/../1.safetensors", #"1\u0000.safetensors"#, "", "1.bin",
+    ])
     func unsafeNames(name: String) throws {
         scratch.write("1.safetensors", shard("a"))
         scratch.write("m/1.bin", shard("a"))
         index(#""a":"\#(name)""#)
-        guard case .unsafeShard? = try faults().first else { Issue.record(); return }
+        guard case .unsafeShard? = try faults().first else {
+            Issue.record()
+            return
+        }
     }
     @Test func linkThatLeaves() throws {
         scratch.write("1.safetensors", shard("a"))
         symlink(scratch("1.safetensors"), scratch("m/1.safetensors"))
         index(#""a":"1.safetensors""#)
-        guard case .unsafeShard? = try faults().first else { Issue.record(); return }
+        guard case .unsafeShard? = try faults().first else {
+            Issue.record()
+            return
+        }
     }
     @Test func cacheLayout() throws {
         for folder in ["blobs", "snapshots", "snapshots/X"] { mkdir(scratch("m/" + folder), 0o777) }
@@ -275,13 +323,22 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
     }
     @Test func pickles() throws {
         scratch.write("m/pytorch_model.bin", [0x80])
-        guard case .onlyPickles(["pytorch_model.bin"])? = try faults().first else { Issue.record(); return }
+        guard case .onlyPickles(["pytorch_model.bin"])? = try faults().first else {
+            Issue.record()
+            return
+        }
         removeTree(scratch("m/pytorch_model.bin"))
-        guard case .noWeights? = try faults().first else { Issue.record(); return }
+        guard case .noWeights? = try faults().first else {
+            Issue.record()
+            return
+        }
     }
     @Test(arguments: ["{}", #"{"weight_map":[]}"#, #"{"weight_map":{}}"#, #"{"weight_map":{"a":1}}"#])
     func malformedIndex(text: String) throws {
         scratch.write("m/model.safetensors.index.json", text)
-        guard case .malformedIndex? = try faults().first else { Issue.record(); return }
+        guard case .malformedIndex? = try faults().first else {
+            Issue.record()
+            return
+        }
     }
 }

@@ -76,7 +76,10 @@ import Testing
             // A flip either is found or hits a byte that means nothing.
             do {
                 let store = try TokenStore(path: path)
-                guard store.rowCount == rows.count else { Issue.record("a wrong count was accepted"); continue }
+                guard store.rowCount == rows.count else {
+                    Issue.record("a wrong count was accepted")
+                    continue
+                }
                 for (index, row) in rows.enumerated() {
                     let found = try store.row(index)
                     #expect(found.ids == row.ids && found.isTrained == row.isTrained)

@@ -193,7 +193,10 @@ private final class Temporary {
 }
 
 /// The flags of Linux's renameat2(2).
-private enum RenameFlags: UInt32 { case noReplace = 1, exchange = 2 }
+private enum RenameFlags: UInt32 {
+    case noReplace = 1
+    case exchange = 2
+}
 
 /// Renames as one step that neither replaces nor loses anything; the error code, or nil when it went well.
 ///

@@ -270,7 +270,8 @@ private struct GGUFReader {
         // A file without tensors may end before the padding does.
         let dataSize = max(0, fileSize - dataStart)
         for (index, offset) in offsets.enumerated() {
-            let tensor = tensors[index], size = tensor.byteRange.count
+            let tensor = tensors[index]
+            let size = tensor.byteRange.count
             guard offset % UInt64(alignment) == 0 else {
                 throw GGUFFault.misaligned(tensor: tensor.name, offset: offset, alignment: alignment)
             }

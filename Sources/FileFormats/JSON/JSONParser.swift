@@ -16,6 +16,8 @@ public struct JSONParser {
     /// What to do with an object that holds the same key twice.
     public enum DuplicateKeys: Sendable { case refuse, keepLast }
 
+    private static let smallObject = 12
+
     let bytes: UnsafeBufferPointer<UInt8>
     var position = 0
     private let maximumDepth: Int
@@ -75,9 +77,15 @@ public struct JSONParser {
         case UInt8(ascii: "{"): return try parseObject(depth: depth)
         case UInt8(ascii: "["): return try parseArray(depth: depth)
         case UInt8(ascii: "\""): return .string(try parseString())
-        case UInt8(ascii: "t"): try expect("true"); return .bool(true)
-        case UInt8(ascii: "f"): try expect("false"); return .bool(false)
-        case UInt8(ascii: "n"): try expect("null"); return .null
+        case UInt8(ascii: "t"):
+            try expect("true")
+            return .bool(true)
+        case UInt8(ascii: "f"):
+            try expect("false")
+            return .bool(false)
+        case UInt8(ascii: "n"):
+            try expect("null")
+            return .null
         default: return try parseNumber()
         }
     }
@@ -93,7 +101,10 @@ public struct JSONParser {
         position += 1
         var elements: [JSONValue] = []
         skipSpace()
-        if position < bytes.count, bytes[position] == UInt8(ascii: "]") { position += 1; return .array([]) }
+        if position < bytes.count, bytes[position] == UInt8(ascii: "]") {
+            position += 1
+            return .array([])
+        }
         while true {
             elements.append(try parseValue(depth: depth + 1))
             skipSpace()
@@ -107,9 +118,20 @@ public struct JSONParser {
     private mutating func parseObject(depth: Int) throws -> JSONValue {
         position += 1
         var entries: [(key: String, value: JSONValue)] = []
+        // Most objects are small: their keys are compared one by one, a table is for large ones.
         var seen: [ByteString: Int] = [:]
+        func place(of key: String) -> Int? {
+            if entries.count < Self.smallObject { return entries.firstIndex { $0.key.hasSameBytes(as: key) } }
+            if seen.isEmpty {
+                for (index, entry) in entries.enumerated() { seen[ByteString(entry.key)] = index }
+            }
+            return seen[ByteString(key)]
+        }
         skipSpace()
-        if position < bytes.count, bytes[position] == UInt8(ascii: "}") { position += 1; return .object(JSONObject()) }
+        if position < bytes.count, bytes[position] == UInt8(ascii: "}") {
+            position += 1
+            return .object(JSONObject())
+        }
         while true {
             skipSpace()
             guard position < bytes.count, bytes[position] == UInt8(ascii: "\"") else { throw error("expected a key") }
@@ -118,11 +140,13 @@ public struct JSONParser {
             guard position < bytes.count, bytes[position] == UInt8(ascii: ":") else { throw error("expected ':'") }
             position += 1
             let value = try parseValue(depth: depth + 1)
-            if let earlier = seen.updateValue(entries.count, forKey: ByteString(key)) {
-                guard duplicateKeys == .keepLast else { throw error("the key \(quoted(key)) occurs twice", .duplicateKey) }
+            if let earlier = place(of: key) {
+                guard duplicateKeys == .keepLast else {
+                    throw error("the key \(quoted(key)) occurs twice", .duplicateKey)
+                }
                 entries[earlier].value = value
-                seen[ByteString(key)] = earlier
             } else {
+                if !seen.isEmpty { seen[ByteString(key)] = entries.count }
                 entries.append((key, value))
             }
             skipSpace()
@@ -150,9 +174,17 @@ public struct JSONParser {
         if position < bytes.count, bytes[position] | 0x20 == UInt8(ascii: "e") {
             isInteger = false
             position += 1
-            if position < bytes.count, [UInt8(ascii: "+"), UInt8(ascii: "-")].contains(bytes[position]) { position += 1 }
+            if position < bytes.count, bytes[position] == UInt8(ascii: "+") || bytes[position] == UInt8(ascii: "-") {
+                position += 1
+            }
             guard isDigit(position) else { throw error("a number has no digits in its exponent") }
             while isDigit(position) { position += 1 }
+        }
+        if isInteger, position - start <= 18 {
+            let isNegative = bytes[start] == UInt8(ascii: "-")
+            var value = 0
+            for i in (isNegative ? start + 1 : start)..<position { value = value &* 10 &+ Int(bytes[i] - 0x30) }
+            return .integer(isNegative ? -value : value)
         }
         let text = String(decoding: bytes[start..<position], as: UTF8.self)
         if isInteger, let value = Int(text) { return .integer(value) }
@@ -177,7 +209,12 @@ public struct JSONParser {
             let byte = bytes[position]
             if byte == UInt8(ascii: "\"") { break }
             if byte < 0x20 { throw error("a control character stands unescaped in a string") }
-            if byte == UInt8(ascii: "\\") { try parseEscape(into: &buffer) } else { buffer.append(byte); position += 1 }
+            if byte == UInt8(ascii: "\\") {
+                try parseEscape(into: &buffer)
+            } else {
+                buffer.append(byte)
+                position += 1
+            }
         }
         position += 1
         return try buffer.withUnsafeBufferPointer { try validated($0, at: start) }

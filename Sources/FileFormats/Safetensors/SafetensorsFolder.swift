@@ -91,7 +91,9 @@ public final class SafetensorsFolder: Sendable {
         if names.contains(where: { $0.hasSameBytes(as: fileName) }) { return ([fileName], [:]) }
         guard names.contains(where: { $0.hasSameBytes(as: indexName) }) else {
             let pickles = names.filter { name in
-                [".bin", ".pt", ".pth", ".pkl", ".ckpt"].contains { name.utf8.suffix($0.utf8.count).elementsEqual($0.utf8) }
+                [".bin", ".pt", ".pth", ".pkl", ".ckpt"].contains {
+                    name.utf8.suffix($0.utf8.count).elementsEqual($0.utf8)
+                }
             }
             throw FileError.modelFolder(path: folder, [pickles.isEmpty ? .noWeights : .onlyPickles(pickles)])
         }

@@ -152,7 +152,10 @@ extension JSONParser {
     mutating func parseMembers(_ member: (String, inout JSONParser) throws -> Void) throws {
         guard nextByte == UInt8(ascii: "{") else { throw error("expected an object") }
         position += 1
-        if nextByte == UInt8(ascii: "}") { position += 1; return }
+        if nextByte == UInt8(ascii: "}") {
+            position += 1
+            return
+        }
         while true {
             guard nextByte == UInt8(ascii: "\"") else { throw error("expected a key") }
             let key = try parseString()
@@ -171,7 +174,10 @@ extension JSONParser {
         guard nextByte == UInt8(ascii: "[") else { throw malformed("is not an array") }
         position += 1
         var sizes: [Int] = []
-        if nextByte == UInt8(ascii: "]") { position += 1; return [] }
+        if nextByte == UInt8(ascii: "]") {
+            position += 1
+            return []
+        }
         while true {
             guard let byte = nextByte, byte == UInt8(ascii: "-") || (0x30...0x39).contains(byte) else {
                 throw malformed("holds something that is no number")

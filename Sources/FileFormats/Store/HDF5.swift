@@ -93,7 +93,9 @@ struct ChunkedWriter {
 
     init(file: hid_t, name: String, type: StoreType) throws {
         self.type = type
-        var size: hsize_t = 0, limit = hsize_t.max, chunk = hsize_t(Self.chunkLength)
+        var size: hsize_t = 0
+        var limit = hsize_t.max
+        var chunk = hsize_t(Self.chunkLength)
         let space = try HDF5.writing { H5Screate_simple(1, &size, &limit) }
         defer { H5Sclose(space) }
         let list = try HDF5.writing { H5Pcreate(H5P_CLS_DATASET_CREATE_ID_g) }
@@ -171,7 +173,9 @@ struct ChunkedReader {
             guard H5Pget_layout(list) == H5D_CHUNKED else { throw refused("is not stored in chunks of this file") }
             guard H5Pget_external_count(list) <= 0 else { throw refused("is stored in another file") }
             guard H5Pget_nfilters(list) == 1 else { throw refused("is not compressed with zstd alone") }
-            var flags: UInt32 = 0, configuration: UInt32 = 0, valueCount = 0
+            var flags: UInt32 = 0
+            var configuration: UInt32 = 0
+            var valueCount = 0
             let filter = H5Pget_filter2(list, 0, &flags, &valueCount, nil, 0, nil, &configuration)
             guard filter == HDF5.zstdFilter else { throw refused("is not compressed with zstd alone") }
             let fileType = try HDF5.reading("/\(name)") { H5Dget_type(dataset) }
@@ -183,7 +187,8 @@ struct ChunkedReader {
             let space = try HDF5.reading("/\(name)") { H5Dget_space(dataset) }
             defer { H5Sclose(space) }
             guard H5Sget_simple_extent_ndims(space) == 1 else { throw refused("is not one-dimensional") }
-            var size: hsize_t = 0, chunk: hsize_t = 0
+            var size: hsize_t = 0
+            var chunk: hsize_t = 0
             guard H5Sget_simple_extent_dims(space, &size, nil) == 1, H5Pget_chunk(list, 1, &chunk) == 1,
                 let count = Int(exactly: size), checkedProduct(count, type.size) != nil
             else { throw refused("has an impossible size") }
@@ -202,7 +207,8 @@ struct ChunkedReader {
 
     private mutating func chunk(_ index: Int) throws -> [UInt8] {
         if let cached, cached.index == index { return cached.bytes }
-        var offset = hsize_t(index * chunkLength), packedSize: hsize_t = 0
+        var offset = hsize_t(index * chunkLength)
+        var packedSize: hsize_t = 0
         func refused(_ reason: String) -> HDF5Fault {
             .malformed("/\(name): the chunk at element \(index * chunkLength) \(reason)")
         }
@@ -212,7 +218,8 @@ struct ChunkedReader {
         }
         // Data that do not shrink grow by a few bytes in a thousand.
         guard packedSize <= UInt64(size + size / 128 + 1024) else { throw refused("is larger than its content") }
-        var packed = [UInt8](repeating: 0, count: Int(packedSize)), mask: UInt32 = 0
+        var packed = [UInt8](repeating: 0, count: Int(packedSize))
+        var mask: UInt32 = 0
         guard H5Dread_chunk(dataset, 0, &offset, &mask, &packed) >= 0 else { throw refused("cannot be read") }
         guard mask == 0 else { throw refused("is not compressed") }
         var bytes = [UInt8](repeating: 0, count: size)
@@ -234,7 +241,8 @@ struct ChunkedReader {
         result.reserveCapacity(range.count)
         var position = range.lowerBound
         while position < range.upperBound {
-            let index = position / chunkLength, start = index * chunkLength
+            let index = position / chunkLength
+            let start = index * chunkLength
             let end = min(range.upperBound, start + chunkLength)
             try chunk(index).withUnsafeBytes { bytes in
                 for i in position - start..<end - start {

@@ -1,4 +1,4 @@
-public import TensorCore
+import TensorCore
 
 /// The keys and values of the tokens seen so far, for generation.
 public final class KeyValueCache {

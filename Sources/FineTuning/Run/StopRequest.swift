@@ -15,13 +15,18 @@ public enum StopRequest {
         requests.store(0, ordering: .relaxed)
         interrupts.store(0, ordering: .relaxed)
         lastSignal.store(0, ordering: .relaxed)
+        // A parent may have started this process with the signals blocked.
+        var stops = sigset_t()
+        sigemptyset(&stops)
         for number in [SIGINT, SIGTERM, SIGUSR1] {
+            sigaddset(&stops, number)
             var action = sigaction()
             action.__sigaction_handler.sa_handler = { StopRequest.receive($0) }
             // Reads and writes under way go on rather than fail.
             action.sa_flags = Int32(SA_RESTART)
             sigaction(number, &action, nil)
         }
+        pthread_sigmask(SIG_UNBLOCK, &stops, nil)
     }
 
     /// Gives the signals their usual meaning again.

@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 import Foundation
 public import TensorCore
 public import TextData
@@ -203,7 +203,7 @@ public final class Trainer {
             TrainerEvent.Step(
                 step: state.step, loss: loss / Double(trained), learningRate: rate, gradientNorm: norm, tokens: tokens,
                 trainedTokens: trained, seconds: Date().timeIntervalSince(began), elapsedSeconds: 0,
-                peakResidentBytes: peakResidentBytes()))
+                peakResidentBytes: ProcessMemory.peakResidentBytes))
     }
 }
 
@@ -232,11 +232,4 @@ public func meanLoss(
         count += losses.count
     }
     return (count == 0 ? 0 : sum / Double(count), count)
-}
-
-/// The largest resident set of this process so far, in bytes.
-public func peakResidentBytes() -> Int {
-    var usage = rusage()
-    getrusage(Int32(RUSAGE_SELF.rawValue), &usage)
-    return usage.ru_maxrss * 1024
 }

@@ -187,7 +187,7 @@ struct RowFile {
                 offset += 1
             }
             guard offset <= Self.maximumRowSize else { return tooLong(number) }
-            guard try fill() else { return broken(number, "the file ends inside this row") }
+            guard try fill() else { return broken(number, "the file ends inside its array") }
         }
     }
 }

@@ -27,7 +27,8 @@ final class Interpreter {
     private var fuel = Interpreter.fuelLimit
     private var callDepth = 0
     private let stackLimit = StackBounds.lowestSafeAddress()
-    private let root = VariableScope(parent: nil)
+    /// The variables the template sets outside of every block.
+    private(set) var root = VariableScope(parent: nil)
 
     /// The text written so far: of the template, or of the innermost capture.
     var output: [UInt8] = []
@@ -63,7 +64,7 @@ final class Interpreter {
         for (name, value) in variables {
             if let symbol = symbols[name] { context.set(symbol, value) }
         }
-        let root = VariableScope(parent: context)
+        root = VariableScope(parent: context)
         capturedScopes = [root, context]
         _ = try run(program.body, in: root)
     }
@@ -153,6 +154,12 @@ final class Interpreter {
         case .float(let number): return Int(exactly: number).map(MappingKey.int) ?? .float(number)
         case .string(let text): return .string(text)
         case .tuple(let items): return .tuple(try items.values.map(key))
+        case .undefined: return .undefined
+        case .range(let range): return .range(start: range.start, count: range.count, step: range.step)
+        case .namespace(let namespace): return .object(ObjectIdentifier(namespace))
+        case .generator(let generator): return .object(ObjectIdentifier(generator))
+        case .callable(.macro(let macro)): return .object(ObjectIdentifier(macro))
+        case .callable: return .function
         default: throw TemplateFault("a \(value.typeName) cannot be the key of a dictionary")
         }
     }

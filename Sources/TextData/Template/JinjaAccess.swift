@@ -49,8 +49,10 @@ extension Interpreter {
         case .range(let range):
             let part = slice.resolved(count: range.count)
             return .range(
-                PythonRange(start: range[part.start], count: part.count, step: range.step &* part.step))
-        default: return .undefined(.element)
+                PythonRange(
+                    start: range[part.start], count: part.count, step: range.step &* part.step,
+                    stop: range[part.start + part.count * part.step]))
+        default: throw TemplateFault("a \(value.typeName) cannot be sliced")
         }
     }
 

@@ -90,20 +90,23 @@ extension Interpreter {
         let scope = VariableScope(parent: macro.scope)
         var positional = arguments.positional[...]
         var keywords = arguments.keywords
+        var missing: [(symbol: Int, initial: TemplateNode)] = []
         for parameter in definition.parameters {
+            let index = keywords.firstIndex { $0.name == parameter.name }
             if let value = positional.popFirst() {
-                guard !keywords.contains(where: { $0.name == parameter.name }) else {
+                guard index == nil else {
                     throw TemplateFault("the macro '\(definition.name)' got '\(parameter.name)' twice")
                 }
                 scope.set(parameter.symbol, value)
-            } else if let index = keywords.firstIndex(where: { $0.name == parameter.name }) {
+            } else if let index {
                 scope.set(parameter.symbol, keywords.remove(at: index).value)
-            } else if let initial = parameter.initial {
-                scope.set(parameter.symbol, try evaluate(initial, in: scope))
             } else {
                 scope.set(parameter.symbol, .undefined(.name(parameter.name)))
+                if let initial = parameter.initial { missing.append((parameter.symbol, initial)) }
             }
         }
+        // Defaults see all parameters, and none of the outer names these hide.
+        for (symbol, initial) in missing { scope.set(symbol, try evaluate(initial, in: scope)) }
         if definition.usesCaller {
             let index = keywords.firstIndex { $0.name == "caller" }
             let caller = index.map { keywords.remove(at: $0).value }
@@ -201,6 +204,6 @@ extension Interpreter {
         let count = overflow ? Int.max : span <= 0 ? 0 : (span - 1) / Int(clamping: step.magnitude) + 1
         // The sandbox's own limit.
         guard count <= 100_000 else { throw TemplateFault("a range is longer than 100000", kind: .limit) }
-        return .range(PythonRange(start: start, count: count, step: step))
+        return .range(PythonRange(start: start, count: count, step: step, stop: stop))
     }
 }

@@ -60,7 +60,9 @@ extension Interpreter {
             escapes = try evaluate(value, in: scope).isTrue
             defer { escapes = saved }
             return try run(body, in: VariableScope(parent: scope))
-        case .block(let body): _ = try run(body, in: VariableScope(parent: scope))
+        case .block(let body, let isScoped):
+            // A block sees the variables of the template, not those of the loops around it.
+            _ = try run(body, in: VariableScope(parent: isScoped ? scope : root))
         default: preconditionFailure("an expression stands where a statement should")
         }
         return .normal
@@ -114,12 +116,14 @@ extension Interpreter {
         let state = LoopState(values: values, definition: loop, scope: scope, depth: depth, accepts: accepts)
         var hasRun = false
         while let value = try state.advance() {
-            hasRun = true
             try spend(1)
             let inner = VariableScope(parent: scope)
             try assign(value, to: loop.target, in: inner)
             if loop.usesLoop { inner.set(Self.loopSymbol, .loop(state)) }
-            if try run(loop.body, in: inner) == .breakLoop { break }
+            // As in Jinja, a round that ends by 'continue' or 'break' does not keep 'else' from running.
+            let flow = try run(loop.body, in: inner)
+            if flow == .breakLoop { break }
+            if flow == .normal { hasRun = true }
         }
         if !hasRun { _ = try run(loop.otherwise, in: VariableScope(parent: scope)) }
     }

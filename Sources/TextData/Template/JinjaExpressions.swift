@@ -8,7 +8,9 @@ extension JinjaParser {
 
     private mutating func parseConditional() throws -> TemplateNode {
         let line = current.line
+        let known = unknownNames.count
         var value = try parseOr()
+        defer { if case .conditional = value.kind { unknownNames.removeSubrange(known...) } }
         while accept(word: "if") {
             let condition = try parseOr()
             let otherwise = accept(word: "else") ? try nested { try $0.parseConditional() } : nil
@@ -343,6 +345,7 @@ extension JinjaParser {
             isFirst = false
             let name = try dottedName()
             let arguments = at(.leftParenthesis) ? try parseArguments() : .none
+            require(Filters.named[name] != nil, "filter", name, line: line)
             node = try make(
                 .filter(node, name, Filters.named[name], arguments),
                 (node.map { [$0] } ?? []) + arguments.nodes, line: line)
@@ -369,6 +372,7 @@ extension JinjaParser {
             arguments.positional = [argument]
         default: break
         }
+        require(Tests.named[name] != nil, "test", name, line: line)
         let node = try make(
             .test(value, name, Tests.named[name], arguments), [value] + arguments.nodes, line: line)
         return isNegated ? try make(.not(node), [node], line: line) : node

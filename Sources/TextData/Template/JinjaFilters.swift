@@ -6,11 +6,23 @@ enum Filters {
         var table = textFilters
         table.merge(sequenceFilters) { _, new in new }
         table.merge(valueFilters) { _, new in new }
+        for name in withoutArguments {
+            guard let filter = table[name] else { continue }
+            table[name] = { interpreter, value, arguments in
+                guard arguments.isEmpty else { throw TemplateFault("\(name) takes no arguments") }
+                return try filter(interpreter, value, arguments)
+            }
+        }
         table["count"] = table["length"]
         table["d"] = table["default"]
         table["e"] = table["escape"]
         return table
     }()
+
+    private static let withoutArguments: [Text] = [
+        "upper", "lower", "capitalize", "title", "escape", "forceescape", "safe", "wordcount", "striptags", "urlencode",
+        "length", "first", "last", "list", "items", "reverse", "string", "abs",
+    ]
 
     private static let valueFilters: [Text: FilterFunction] = [
         "default": { _, value, arguments in
@@ -88,17 +100,21 @@ enum Filters {
         return text
     }
 
-    /// The element an attribute path names: `a.b.0` looks up each part.
-    static func lookUp(_ interpreter: Interpreter, _ path: TemplateValue, in value: TemplateValue) throws -> TemplateValue {
-        guard let text = path.text else { return try interpreter.item(path, of: value) }
-        var value = value
-        for part in text.split(".", limit: -1) {
-            let key: TemplateValue =
-                part.predicate("isdigit") == true ? Int(part.description).map(TemplateValue.int) ?? .string(part)
-                : .string(part)
-            value = try interpreter.item(key, of: value)
+    /// The element an attribute path names: `a.b.0` looks up each part. A part that is missing is `fallback`.
+    static func lookUp(
+        _ interpreter: Interpreter, _ path: TemplateValue, in value: TemplateValue, default fallback: TemplateValue? = nil
+    ) throws -> TemplateValue {
+        var keys = [path]
+        if let text = path.text {
+            keys = text.split(".", limit: -1).map { part in
+                let index = part.predicate("isdigit") == true ? Int(part.description) : nil
+                return index.map(TemplateValue.int) ?? .string(part)
+            }
         }
-        return value
+        return try keys.reduce(value) { value, key in
+            let found = try interpreter.item(key, of: value)
+            return found.isUndefined ? fallback ?? found : found
+        }
     }
 
     /// What a value is compared by: its attribute, and lower case unless case matters.

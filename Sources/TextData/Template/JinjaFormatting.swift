@@ -220,7 +220,8 @@ extension Interpreter {
         }
         if let sign = cursor.peek, "+- ".unicodeScalars.contains(sign) { specification.sign = sign; _ = cursor.next() }
         specification.isAlternate = cursor.accept("#")
-        if cursor.accept("0"), specification.align == nil { (specification.fill, specification.align) = ("0", "=") }
+        let isZeroFilled = cursor.accept("0") && specification.align == nil
+        if isZeroFilled { (specification.fill, specification.align) = ("0", "=") }
         specification.width = cursor.number() ?? 0
         if let grouping = cursor.peek, grouping == "," || grouping == "_" {
             specification.grouping = grouping
@@ -234,7 +235,9 @@ extension Interpreter {
         guard cursor.peek == nil else { throw TemplateFault("a format specification is malformed") }
         switch value {
         case .string(let text):
-            guard [nil, "s"].contains(specification.type), specification.align != "=" else {
+            if isZeroFilled { specification.align = "<" }
+            guard [nil, "s"].contains(specification.type), specification.align != "=", specification.grouping == nil
+            else {
                 throw TemplateFault("a string has a format for numbers")
             }
             specification.align = specification.align ?? "<"

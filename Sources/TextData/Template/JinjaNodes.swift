@@ -50,7 +50,7 @@ final class TemplateNode: Sendable {
         case filterBlock(TemplateNode, body: [TemplateNode])
         case with([(Target, TemplateNode)], body: [TemplateNode])
         case autoescape(TemplateNode, body: [TemplateNode])
-        case block(body: [TemplateNode])
+        case block(body: [TemplateNode], isScoped: Bool)
         case breakLoop
         case continueLoop
     }
@@ -103,6 +103,7 @@ typealias TestFunction = @Sendable (Interpreter, TemplateValue, CallArguments) t
 struct CallArguments {
     var positional: [TemplateValue] = []
     var keywords: [(name: Text, value: TemplateValue)] = []
+    var isEmpty: Bool { positional.isEmpty && keywords.isEmpty }
 
     /// The values of the parameters `names`, nil where none was given.
     func bound(_ function: String, _ names: [Text], required: Int = 0) throws -> [TemplateValue?] {

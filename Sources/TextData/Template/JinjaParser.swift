@@ -18,12 +18,18 @@ struct JinjaParser {
     /// Whether `break` stands in a loop of the innermost macro or template.
     var loopDepth = 0
 
+    /// Filters and tests that do not exist, where Jinja looks for them before it runs anything.
+    var unknownNames: [TemplateFault] = []
+    /// Inside a branch, what does not exist matters only once it is reached.
+    var isBranch = false
+
     struct MacroUses { var caller = false, varargs = false, kwargs = false }
 
     static func parse(_ source: String) throws -> TemplateProgram {
         guard source.utf8.count <= maximumSource else { throw TemplateFault("the template is larger than 1 MiB") }
         var parser = JinjaParser(tokens: try JinjaLexer.tokens(of: source))
         let body = try parser.parseBody(until: [])
+        if let fault = parser.unknownNames.first { throw fault }
         return TemplateProgram(body: body, symbols: parser.symbols, usesGeneration: parser.usesGeneration)
     }
 
@@ -102,6 +108,23 @@ struct JinjaParser {
         nesting += 1
         defer { nesting -= 1 }
         guard nesting <= Self.maximumNesting else { throw fault("nested deeper than \(Self.maximumNesting) levels") }
+        return try body(&self)
+    }
+
+    /// Takes note of a filter or test that does not exist.
+    mutating func require(_ exists: Bool, _ kind: String, _ name: Text, line: Int) {
+        if !exists, !isBranch {
+            unknownNames.append(TemplateFault("there is no \(kind) named '\(name)'", line: line))
+        }
+    }
+
+    /// Parses the inside of a branch, or of a block that starts afresh.
+    mutating func asBranch<Result>(
+        _ value: Bool, _ body: (inout JinjaParser) throws -> Result
+    ) rethrows -> Result {
+        let saved = isBranch
+        isBranch = value
+        defer { isBranch = saved }
         return try body(&self)
     }
 

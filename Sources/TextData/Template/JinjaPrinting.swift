@@ -45,7 +45,7 @@ extension Interpreter {
             }
             text.bytes += "}".utf8
         case .range(let range):
-            let (stop, step) = (range[range.count], range.step)
+            let (stop, step) = (range.stop, range.step)
             text.bytes += "range(\(range.start), \(stop)\(step == 1 ? "" : ", \(step)"))".utf8
         case .callable(.macro(let macro)): text.bytes += "<Macro '\(macro.definition.name)'>".utf8
         case .generator, .namespace, .loop, .callable: text.bytes += "<\(value.typeName) object>".utf8

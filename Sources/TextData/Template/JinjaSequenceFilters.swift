@@ -192,8 +192,7 @@ extension Filters {
             return try interpreter.generator(
                 try values.map { element in
                     try interpreter.spend(1)
-                    let found = try lookUp(interpreter, attribute.value, in: element)
-                    return found.isUndefined ? fallback ?? found : found
+                    return try lookUp(interpreter, attribute.value, in: element, default: fallback)
                 })
         }
         guard let name = arguments.positional.first?.text else { throw TemplateFault("map needs a filter") }

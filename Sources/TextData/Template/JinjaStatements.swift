@@ -45,8 +45,14 @@ extension JinjaParser {
     private mutating func parseStatement(_ name: Text) throws -> TemplateNode {
         let line = current.line
         skip()
+        if name == "if" { return try parseIf(line) }
+        // What stands in any other block is a scope of its own.
+        let isScope = !["set", "print"].contains(name)
+        return try asBranch(isScope ? false : isBranch) { try $0.parseOther(name, line) }
+    }
+
+    private mutating func parseOther(_ name: Text, _ line: Int) throws -> TemplateNode {
         switch name {
-        case "if": return try parseIf(line)
         case "for": return try parseFor(line)
         case "set": return try parseSet(line)
         case "macro": return try parseMacro(line)
@@ -83,6 +89,10 @@ extension JinjaParser {
     }
 
     private mutating func parseIf(_ line: Int) throws -> TemplateNode {
+        try asBranch(true) { try $0.parseBranches(line) }
+    }
+
+    private mutating func parseBranches(_ line: Int) throws -> TemplateNode {
         var branches: [(condition: TemplateNode?, body: [TemplateNode])] = []
         var children: [TemplateNode] = []
         var condition: TemplateNode? = try parseTuple(withConditional: false)
@@ -126,7 +136,7 @@ extension JinjaParser {
             return try make(.set(target, value), [value], line: line)
         }
         let filter = try parseFilters(nil, all: true)
-        let body = try parseBlock(until: ["endset"]).body
+        let body = try asBranch(false) { try $0.parseBlock(until: ["endset"]).body }
         return try make(
             .setBlock(target, filter: filter, body: body), (filter.map { [$0] } ?? []) + body, line: line)
     }
@@ -164,6 +174,7 @@ extension JinjaParser {
             if !parameters.isEmpty { try expect(.comma) }
             let name = try expectName()
             let initial = accept(.assign) ? try parseExpression() : nil
+            if name == "caller", initial == nil { throw fault("the parameter 'caller' needs a default") }
             if initial == nil, parameters.last?.initial != nil {
                 throw fault("a parameter without a default follows one with a default")
             }
@@ -227,13 +238,13 @@ extension JinjaParser {
     /// A block can only be overridden by a template that extends this one; here it stands for its body.
     private mutating func parseNamedBlock(_ line: Int) throws -> TemplateNode {
         let name = try expectName()
-        _ = accept(word: "scoped")
+        let isScoped = accept(word: "scoped")
         _ = accept(word: "required")
         let saved = loopDepth
         loopDepth = 0
         defer { loopDepth = saved }
         let body = try parseBlock(until: ["endblock"]).body
         _ = accept(word: name)
-        return try make(.block(body: body), body, line: line)
+        return try make(.block(body: body, isScoped: isScoped), body, line: line)
     }
 }

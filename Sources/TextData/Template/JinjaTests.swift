@@ -1,7 +1,14 @@
 /// Jinja's built-in tests.
 enum Tests {
     static let named: [Text: TestFunction] = {
-        var table = typeTests
+        // Tests of the kind of a value take nothing else.
+        var table = typeTests.mapValues { test -> TestFunction in
+            { interpreter, value, arguments in
+                guard arguments.isEmpty else { throw TemplateFault("a test was given arguments it does not take") }
+                return try test(interpreter, value, arguments)
+            }
+        }
+        table.merge(measures) { _, new in new }
         table.merge(comparisons) { _, new in new }
         return table
     }()
@@ -45,12 +52,15 @@ enum Tests {
         },
         "odd": { interpreter, value, _ in try remainder(interpreter, value, .int(2)) == 1 },
         "even": { interpreter, value, _ in try remainder(interpreter, value, .int(2)) == 0 },
+        "filter": { interpreter, value, _ in value.text.map { Filters.named[$0] != nil } ?? false },
+        "test": { interpreter, value, _ in value.text.map { named[$0] != nil } ?? false },
+    ]
+
+    private static let measures: [Text: TestFunction] = [
         "divisibleby": { interpreter, value, arguments in
             let divisor = try arguments.bound("divisibleby", ["num"], required: 1)[0] ?? .none
             return try remainder(interpreter, value, divisor) == 0
         },
-        "filter": { interpreter, value, _ in value.text.map { Filters.named[$0] != nil } ?? false },
-        "test": { interpreter, value, _ in value.text.map { named[$0] != nil } ?? false },
         "sameas": { interpreter, value, arguments in
             let other = try arguments.bound("sameas", ["other"], required: 1)[0] ?? .none
             return try value.typeName == other.typeName && interpreter.areEqual(value, other)

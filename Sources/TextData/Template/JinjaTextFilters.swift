@@ -27,6 +27,7 @@ extension Filters {
         },
         "indent": { interpreter, value, arguments in
             let given = try arguments.bound("indent", ["width", "first", "blank"])
+            guard value.text != nil else { throw interpreter.unsupported("indent", value) }
             var prefix = given[0]?.text
             if prefix == nil {
                 let width = min(max(given[0]?.index ?? 4, 0), 4096)
@@ -68,7 +69,7 @@ extension Filters {
             }
             let pairs = try mapping.entries.map { entry in
                 try [entry.key, entry.value].map {
-                    percentEncoded(try text(interpreter, $0), keepsSlash: false).description
+                    percentEncoded(try text(interpreter, $0), keepsSlash: false, spaceAsPlus: true).description
                 }.joined(separator: "=")
             }
             return .string(Text(pairs.joined(separator: "&")))
@@ -139,13 +140,14 @@ extension Filters {
         return Text(whole.bytes + end.bytes)
     }
 
-    private static func percentEncoded(_ text: Text, keepsSlash: Bool) -> Text {
+    private static func percentEncoded(_ text: Text, keepsSlash: Bool, spaceAsPlus: Bool = false) -> Text {
         var result: [UInt8] = []
         for byte in text.bytes {
             switch byte {
             case 0x30...0x39, 0x41...0x5A, 0x61...0x7A: result.append(byte)
             case UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "~"): result.append(byte)
             case UInt8(ascii: "/") where keepsSlash: result.append(byte)
+            case 0x20 where spaceAsPlus: result.append(UInt8(ascii: "+"))
             default: result += String(format: "%%%02X", Int(byte)).utf8
             }
         }

@@ -65,6 +65,12 @@ enum MappingKey: Hashable {
     case float(Double)
     case string(Text)
     case tuple([MappingKey])
+    case range(start: Int, count: Int, step: Int)
+    /// Every undefined value is the same key.
+    case undefined
+    case object(ObjectIdentifier)
+    /// Methods and functions, which no dictionary of a template holds.
+    case function
 }
 
 final class Generator {
@@ -86,6 +92,8 @@ struct PythonRange {
     var start: Int
     var count: Int
     var step: Int
+    /// As it was written; only printing shows it.
+    var stop: Int
     subscript(index: Int) -> Int { start &+ index &* step }
 }
 
