@@ -9,6 +9,9 @@ final class Interpreter {
     /// What one unit of fuel buys: bytes of new text, elements of new sequences.
     static let bytesPerFuel = 64
     static let elementsPerFuel = 4
+    static let scannedBytesPerFuel = 256
+    /// Where each code point is looked up in Unicode's tables.
+    static let classifiedBytesPerFuel = 8
 
     static let globalNames: [Text] = [
         "raise_exception", "strftime_now", "range", "namespace", "dict", "cycler", "joiner",
@@ -77,6 +80,12 @@ final class Interpreter {
             throw TemplateFault("more than \(Self.fuelLimit) operations", kind: .limit)
         }
     }
+
+    /// For work that looks at every byte of a text but makes no new one.
+    func spend(scanning text: Text) throws { try spend(text.bytes.count / Self.scannedBytesPerFuel) }
+
+    /// For work that looks up the properties of every code point.
+    func spend(classifying text: Text) throws { try spend(text.bytes.count / Self.classifiedBytesPerFuel) }
 
     func checkStack() throws {
         var marker: UInt8 = 0
@@ -152,7 +161,10 @@ final class Interpreter {
         case .bool(let flag): return .int(flag ? 1 : 0)
         case .int(let number): return .int(number)
         case .float(let number): return Int(exactly: number).map(MappingKey.int) ?? .float(number)
-        case .string(let text): return .string(text)
+        case .string(let text):
+            // Hashed more than once on the way into a dictionary.
+            try spend(2 * text.bytes.count / Self.bytesPerFuel)
+            return .string(text)
         case .tuple(let items): return .tuple(try items.values.map(key))
         case .undefined: return .undefined
         case .range(let range): return .range(start: range.start, count: range.count, step: range.step)

@@ -150,6 +150,7 @@ extension Interpreter {
         case .strftimeNow:
             let format = try arguments.bound("strftime_now", ["format"], required: 1)[0]?.text
             guard let format else { throw TemplateFault("strftime_now needs a string") }
+            try spend(format.bytes.count)
             return try text(Text(now.formatted(format.description)))
         case .range: return try makeRange(arguments)
         case .namespace:

@@ -38,11 +38,13 @@ enum Filters {
         },
         "int": { interpreter, value, arguments in
             let given = try arguments.bound("int", ["default", "base"])
+            if let text = value.text { try interpreter.spend(text.bytes.count / Interpreter.bytesPerFuel) }
             if value.isUndefined { throw interpreter.undefined(value) }
             return Numbers.integer(value, base: given[1]?.index ?? 10).map(TemplateValue.int) ?? given[0] ?? .int(0)
         },
         "float": { interpreter, value, arguments in
             let given = try arguments.bound("float", ["default"])
+            if let text = value.text { try interpreter.spend(text.bytes.count / Interpreter.bytesPerFuel) }
             if value.isUndefined { throw interpreter.undefined(value) }
             return Numbers.float(value).map(TemplateValue.float) ?? given[0] ?? .float(0)
         },
@@ -100,6 +102,13 @@ enum Filters {
         return text
     }
 
+    /// The same where the filter looks up properties of every code point.
+    static func classified(_ interpreter: Interpreter, _ value: TemplateValue) throws -> Text {
+        let text = try interpreter.printed(value)
+        try interpreter.spend(classifying: text)
+        return text
+    }
+
     /// The element an attribute path names: `a.b.0` looks up each part. A part that is missing is `fallback`.
     static func lookUp(
         _ interpreter: Interpreter, _ path: TemplateValue, in value: TemplateValue, default fallback: TemplateValue? = nil
@@ -123,7 +132,10 @@ enum Filters {
     ) throws -> TemplateValue {
         var key = value
         if let attribute, !attribute.isNone { key = try lookUp(interpreter, attribute, in: value) }
-        if !caseSensitive, let text = key.text { return .string(text.lowercased()) }
+        if !caseSensitive, let text = key.text {
+            try interpreter.spend(classifying: text)
+            return .string(text.lowercased())
+        }
         return key
     }
 }
@@ -153,6 +165,9 @@ extension Interpreter {
 
 /// Conversions between numbers and text.
 enum Numbers {
+    /// Python reads no integer of more digits (`sys.int_info.default_max_str_digits`).
+    private static let longest = 4_300
+
     static func integer(_ value: TemplateValue, base: Int) -> Int? {
         switch value {
         case .bool, .int: return value.index
@@ -166,6 +181,7 @@ enum Numbers {
 
     /// Python's `int(text, base)`.
     static func integer(_ text: Text, base: Int) -> Int? {
+        guard text.bytes.count <= longest else { return nil }
         guard (2...36).contains(base) || base == 0 else { return nil }
         var digits = text.stripped().lowercased().description
         var isNegative = false
@@ -189,6 +205,7 @@ enum Numbers {
     /// Python's `float(...)`.
     static func float(_ value: TemplateValue) -> Double? {
         guard let text = value.text else { return value.number }
+        guard text.bytes.count <= longest else { return nil }
         let digits = text.stripped().lowercased().description
         switch digits {
         case "inf", "+inf", "infinity", "+infinity": return .infinity

@@ -19,6 +19,7 @@ extension Interpreter {
     // MARK: %
 
     func printf(_ format: Text, _ values: TemplateValue) throws -> Text {
+        try spend(format.bytes.count / Self.bytesPerFuel)
         var cursor = ScalarCursor(format.scalars)
         var result = Text([])
         var positional: ArraySlice<TemplateValue>
@@ -88,6 +89,7 @@ extension Interpreter {
         case "s", "r", "a":
             if specification.align == "=" { (specification.align, specification.fill) = (">", " ") }
             let text = given.type == "s" ? try printed(value) : try representation(value)
+            try spend(text.bytes.count / Self.bytesPerFuel)
             return try aligned(cut(text, given.precision), specification)
         case "c":
             if let text = value.text, text.count == 1 { return try aligned(text, specification) }
@@ -133,6 +135,7 @@ extension Interpreter {
         _ format: [Unicode.Scalar], _ arguments: CallArguments, _ next: inout Int, depth: Int
     ) throws -> Text {
         guard depth < 3 else { throw TemplateFault("a format nests too deep") }
+        try spend(format.count / Self.bytesPerFuel)
         var cursor = ScalarCursor(format)
         var result = Text([])
         while let scalar = cursor.next() {
@@ -210,6 +213,7 @@ extension Interpreter {
     /// Python's `format(value, specification)`.
     private func formatted(_ value: TemplateValue, _ text: Text) throws -> Text {
         if text.isEmpty { return try printed(value) }
+        if let text = value.text { try spend(text.bytes.count / Self.bytesPerFuel) }
         var cursor = ScalarCursor(text.scalars)
         var specification = FormatSpecification()
         if let align = cursor.peek(1), "<>=^".unicodeScalars.contains(align), let fill = cursor.next() {

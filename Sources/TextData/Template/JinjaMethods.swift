@@ -138,11 +138,12 @@ extension Interpreter {
     }
 
     private func callTextMethod(_ name: Text, _ text: Text, _ arguments: CallArguments) throws -> TemplateValue {
-        try spend(text.bytes.count / 256)
+        try spend(scanning: text)
         switch name {
         case "strip", "lstrip", "rstrip":
             let set = try arguments.bound(name.description, ["chars"])[0]
             if let set, !set.isNone, set.text == nil { throw unsupported(name.description, set) }
+            if let set = set?.text { try spend(classifying: set) }
             return .string(text.stripped(set?.text, left: name != "rstrip", right: name != "lstrip"))
         case "split", "rsplit":
             let given = try arguments.bound(name.description, ["sep", "maxsplit"])
@@ -176,7 +177,7 @@ extension Interpreter {
     }
 
     private func callCaseMethod(_ name: Text, _ text: Text, _ arguments: CallArguments) throws -> TemplateValue {
-        try spend(text.bytes.count / Self.bytesPerFuel)
+        try spend(classifying: text)
         switch name {
         case "upper": return .string(text.uppercased())
         case "lower": return .string(text.lowercased())

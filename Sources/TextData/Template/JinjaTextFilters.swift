@@ -3,12 +3,13 @@ import Foundation
 // Filters of text.
 extension Filters {
     static let textFilters: [Text: FilterFunction] = [
-        "upper": { interpreter, value, _ in .string(try text(interpreter, value).uppercased()) },
-        "lower": { interpreter, value, _ in .string(try text(interpreter, value).lowercased()) },
-        "capitalize": { interpreter, value, _ in .string(try text(interpreter, value).capitalized()) },
-        "title": { interpreter, value, _ in .string(titled(try text(interpreter, value))) },
+        "upper": { interpreter, value, _ in .string(try classified(interpreter, value).uppercased()) },
+        "lower": { interpreter, value, _ in .string(try classified(interpreter, value).lowercased()) },
+        "capitalize": { interpreter, value, _ in .string(try classified(interpreter, value).capitalized()) },
+        "title": { interpreter, value, _ in .string(titled(try classified(interpreter, value))) },
         "trim": { interpreter, value, arguments in
             let characters = try arguments.bound("trim", ["chars"])[0]
+            if let characters = characters?.text { try interpreter.spend(classifying: characters) }
             return .string(try text(interpreter, value).stripped(characters?.text))
         },
         "escape": { interpreter, value, _ in .string(try text(interpreter, value).escaped()) },
@@ -33,9 +34,12 @@ extension Filters {
                 let width = min(max(given[0]?.index ?? 4, 0), 4096)
                 prefix = Text(Array(repeating: 0x20, count: width))
             }
+            let string = try text(interpreter, value)
+            let lines = string.bytes.count { $0 == 0x0A } + 1
+            try interpreter.spend(lines * (prefix?.bytes.count ?? 0) / Interpreter.bytesPerFuel)
             return try interpreter.text(
                 indented(
-                    try text(interpreter, value), prefix ?? "", first: given[1]?.isTrue ?? false,
+                    string, prefix ?? "", first: given[1]?.isTrue ?? false,
                     blank: given[2]?.isTrue ?? false))
         },
         "center": { interpreter, value, arguments in
@@ -43,7 +47,7 @@ extension Filters {
             return try interpreter.padded(try text(interpreter, value), width, " ", .centre)
         },
         "wordcount": { interpreter, value, _ in
-            .int(words(try text(interpreter, value)))
+            .int(words(try classified(interpreter, value)))
         },
         "format": { interpreter, value, arguments in
             let format = try text(interpreter, value)
@@ -122,7 +126,7 @@ extension Filters {
         var count = 0
         var isInside = false
         for scalar in text.scalars {
-            let isWord = scalar == "_" || Text(CollectionOfOne(scalar)).predicate("isalnum") == true
+            let isWord = scalar == "_" || Text.isAlphanumeric(scalar)
             if isWord && !isInside { count += 1 }
             isInside = isWord
         }
