@@ -149,7 +149,9 @@ extension Interpreter {
             var rest = fmod(x, y)
             if rest != 0, (rest < 0) != (y < 0) { rest += y }
             if rest == 0 { rest = y < 0 ? -0.0 : 0.0 }
-            return .float(operation == .remainder ? rest : ((x - rest) / y).rounded())
+            if operation == .remainder { return .float(rest) }
+            let quotient = ((x - rest) / y).rounded()
+            return .float(quotient == 0 ? (x.sign == y.sign ? 0.0 : -0.0) : quotient)
         case .power:
             let result = pow(x, y)
             guard x != 0 || y >= 0 else { throw TemplateFault("division by zero") }

@@ -62,6 +62,12 @@ extension Filters {
         },
         "truncate": { interpreter, value, arguments in
             let given = try arguments.bound("truncate", ["length", "killwords", "end", "leeway"])
+            // Jinja hands back whatever is short enough, text or not.
+            if value.text == nil, let count = try interpreter.length(value),
+                count <= (given[0]?.index ?? 255) + (given[3]?.index ?? 5)
+            {
+                return value
+            }
             return .string(
                 try truncated(
                     try text(interpreter, value), length: given[0]?.index ?? 255, cutsWords: given[1]?.isTrue ?? false,
