@@ -1,4 +1,5 @@
 // swift-tools-version: 6.2
+import Foundation
 import PackageDescription
 
 let swiftSettings: [SwiftSetting] = [
@@ -6,6 +7,12 @@ let swiftSettings: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
     .enableUpcomingFeature("InternalImportsByDefault"),
 ]
+
+// Products run in oneDNN; where it is not installed, in OpenBLAS (f32 only).
+let hasOneDNN = ["/usr/include", "/usr/local/include"].contains {
+    FileManager.default.fileExists(atPath: $0 + "/oneapi/dnnl/dnnl.h")
+}
+let oneDNNTarget: [Target] = hasOneDNN ? [.systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"])])] : []
 
 let package = Package(
     name: "graft",
@@ -15,18 +22,17 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
-    targets: [
-        .systemLibrary(name: "COneDNN", providers: [.apt(["libdnnl-dev"])]),
+    targets: oneDNNTarget + [
         .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
         .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
 
         // The kernels are C so that one portable binary can choose its instruction set at run time.
-        .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno"])]),
+        .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno", "-mprefer-vector-width=512"])]),
         // Compute is optimised in debug builds too: unoptimised it is fifty times slower.
         .target(
-            name: "TensorCore", dependencies: ["CKernels", "COneDNN", "COpenBLAS"],
+            name: "TensorCore", dependencies: ["CKernels", "COpenBLAS"] + (hasOneDNN ? ["COneDNN"] : []),
             swiftSettings: swiftSettings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
         .target(
             name: "FileFormats",
@@ -35,7 +41,7 @@ let package = Package(
         .target(name: "TextData", dependencies: ["FileFormats", "COniguruma"], swiftSettings: swiftSettings),
         .target(
             name: "FineTuning",
-            dependencies: ["TensorCore", "FileFormats", "TextData", .product(name: "Yams", package: "Yams")],
+            dependencies: ["CKernels", "TensorCore", "FileFormats", "TextData", .product(name: "Yams", package: "Yams")],
             swiftSettings: swiftSettings),
         .target(
             name: "Export", dependencies: ["FineTuning", "FileFormats", "TextData", "TensorCore", "CKernels"],
@@ -62,5 +68,8 @@ let package = Package(
         .testTarget(
             name: "ExportTests", dependencies: ["Export", "FineTuning", "TextData", "FileFormats"],
             swiftSettings: swiftSettings),
+        // Runs the built program, as a user or a script does.
+        .testTarget(
+            name: "CommandLineTests", dependencies: ["graft", "FileFormats"], swiftSettings: swiftSettings),
     ]
 )

@@ -1,1 +1,132 @@
 #include "kernels.h"
+#include "scalar.h"
+
+#define JOIN2(a, b) a##_##b
+#define JOIN(a, b) JOIN2(a, b)
+
+#define LOAD(p, i) ((p)[i])
+#define STORE(p, i, v) ((p)[i] = (v))
+#define STORED float
+#define NAME(x) JOIN(x, f32_baseline)
+#include "loops.inc"
+#undef NAME
+#if defined(__x86_64__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#define NAME(x) JOIN(x, f32_avx2)
+#include "loops.inc"
+#undef NAME
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), apply_to = function)
+#define NAME(x) JOIN(x, f32_avx512)
+#include "loops.inc"
+#undef NAME
+#pragma clang attribute pop
+#endif
+#undef STORED
+#undef LOAD
+#undef STORE
+
+#define LOAD(p, i) bf16_to_f32((p)[i])
+#define STORE(p, i, v) ((p)[i] = f32_to_bf16(v))
+#define STORED uint16_t
+#define NAME(x) JOIN(x, bf16_baseline)
+#include "loops.inc"
+#undef NAME
+#if defined(__x86_64__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#define NAME(x) JOIN(x, bf16_avx2)
+#include "loops.inc"
+#undef NAME
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), apply_to = function)
+#define NAME(x) JOIN(x, bf16_avx512)
+#include "loops.inc"
+#undef NAME
+#pragma clang attribute pop
+#endif
+
+enum level { BASELINE, AVX2, AVX512 };
+
+static enum level processor_level(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
+#endif
+    return BASELINE;
+}
+
+const graft_kernel_table *graft_kernels_at(int level, int is_bf16) {
+    if (level < BASELINE || level > (int)processor_level()) return 0;
+#if defined(__x86_64__)
+    switch (level) {
+        case AVX512: return is_bf16 ? &table_bf16_avx512 : &table_f32_avx512;
+        case AVX2: return is_bf16 ? &table_bf16_avx2 : &table_f32_avx2;
+        default: break;
+    }
+#endif
+    return is_bf16 ? &table_bf16_baseline : &table_f32_baseline;
+}
+
+const graft_kernel_table *graft_kernels_f32(void) { return graft_kernels_at(processor_level(), 0); }
+const graft_kernel_table *graft_kernels_bf16(void) { return graft_kernels_at(processor_level(), 1); }
+
+int graft_has_fast_bf16(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+    return 0;
+#endif
+}
+
+const char *graft_kernels_name(void) {
+    switch (processor_level()) {
+        case AVX512: return graft_has_fast_bf16() ? "avx512bf16" : "avx512";
+        case AVX2: return "avx2";
+        default: return "baseline";
+    }
+}
+
+void graft_adamw(float *restrict parameter, float *restrict moment1, float *restrict moment2,
+                 const float *restrict gradient, float gradient_scale, float learning_rate, double beta1, double beta2,
+                 float eps, float weight_decay, float correction1, float correction2, size_t n) {
+    // PyTorch's order of operations: decay, moments, then the step with the bias corrections.
+    float step = learning_rate / correction1, root = __builtin_sqrtf(correction2);
+    float keep2 = (float)beta2, rest1 = (float)(1 - beta1), rest2 = (float)(1 - beta2);
+    for (size_t i = 0; i < n; i++) {
+        float g = gradient[i] * gradient_scale;
+        float p = parameter[i] * (1.0f - learning_rate * weight_decay);
+        float m = moment1[i] + (g - moment1[i]) * rest1;
+        float v = moment2[i] * keep2 + g * g * rest2;
+        moment1[i] = m;
+        moment2[i] = v;
+        parameter[i] = p - step * (m / (__builtin_sqrtf(v) / root + eps));
+    }
+}
+
+double graft_sum_of_squares(const float *x, size_t n) {
+    double lanes[8] = {0};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int l = 0; l < 8; l++) lanes[l] += (double)x[i + l] * (double)x[i + l];
+    for (; i < n; i++) lanes[0] += (double)x[i] * (double)x[i];
+    return ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
+}
+
+void graft_f16_to_f32(float *out, const uint16_t *in, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        _Float16 value;
+        __builtin_memcpy(&value, in + i, 2);
+        out[i] = (float)value;
+    }
+}
+
+void graft_f32_to_f16(uint16_t *out, const float *in, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        _Float16 value = (_Float16)in[i];
+        __builtin_memcpy(out + i, &value, 2);
+    }
+}

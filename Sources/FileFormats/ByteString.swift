@@ -20,3 +20,22 @@ extension String {
     /// Equality of the UTF-8 bytes, which is what names in files mean; `==` is canonical equivalence.
     public func hasSameBytes(as other: String) -> Bool { utf8.elementsEqual(other.utf8) }
 }
+
+/// Text from a file, fit to be shown: in quotes, control characters escaped, cut when long.
+public func quoted(_ text: String) -> String {
+    var result = "\""
+    for (count, scalar) in text.unicodeScalars.enumerated() {
+        if count == 200 { return result + "…\"" }
+        switch scalar.properties.generalCategory {
+        case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate:
+            // Joiners are letters' business in Indic scripts and harmless; the rest could disturb a terminal.
+            if scalar == "\u{200C}" || scalar == "\u{200D}" {
+                result.unicodeScalars.append(scalar)
+            } else {
+                result += "\\u{" + String(scalar.value, radix: 16) + "}"
+            }
+        default: result.unicodeScalars.append(scalar)
+        }
+    }
+    return result + "\""
+}

@@ -32,6 +32,10 @@ public struct PackedBatch: Sendable {
     public init(_ examples: some Sequence<TokenizedExample>) {
         for example in examples { append(example) }
     }
+    /// One sequence without targets, for inference.
+    public init(tokens: [Int32]) {
+        append(TokenizedExample(ids: tokens, isTrained: Array(repeating: false, count: tokens.count)))
+    }
 
     public var count: Int { tokens.count }
     public var trainedCount: Int { targets.count { $0 != ignoredTarget } }

@@ -1,6 +1,86 @@
 import ArgumentParser
+import FileFormats
+import Foundation
 
 @main
 struct Graft: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "graft")
+    static let configuration = CommandConfiguration(
+        commandName: "graft",
+        abstract: "Fine-tune open language models with LoRA on the machine you have.",
+        discussion: """
+            Raw rows in, a verified adapter or a GGUF out. No Python, no network, no GPU needed.
+
+            A first run:
+              graft plan recipe.yaml              what it will cost, and what is trained on
+              graft train recipe.yaml             rows to an adapter, in a run directory
+              graft eval --model M --adapter runs/x/adapter --data held-out.jsonl
+              graft merge --model M --adapter runs/x/adapter --out merged
+              graft export --model merged --out model.gguf --type q8_0
+
+            Every command takes --json (one JSON document on standard output, nothing else) and --quiet. \
+            Progress goes to standard error and is drawn only on a terminal.
+
+            \(exitStatusHelp)
+            """,
+        version: "graft \(versionText)",
+        subcommands: [
+            Tokenize.self, Train.self, Eval.self, Generate.self, Merge.self, ExportCommand.self, Inspect.self, Plan.self,
+            Doctor.self, Text.self, Logits.self,
+        ])
+
+    /// Every error leaves through here: its text on standard error, its code as exit status.
+    static func main() {
+        reportMappedFileFaults()
+        do {
+            var command = try parseAsRoot()
+            do {
+                try command.run()
+                try Output.flush()
+            } catch {
+                throw Failure(error)
+            }
+        } catch let failure as Failure {
+            try? Output.flush()
+            failure.exit()
+        } catch {
+            exit(withError: error)
+        }
+    }
+}
+
+let exitStatusHelp = """
+    Exit status: 0 done; 64 bad usage; 65 bad input data; 66 missing input; 70 internal error; 73 the output exists \
+    or is locked; 74 input/output error; 75 stopped on request, resume to go on; 78 bad recipe; 79 a gate failed.
+    """
+
+/// An error on its way out of the process.
+private struct Failure: Error {
+    private let error: any Error
+
+    init(_ error: any Error) { self.error = error }
+
+    func exit() -> Never {
+        // The argument parser's own: usage errors, --help, exit codes. It takes all others for plain failures.
+        if !(error is any GraftError), Graft.exitCode(for: error) != .failure { Graft.exit(withError: error) }
+        let (status, text) = described()
+        var message = "graft: " + text
+        if !message.hasSuffix("\n") { message += "\n" }
+        FileHandle.standardError.write(Data(message.utf8))
+        Foundation.exit(status.rawValue)
+    }
+
+    private func described() -> (ExitStatus, String) {
+        if let error = error as? any GraftError { return (error.exitStatus, error.description) }
+        let cocoa = error as NSError
+        if cocoa.domain == NSCocoaErrorDomain || cocoa.domain == NSPOSIXErrorDomain {
+            let path = (cocoa.userInfo[NSFilePathErrorKey] as? String).map { $0 + ": " } ?? ""
+            let cause = cocoa.userInfo[NSUnderlyingErrorKey] as? NSError
+            let reason = (cause ?? cocoa).localizedDescription
+            return (.io, "\(path)\(reason)\n  check the path, its permissions and the space on the disk")
+        }
+        return (
+            .internal,
+            "internal error: \(error)\n  this is a defect of graft; please report it with the command that you ran"
+        )
+    }
 }

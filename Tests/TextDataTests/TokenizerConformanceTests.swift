@@ -37,7 +37,8 @@ struct TokenizerConformanceTests {
             #expect(plain.ids == ids("ids"), "\(text.debugDescription)")
             let special = try tokenizer.encoding(of: text, addSpecialTokens: true)
             #expect(special.ids == ids("ids_special"), "\(text.debugDescription)")
-            #expect(isEqual(tokenizer.decode(ids("ids"), skipSpecialTokens: false), "decoded"), "\(text.debugDescription)")
+            #expect(
+                isEqual(tokenizer.decode(ids("ids"), skipSpecialTokens: false), "decoded"), "\(text.debugDescription)")
             let decoded = tokenizer.decode(ids("ids_special"), skipSpecialTokens: true)
             #expect(isEqual(decoded, "decoded_skip_special"), "\(text.debugDescription)")
             // Falcon has no token for some bytes; they vanish from the ids too.

@@ -1,5 +1,95 @@
+// Element-wise loops over rows of activations. Every loop exists for f32 and for bf16 storage (arithmetic is always
+// f32) and is compiled for several instruction sets; `graft_kernels` picks the set this processor has.
+//
+// Naming: `in`, `out` are rows of `n` elements in the table's storage type; `float *` is always f32. A kernel handles
+// a run of whole rows, so that a worker calls it once for its tile.
 #ifndef GRAFT_KERNELS_H
 #define GRAFT_KERNELS_H
-#include <stdint.h>
 #include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    // out[i] = in[i], between f32 and the storage type.
+    void (*from_f32)(void *out, const float *in, size_t n);
+    void (*to_f32)(float *out, const void *in, size_t n);
+    // acc[i] += in[i]
+    void (*accumulate_f32)(float *acc, const void *in, size_t n);
+    // out[r, c] += bias[c]
+    void (*add_bias)(void *out, size_t stride, const float *bias, size_t rows, size_t n);
+    // RMSNorm (arXiv:1910.07467): out = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + eps).
+    void (*rms_norm)(void *out, float *rstd, const float *x, const float *weight, float eps, size_t rows, size_t n);
+    // dx += the gradient through the norm. `dout` in the storage type.
+    void (*rms_norm_backward)(float *dx, const void *dout, const float *x, const float *rstd, const float *weight,
+                              size_t rows, size_t n);
+    // dweight[c] += sum over rows of dout * x * rstd, for columns [first, last) of rows of width n.
+    void (*rms_norm_weight_backward)(float *dweight, const void *dout, const float *x, const float *rstd, size_t rows,
+                                     size_t n, size_t first, size_t last);
+    // out[c] += sum over rows of in[r, c], for columns [first, last) of rows of width n.
+    void (*sum_rows)(float *out, const void *in, size_t rows, size_t n, size_t first, size_t last);
+    // Rotary embedding in place (arXiv:2104.09864, halves layout): heads of width head_dim, the first 2 * half elements
+    // of each head turn; cosine and sine are [positions, half]; sign -1 turns back.
+    void (*rotary)(void *x, size_t row_stride, const int32_t *positions, const float *cosine, const float *sine,
+                   float sign, size_t rows, size_t heads, size_t head_dim, size_t half);
+    // SwiGLU (arXiv:2002.05202): out = silu(gate) * up.
+    void (*swiglu)(void *out, const void *gate, const void *up, size_t n);
+    void (*swiglu_backward)(void *dgate, void *dup, const void *dout, const void *gate, const void *up, size_t n);
+    // Copies `rows` rows of `n` elements between strided places.
+    void (*copy_rows)(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows, size_t n);
+    // out rows (storage type, strided) from f32 rows.
+    void (*store_rows)(void *out, size_t out_stride, const float *in, size_t in_stride, size_t rows, size_t n);
+    // Softmax of one tile of attention scores. Row r belongs to query position first_query + r % query_rows; key column
+    // c is at key position first_key + c; a key is seen when key <= query, key > query - window and query < length.
+    // probabilities = softmax(scale * scores) in the storage type, 0 where unseen; log_sum[r] = log sum exp.
+    void (*attention_softmax)(void *probabilities, float *log_sum, const float *scores, float scale, size_t rows,
+                              size_t columns, size_t query_rows, long first_query, long first_key, long length,
+                              long window);
+    // From recomputed scores and dP: probabilities = exp(scale * scores - log_sum),
+    // dscores = probabilities * (dprobabilities - delta) * scale; both in the storage type.
+    void (*attention_softmax_backward)(void *probabilities, void *dscores, const float *scores,
+                                       const float *dprobabilities, const float *log_sum, const float *delta,
+                                       float scale, size_t rows, size_t columns, size_t query_rows, long first_query,
+                                       long first_key, long length, long window);
+    // delta[r] = sum of a * b over each row.
+    void (*row_dots)(float *delta, const void *a, size_t a_stride, const void *b, size_t b_stride, size_t rows,
+                     size_t n);
+    // Cross-entropy of one row of f32 logits; returns -log p(target). When dlogits is not null it gets
+    // softmax - onehot(target) in the storage type.
+    double (*cross_entropy)(void *dlogits, const float *logits, size_t n, int32_t target);
+    // out[i] = keep(i) ? in[i] / (1 - p) : 0, with keep drawn from (key, first + i); see graft_random.
+    void (*dropout)(void *out, const void *in, uint64_t key, uint64_t first, float p, size_t n);
+    // acc += mask * in / (1 - p): the gradient through dropout, f32 in and out.
+    void (*dropout_backward)(float *acc, const float *in, uint64_t key, uint64_t first, float p, size_t n);
+    // y[o] = dot(w[o, :], x) for `rows` rows of w: the product of a single token.
+    void (*matrix_vector)(float *y, const void *w, const void *x, size_t rows, size_t n);
+} graft_kernel_table;
+
+// The loops for f32 and bf16 storage on this processor.
+const graft_kernel_table *graft_kernels_f32(void);
+const graft_kernel_table *graft_kernels_bf16(void);
+// The loops of one instruction set: 0 baseline, 1 avx2, 2 avx512; null where this processor lacks it. For tests that
+// compare the sets.
+const graft_kernel_table *graft_kernels_at(int level, int is_bf16);
+// "avx512bf16", "avx512", "avx2" or "baseline".
+const char *graft_kernels_name(void);
+// Whether bf16 products run at speed on this processor (AVX512-BF16 or AMX).
+int graft_has_fast_bf16(void);
+
+// One AdamW step (arXiv:1711.05101) on n parameters; correction1 = 1 - beta1^t, correction2 = 1 - beta2^t. The gradient
+// is multiplied by gradient_scale first. The betas are double: in f32, 1 - 0.999 is off by 1e-5 of itself.
+void graft_adamw(float *parameter, float *moment1, float *moment2, const float *gradient, float gradient_scale,
+                 float learning_rate, double beta1, double beta2, float eps, float weight_decay, float correction1,
+                 float correction2, size_t n);
+// Sum of squares in double precision.
+double graft_sum_of_squares(const float *x, size_t n);
+// f16 <-> f32, round to nearest even.
+void graft_f16_to_f32(float *out, const uint16_t *in, size_t n);
+void graft_f32_to_f16(uint16_t *out, const float *in, size_t n);
+
+// A random word as a function of (key, counter): SplitMix64's finaliser over both.
+static inline uint64_t graft_random(uint64_t key, uint64_t counter) {
+    uint64_t z = key + (counter + 1) * 0x9E3779B97F4A7C15ull;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    return z ^ (z >> 31);
+}
 #endif

@@ -2,8 +2,11 @@ import Foundation
 
 /// Why a text is not the JSON that was expected, and at which byte.
 public struct JSONError: GraftError {
+    public enum Kind: Sendable { case syntax, encoding, duplicateKey }
+
     public var offset: Int
     public var reason: String
+    public var kind = Kind.syntax
     public var exitStatus: ExitStatus { .badInput }
     public var description: String { "malformed JSON at byte \(offset): \(reason)" }
 }
@@ -13,8 +16,10 @@ public struct JSONParser {
     /// What to do with an object that holds the same key twice.
     public enum DuplicateKeys: Sendable { case refuse, keepLast }
 
-    private let bytes: UnsafeBufferPointer<UInt8>
-    private var position = 0
+    private static let smallObject = 12
+
+    let bytes: UnsafeBufferPointer<UInt8>
+    var position = 0
     private let maximumDepth: Int
     private let duplicateKeys: DuplicateKeys
 
@@ -42,23 +47,29 @@ public struct JSONParser {
         return value
     }
 
-    private init(bytes: UnsafeBufferPointer<UInt8>, maximumDepth: Int, duplicateKeys: DuplicateKeys) {
+    init(bytes: UnsafeBufferPointer<UInt8>, maximumDepth: Int, duplicateKeys: DuplicateKeys) {
         self.bytes = bytes
         self.maximumDepth = maximumDepth
         self.duplicateKeys = duplicateKeys
     }
 
-    private func error(_ reason: String) -> JSONError { JSONError(offset: position, reason: reason) }
+    func error(_ reason: String, _ kind: JSONError.Kind = .syntax) -> JSONError {
+        JSONError(offset: position, reason: reason, kind: kind)
+    }
 
     private mutating func skipByteOrderMark() {
         if bytes.count >= 3, bytes[0] == 0xEF, bytes[1] == 0xBB, bytes[2] == 0xBF { position = 3 }
     }
 
-    private mutating func skipSpace() {
-        while position < bytes.count, [0x20, 0x0A, 0x0D, 0x09].contains(bytes[position]) { position += 1 }
+    mutating func skipSpace() {
+        while position < bytes.count {
+            let byte = bytes[position]
+            guard byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 else { return }
+            position += 1
+        }
     }
 
-    private mutating func parseValue(depth: Int) throws -> JSONValue {
+    mutating func parseValue(depth: Int) throws -> JSONValue {
         guard depth <= maximumDepth else { throw error("nested deeper than \(maximumDepth) levels") }
         skipSpace()
         guard position < bytes.count else { throw error("the text ends where a value was expected") }
@@ -66,9 +77,15 @@ public struct JSONParser {
         case UInt8(ascii: "{"): return try parseObject(depth: depth)
         case UInt8(ascii: "["): return try parseArray(depth: depth)
         case UInt8(ascii: "\""): return .string(try parseString())
-        case UInt8(ascii: "t"): try expect("true"); return .bool(true)
-        case UInt8(ascii: "f"): try expect("false"); return .bool(false)
-        case UInt8(ascii: "n"): try expect("null"); return .null
+        case UInt8(ascii: "t"):
+            try expect("true")
+            return .bool(true)
+        case UInt8(ascii: "f"):
+            try expect("false")
+            return .bool(false)
+        case UInt8(ascii: "n"):
+            try expect("null")
+            return .null
         default: return try parseNumber()
         }
     }
@@ -84,7 +101,10 @@ public struct JSONParser {
         position += 1
         var elements: [JSONValue] = []
         skipSpace()
-        if position < bytes.count, bytes[position] == UInt8(ascii: "]") { position += 1; return .array([]) }
+        if position < bytes.count, bytes[position] == UInt8(ascii: "]") {
+            position += 1
+            return .array([])
+        }
         while true {
             elements.append(try parseValue(depth: depth + 1))
             skipSpace()
@@ -98,9 +118,20 @@ public struct JSONParser {
     private mutating func parseObject(depth: Int) throws -> JSONValue {
         position += 1
         var entries: [(key: String, value: JSONValue)] = []
+        // Most objects are small: their keys are compared one by one, a table is for large ones.
         var seen: [ByteString: Int] = [:]
+        func place(of key: String) -> Int? {
+            if entries.count < Self.smallObject { return entries.firstIndex { $0.key.hasSameBytes(as: key) } }
+            if seen.isEmpty {
+                for (index, entry) in entries.enumerated() { seen[ByteString(entry.key)] = index }
+            }
+            return seen[ByteString(key)]
+        }
         skipSpace()
-        if position < bytes.count, bytes[position] == UInt8(ascii: "}") { position += 1; return .object(JSONObject()) }
+        if position < bytes.count, bytes[position] == UInt8(ascii: "}") {
+            position += 1
+            return .object(JSONObject())
+        }
         while true {
             skipSpace()
             guard position < bytes.count, bytes[position] == UInt8(ascii: "\"") else { throw error("expected a key") }
@@ -109,11 +140,13 @@ public struct JSONParser {
             guard position < bytes.count, bytes[position] == UInt8(ascii: ":") else { throw error("expected ':'") }
             position += 1
             let value = try parseValue(depth: depth + 1)
-            if let earlier = seen.updateValue(entries.count, forKey: ByteString(key)) {
-                guard duplicateKeys == .keepLast else { throw error("the key \"\(key)\" occurs twice") }
+            if let earlier = place(of: key) {
+                guard duplicateKeys == .keepLast else {
+                    throw error("the key \(quoted(key)) occurs twice", .duplicateKey)
+                }
                 entries[earlier].value = value
-                seen[ByteString(key)] = earlier
             } else {
+                if !seen.isEmpty { seen[ByteString(key)] = entries.count }
                 entries.append((key, value))
             }
             skipSpace()
@@ -124,7 +157,7 @@ public struct JSONParser {
         }
     }
 
-    private mutating func parseNumber() throws -> JSONValue {
+    mutating func parseNumber() throws -> JSONValue {
         let start = position
         func isDigit(_ i: Int) -> Bool { i < bytes.count && bytes[i] >= 0x30 && bytes[i] <= 0x39 }
         var isInteger = true
@@ -141,9 +174,17 @@ public struct JSONParser {
         if position < bytes.count, bytes[position] | 0x20 == UInt8(ascii: "e") {
             isInteger = false
             position += 1
-            if position < bytes.count, [UInt8(ascii: "+"), UInt8(ascii: "-")].contains(bytes[position]) { position += 1 }
+            if position < bytes.count, bytes[position] == UInt8(ascii: "+") || bytes[position] == UInt8(ascii: "-") {
+                position += 1
+            }
             guard isDigit(position) else { throw error("a number has no digits in its exponent") }
             while isDigit(position) { position += 1 }
+        }
+        if isInteger, position - start <= 18 {
+            let isNegative = bytes[start] == UInt8(ascii: "-")
+            var value = 0
+            for i in (isNegative ? start + 1 : start)..<position { value = value &* 10 &+ Int(bytes[i] - 0x30) }
+            return .integer(isNegative ? -value : value)
         }
         let text = String(decoding: bytes[start..<position], as: UTF8.self)
         if isInteger, let value = Int(text) { return .integer(value) }
@@ -151,7 +192,7 @@ public struct JSONParser {
         return .double(value)
     }
 
-    private mutating func parseString() throws -> String {
+    mutating func parseString() throws -> String {
         position += 1
         let start = position
         while position < bytes.count, bytes[position] != UInt8(ascii: "\""), bytes[position] != UInt8(ascii: "\\"),
@@ -168,7 +209,12 @@ public struct JSONParser {
             let byte = bytes[position]
             if byte == UInt8(ascii: "\"") { break }
             if byte < 0x20 { throw error("a control character stands unescaped in a string") }
-            if byte == UInt8(ascii: "\\") { try parseEscape(into: &buffer) } else { buffer.append(byte); position += 1 }
+            if byte == UInt8(ascii: "\\") {
+                try parseEscape(into: &buffer)
+            } else {
+                buffer.append(byte)
+                position += 1
+            }
         }
         position += 1
         return try buffer.withUnsafeBufferPointer { try validated($0, at: start) }
@@ -176,7 +222,7 @@ public struct JSONParser {
 
     private func validated(_ buffer: UnsafeBufferPointer<UInt8>, at offset: Int) throws -> String {
         guard let text = String(validating: buffer, as: UTF8.self) else {
-            throw JSONError(offset: offset, reason: "a string is not valid UTF-8")
+            throw JSONError(offset: offset, reason: "a string is not valid UTF-8", kind: .encoding)
         }
         return text
     }

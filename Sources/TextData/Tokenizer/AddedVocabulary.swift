@@ -31,6 +31,8 @@ public struct AddedToken: Sendable {
 /// The added tokens and how they are found in a text: leftmost first, then longest.
 struct AddedVocabulary: Sendable {
     let tokens: [AddedToken]
+    /// What a token that is looked for in normalised text is written as there; decoding gives that back.
+    private(set) var normalizedContents: [Int32: [UInt8]] = [:]
     private var raw: TokenTrie
     private var normalized: TokenTrie
 
@@ -49,6 +51,7 @@ struct AddedVocabulary: Sendable {
                 for (i, byte) in token.content.bytes.enumerated() { text.append(byte, from: i..<i + 1) }
                 try normalizer?.apply(to: &text)
                 normalized.insert(text.bytes, index)
+                normalizedContents[token.id] = text.bytes
             }
         }
     }
@@ -149,7 +152,10 @@ struct TokenTrie: Sendable {
     func next(_ bytes: Span<UInt8>, from start: Int, to end: Int) -> (token: Int, start: Int, end: Int)? {
         var i = start
         while i < end {
-            guard roots[Int(bytes[i])] >= 0 else { i += 1; continue }
+            guard roots[Int(bytes[i])] >= 0 else {
+                i += 1
+                continue
+            }
             var node: Int? = Int(roots[Int(bytes[i])])
             var position = i + 1
             var best: (token: Int, start: Int, end: Int)?

@@ -58,7 +58,7 @@ indirect enum Normalizer: Sendable {
             var mapped = NormalizedText()
             for (i, byte) in text.bytes.enumerated() {
                 mapped.append(
-                    scalar: ByteAlphabet.scalars[Int(byte)], from: text.origins.starts[i]..<text.origins.ends[i])
+                    scalar: ByteAlphabet.scalars[Int(byte)], from: text.origins[i])
             }
             text = mapped
         }
@@ -131,8 +131,11 @@ extension NormalizedText {
         var changed = NormalizedText()
         forEachScalar { scalar, range in
             let mapped = transform(scalar)
-            if mapped == scalar { changed.append(self, range) }
-            else { changed.append(scalar: mapped, from: origins.range(of: range)) }
+            if mapped == scalar {
+                changed.append(self, range)
+            } else {
+                changed.append(scalar: mapped, from: origins.range(of: range))
+            }
         }
         self = changed
     }

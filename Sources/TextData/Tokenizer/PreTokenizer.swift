@@ -34,7 +34,7 @@ indirect enum PreTokenizer: Sendable {
             try metaspace.apply(to: &text)
         case .bert:
             try Self.split(&text, .scalars(.space), .removed, inverted: false)
-            try Self.split(&text, .asciiOrUnicodePunctuation, .isolated, inverted: false)
+            try Self.split(&text, .scalars(.punctuation), .isolated, inverted: false)
         case .fixedLength(let length):
             text.splitText { bytes, piece, pieces in
                 var start = piece.start
@@ -87,7 +87,7 @@ indirect enum PreTokenizer: Sendable {
             var mapped = NormalizedText()
             for (i, byte) in piece.bytes.enumerated() {
                 mapped.append(
-                    scalar: ByteAlphabet.scalars[Int(byte)], from: piece.origins.starts[i]..<piece.origins.ends[i])
+                    scalar: ByteAlphabet.scalars[Int(byte)], from: piece.origins[i])
             }
             piece = mapped
         }
@@ -100,7 +100,7 @@ extension PreTokenizer.Metaspace {
             piece.replace(literal: [0x20], with: replacement)
             switch prepend {
             case .never: break
-            case .first where piece.origins.starts.first != 0: break
+            case .first where piece.origins.range(of: 0..<0).lowerBound != 0: break
             case .first, .always:
                 if !piece.bytes.starts(with: replacement) { piece.prepend(replacement) }
             }
@@ -118,10 +118,10 @@ extension PreTokenizer.Metaspace {
 extension NormalizedText {
     /// Puts bytes before a text that is not empty; they count as standing for its first scalar.
     mutating func prepend(_ text: [UInt8]) {
-        guard let start = origins.starts.first, let first = bytes.first else { return }
-        let end = origins.ends[min(utf8Length(first), bytes.count) - 1]
+        guard let first = bytes.first else { return }
+        let origin = origins.range(of: 0..<min(utf8Length(first), bytes.count))
         var prefixed = NormalizedText()
-        prefixed.append(text, from: start..<max(start, end))
+        prefixed.append(text, from: origin)
         prefixed.append(self, 0..<bytes.count)
         self = prefixed
     }
@@ -131,31 +131,39 @@ extension NormalizedText {
         guard let first = needle.first, bytes.contains(first) else { return }
         var changed = NormalizedText()
         changed.bytes.reserveCapacity(bytes.count + bytes.count / 2)
-        changed.origins.starts.reserveCapacity(bytes.count + bytes.count / 2)
-        changed.origins.ends.reserveCapacity(bytes.count + bytes.count / 2)
+        changed.origins.reserveCapacity(bytes.count + bytes.count / 2)
+        var done = 0
         var i = 0
         while i < bytes.count {
-            if bytes[i] == first, bytes[i...].starts(with: needle) {
-                changed.append(content, from: origins.range(of: i..<i + needle.count))
-                i += needle.count
-            } else {
-                changed.append(bytes[i], from: origins.starts[i]..<origins.ends[i])
+            guard bytes[i] == first, needle.count == 1 || bytes[i...].starts(with: needle) else {
                 i += 1
+                continue
             }
+            changed.append(self, done..<i)
+            changed.append(content, from: origins.range(of: i..<i + needle.count))
+            i += needle.count
+            done = i
         }
+        changed.append(self, done..<bytes.count)
         self = changed
     }
 
     /// Replaces every match of a pattern.
     mutating func replace(_ pattern: SplitPattern, with content: [UInt8]) throws {
-        if case .literal(let needle) = pattern { replace(literal: needle, with: content); return }
+        if case .literal(let needle) = pattern {
+            replace(literal: needle, with: content)
+            return
+        }
         var segments: [Segment] = []
         try pattern.findAll(bytes.span, 0..<bytes.count, into: &segments)
         var changed = NormalizedText()
         for segment in segments {
             let range = segment.start..<segment.end
-            if segment.isMatch { changed.append(content, from: origins.range(of: range)) }
-            else { changed.append(self, range) }
+            if segment.isMatch {
+                changed.append(content, from: origins.range(of: range))
+            } else {
+                changed.append(self, range)
+            }
         }
         self = changed
     }

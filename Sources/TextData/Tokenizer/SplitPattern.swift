@@ -7,7 +7,6 @@ enum SplitPattern: Sendable {
     case regex(OnigurumaRegex)
     /// One scalar at a time, of any of these classes.
     case scalars(ScalarClass)
-    case asciiOrUnicodePunctuation
     /// One scalar.
     case scalar(UInt32)
     /// `\w+|[^\w\s]+`
@@ -32,7 +31,10 @@ enum SplitPattern: Sendable {
             }
         case .literal(let needle):
             var gaps = GapFiller(range)
-            guard !needle.isEmpty else { gaps.finish(&segments); return }
+            guard !needle.isEmpty else {
+                gaps.finish(&segments)
+                return
+            }
             var i = range.lowerBound
             while i + needle.count <= range.upperBound {
                 if bytes[i] == needle[0], matches(bytes, at: i, needle) {
@@ -44,6 +46,8 @@ enum SplitPattern: Sendable {
             }
             gaps.finish(&segments)
         case .regex(let regex):
+            // An empty text has no matches, not even of patterns that match nothing.
+            guard !range.isEmpty else { return }
             var gaps = GapFiller(range)
             let offset = range.lowerBound
             var found: [Range<Int>] = []
@@ -57,9 +61,6 @@ enum SplitPattern: Sendable {
         case .scalars(let wanted):
             let table = ScalarClassTable.shared
             findScalars(bytes, range, into: &segments) { !table[$0].isDisjoint(with: wanted) }
-        case .asciiOrUnicodePunctuation:
-            let table = ScalarClassTable.shared
-            findScalars(bytes, range, into: &segments) { isPunctuation($0, table) }
         case .scalar(let wanted):
             findScalars(bytes, range, into: &segments) { $0 == wanted }
         case .words:
@@ -108,16 +109,6 @@ enum SplitPattern: Sendable {
         }
         gaps.finish(&segments)
     }
-}
-
-/// ASCII punctuation (which counts `$+<=>^`|~` too) or `\p{P}`.
-@inline(__always)
-func isPunctuation(_ scalar: UInt32, _ table: ScalarClassTable) -> Bool {
-    if scalar < 0x80 {
-        return (0x21...0x2F).contains(scalar) || (0x3A...0x40).contains(scalar) || (0x5B...0x60).contains(scalar)
-            || (0x7B...0x7E).contains(scalar)
-    }
-    return table[scalar].contains(.punctuation)
 }
 
 /// A match, or what lies between two.

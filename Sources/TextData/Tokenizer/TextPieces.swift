@@ -1,22 +1,48 @@
 /// For each byte of a changed text, the range of bytes of the input that it stands for.
+///
+/// 32 bits hold any offset: longer texts are refused before they get here.
 struct Origins: Sendable {
-    var starts: [Int] = []
-    var ends: [Int] = []
+    private struct Entry: Sendable {
+        var start: UInt32
+        var end: UInt32
+    }
+    private var entries: [Entry] = []
+
+    init() {}
+    /// Each byte of `range` stands for itself.
+    init(identity range: Range<Int>) {
+        entries = range.map { Entry(start: UInt32(truncatingIfNeeded: $0), end: UInt32(truncatingIfNeeded: $0 + 1)) }
+    }
+
+    var count: Int { entries.count }
+    mutating func reserveCapacity(_ count: Int) { entries.reserveCapacity(count) }
+
+    @inline(__always)
+    subscript(index: Int) -> Range<Int> { Int(entries[index].start)..<Int(entries[index].end) }
+    subscript(range: Range<Int>) -> Origins {
+        var part = Origins()
+        part.entries = Array(entries[range])
+        return part
+    }
 
     @inline(__always)
     mutating func append(_ range: Range<Int>, count: Int) {
-        for _ in 0..<count {
-            starts.append(range.lowerBound)
-            ends.append(range.upperBound)
-        }
+        let entry = Entry(
+            start: UInt32(truncatingIfNeeded: range.lowerBound), end: UInt32(truncatingIfNeeded: range.upperBound))
+        for _ in 0..<count { entries.append(entry) }
     }
+    mutating func append(_ other: Origins, _ range: Range<Int>) { entries.append(contentsOf: other.entries[range]) }
+
+    /// What a run of bytes stands for; origins ascend, so its first and last byte tell.
+    @inline(__always)
     func range(of bytes: Range<Int>) -> Range<Int> {
-        guard let first = bytes.first, let last = bytes.last else {
-            let at = starts.isEmpty ? 0 : bytes.lowerBound < starts.count ? starts[bytes.lowerBound] : ends[starts.count - 1]
-            return at..<at
+        if bytes.isEmpty {
+            let at = bytes.lowerBound < count ? entries[bytes.lowerBound].start : entries.last?.end ?? 0
+            return Int(at)..<Int(at)
         }
-        // Reordered marks may swap places, so the ends are compared.
-        return min(starts[first], starts[last])..<max(ends[first], ends[last])
+        let first = entries[bytes.lowerBound]
+        let last = entries[bytes.upperBound - 1]
+        return Int(min(first.start, last.start))..<Int(max(first.end, last.end))
     }
 }
 
@@ -28,8 +54,7 @@ struct NormalizedText: Sendable {
     @inline(__always)
     mutating func append(_ byte: UInt8, from origin: Range<Int>) {
         bytes.append(byte)
-        origins.starts.append(origin.lowerBound)
-        origins.ends.append(origin.upperBound)
+        origins.append(origin, count: 1)
     }
     mutating func append(_ text: some Collection<UInt8>, from origin: Range<Int>) {
         bytes.append(contentsOf: text)
@@ -42,8 +67,7 @@ struct NormalizedText: Sendable {
     }
     mutating func append(_ other: NormalizedText, _ range: Range<Int>) {
         bytes.append(contentsOf: other.bytes[range])
-        origins.starts.append(contentsOf: other.origins.starts[range])
-        origins.ends.append(contentsOf: other.origins.ends[range])
+        origins.append(other.origins, range)
     }
     /// Calls `body` with each scalar and its bytes' range here.
     func forEachScalar(_ body: (UInt32, Range<Int>) -> Void) {
@@ -84,6 +108,14 @@ struct TextPieces {
 
     /// Rebuilds the buffer with every text piece passed through `transform`; pieces that become empty are dropped.
     mutating func transformText(_ transform: (inout NormalizedText) throws -> Void) rethrows {
+        if pieces.count == 1, pieces[0].isText {
+            var text = text(of: pieces[0].range)
+            try transform(&text)
+            pieces = text.bytes.isEmpty ? [] : [Piece(start: 0, end: text.bytes.count)]
+            bytes = text.bytes
+            origins = text.origins
+            return
+        }
         var changed = NormalizedText()
         var newPieces: [Piece] = []
         newPieces.reserveCapacity(pieces.count)
@@ -102,16 +134,7 @@ struct TextPieces {
     }
 
     private func text(of range: Range<Int>) -> NormalizedText {
-        var text = NormalizedText()
-        text.bytes = Array(bytes[range])
-        if let origins {
-            text.origins.starts = Array(origins.starts[range])
-            text.origins.ends = Array(origins.ends[range])
-        } else {
-            text.origins.starts = Array(range)
-            text.origins.ends = Array(range.lowerBound + 1..<range.upperBound + 1)
-        }
-        return text
+        NormalizedText(bytes: Array(bytes[range]), origins: origins?[range] ?? Origins(identity: range))
     }
 
     /// Passes every text piece through `normalizer`, or leaves the buffer alone when that would change nothing.

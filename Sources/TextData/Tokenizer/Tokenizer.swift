@@ -85,6 +85,8 @@ public final class Tokenizer: Sendable {
     }
 
     init(_ parts: TokenizerParts, _ config: TokenizerConfig) throws {
+        var parts = parts
+        parts.markSpecial([config.bos, config.eos, config.pad, config.unk])
         self.parts = parts
         kind = parts.kind
         definitions = parts.definitions
@@ -137,8 +139,8 @@ public final class Tokenizer: Sendable {
         case .bpe(let model): model.merges
         }
     }
-    /// A score for each of the model's tokens, for models that have them.
-    public var scores: [Float]? { nil }
+    /// A score for each of the model's tokens, for files that have them; a tokenizer.json has ranks of merges instead.
+    public var scores: [Float]? { parts.scores }
 
     // MARK: Encoding
 
@@ -156,7 +158,7 @@ public final class Tokenizer: Sendable {
         }
         var pieces = TextPieces(text)
         added.splitRaw(&pieces, parseSpecial: parseSpecialTokens)
-        return finish(pieces, addSpecialTokens: addSpecialTokens)
+        return finish(pieces, of: text, addSpecialTokens: addSpecialTokens)
     }
 
     /// Encodes a text.
@@ -165,20 +167,22 @@ public final class Tokenizer: Sendable {
     ///   - addSpecialTokens: whether the post-processor's tokens (BOS and so on) are put around it.
     ///   - parseSpecialTokens: whether text that spells a special token becomes that token; false takes it as
     ///     ordinary text.
-    /// - Throws: `TokenizerError.patternTooSlow` when the tokenizer's regular expression backtracks for ever.
+    /// - Throws: `TokenizerError.patternTooSlow` when the tokenizer's regular expression backtracks for ever,
+    ///   `.textTooLong` from 4 GiB on.
     public func encoding(
         of text: String, addSpecialTokens: Bool, parseSpecialTokens: Bool = true
     ) throws -> Encoding {
+        guard text.utf8.count < Int(UInt32.max) else { throw TokenizerError.textTooLong(bytes: text.utf8.count) }
         var pieces = TextPieces(text)
         added.splitRaw(&pieces, parseSpecial: parseSpecialTokens)
         if let normalizer = parts.normalizer { try pieces.normalize(normalizer) }
         added.splitNormalized(&pieces, parseSpecial: parseSpecialTokens)
         try parts.preTokenizer?.apply(to: &pieces)
-        return finish(pieces, addSpecialTokens: addSpecialTokens)
+        return finish(pieces, of: text, addSpecialTokens: addSpecialTokens)
     }
 
     /// Runs the model over the pieces.
-    private func finish(_ pieces: TextPieces, addSpecialTokens: Bool) -> Encoding {
+    private func finish(_ pieces: TextPieces, of text: String, addSpecialTokens: Bool) -> Encoding {
         let scratch = scratches.withLock { $0.popLast() } ?? BPEScratch()
         defer { scratches.withLock { if $0.count < 16 { $0.append(scratch) } } }
 
@@ -193,7 +197,10 @@ public final class Tokenizer: Sendable {
         let span = pieces.bytes.span
         var tokens: [ModelToken] = []
         for piece in pieces.pieces {
-            guard piece.isText else { add(piece.token, pieces.origin(of: piece.range)); continue }
+            guard piece.isText else {
+                add(piece.token, pieces.origin(of: piece.range))
+                continue
+            }
             tokens.removeAll(keepingCapacity: true)
             switch parts.model {
             case .bpe(let model): model.encode(span, piece.range, scratch, into: &tokens)
@@ -204,7 +211,7 @@ public final class Tokenizer: Sendable {
                 start = token.end
             }
         }
-        let end = pieces.origins?.ends.last ?? pieces.bytes.count
+        let end = text.utf8.count
         if addSpecialTokens { for id in addedSuffix { add(id, end..<end) } }
         return encoding
     }
@@ -216,7 +223,7 @@ public final class Tokenizer: Sendable {
         var tokens: [[UInt8]] = []
         for id in ids {
             guard let token = token(for: id), !skipSpecialTokens || !isSpecial(id) else { continue }
-            tokens.append(token.bytes)
+            tokens.append(added.normalizedContents[id] ?? token.bytes)
         }
         guard let decoder = parts.decoder else {
             return String(decoding: Array(tokens.joined(separator: [0x20])), as: UTF8.self)

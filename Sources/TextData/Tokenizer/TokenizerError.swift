@@ -14,6 +14,7 @@ public enum TokenizerError: GraftError {
     case invalidPattern(pattern: String, reason: String)
     /// The regular expression backtracks without end on this text.
     case patternTooSlow(pattern: String, byteOffset: Int)
+    case textTooLong(bytes: Int)
 
     public var exitStatus: ExitStatus {
         switch self {
@@ -42,6 +43,8 @@ public enum TokenizerError: GraftError {
         case .patternTooSlow(let pattern, let byteOffset):
             "the tokenizer's regular expression \(shortened(pattern)) backtracks without end at byte \(byteOffset) of "
                 + "the text; replace the pattern or split the text"
+        case .textTooLong(let bytes):
+            "a text of \(bytes) bytes is too long to encode at once; split it into rows below 4 GiB"
         }
     }
 }

@@ -10,8 +10,18 @@ struct TokenizerParts: Sendable {
     var decoder: TokenDecoder?
     var kind: TokenizerKind
     var unknownToken: ByteString?
+    var scores: [Float]?
     /// The JSON that the parts were read from, for export.
     var definitions = Tokenizer.Definitions()
+
+    /// Makes tokens that the configuration names and the model has, but the file does not list as added, special.
+    /// Transformers does the same when it loads them.
+    mutating func markSpecial(_ tokens: [ByteString?]) {
+        for case let token? in tokens where !added.contains(where: { $0.content == token }) {
+            guard let id = model.vocabulary.find(token.bytes) else { continue }
+            added.append(AddedToken(id: Int32(id), content: token))
+        }
+    }
 }
 
 /// Reads a tokenizer.json: `https://huggingface.co/docs/tokenizers`, format version 1.0.
@@ -73,7 +83,8 @@ struct TokenizerJSONReader {
             guard let id = entry["id"]?.intValue else { throw malformed(place, "no integer id") }
             guard let id32 = Int32(exactly: id), id >= 0 else {
                 throw TokenizerError.inconsistent(
-                    path: path, problems: ["added token \(shortened(content)) has the id \(id), outside 0...\(Int32.max)"])
+                    path: path,
+                    problems: ["added token \(shortened(content)) has the id \(id), outside 0...\(Int32.max)"])
             }
             return AddedToken(
                 id: id32, content: ByteString(content), lstrip: entry["lstrip"]?.boolValue ?? false,
@@ -113,7 +124,9 @@ struct TokenizerJSONReader {
         var unknownID: UInt32?
         if let unknown = model["unk_token"]?.stringValue {
             unknownID = vocabulary.find(Array(unknown.utf8)).map { UInt32($0) }
-            if unknownID == nil { problems.add(.unknownToken, "unk_token \(shortened(unknown)) is not in the vocabulary") }
+            if unknownID == nil {
+                problems.add(.unknownToken, "unk_token \(shortened(unknown)) is not in the vocabulary")
+            }
         }
         try problems.throwIfAny(path)
         return BPEModel(
@@ -199,34 +212,41 @@ struct TokenizerJSONReader {
         var merges: [(left: Int32, right: Int32)] = []
         merges.reserveCapacity(list.count)
         var table = MergeTable(capacity: list.count)
+        // The two tokens end to end, and where the first ends: what they make needs no copy.
         var joined: [UInt8] = []
         for (index, entry) in list.enumerated() {
-            var parts: [ArraySlice<UInt8>]
+            joined.removeAll(keepingCapacity: true)
+            var border: Int?
             switch entry {
             case .string(let line):
                 if line.utf8.starts(with: "#version".utf8) { continue }
-                parts = Array(line.utf8).split(separator: 0x20, omittingEmptySubsequences: false)
-            case .array(let pair):
-                parts = pair.compactMap { $0.stringValue.map { Array($0.utf8)[...] } }
-                if pair.count != 2 { parts = [] }
-            default: parts = []
+                joined.append(contentsOf: line.utf8)
+                border = joined.firstIndex(of: 0x20)
+                if let space = border { joined.remove(at: space) }
+                if joined.contains(0x20) { border = nil }
+            case .array(let pair) where pair.count == 2:
+                guard let first = pair[0].stringValue, let second = pair[1].stringValue else { break }
+                joined.append(contentsOf: first.utf8)
+                border = joined.count
+                joined.append(contentsOf: second.utf8)
+            default: break
             }
-            guard parts.count == 2 else {
-                throw malformed("model.merges[\(index)]", "expected two tokens")
+            guard let border else { throw malformed("model.merges[\(index)]", "expected two tokens") }
+            let left = vocabulary.find(joined.span, 0..<border)
+            let right = vocabulary.find(joined.span, border..<joined.count)
+            if prefixLength > 0 {
+                guard joined.count - border >= prefixLength else {
+                    problems.add(.merge, "merge \(index): its second token is shorter than continuing_subword_prefix")
+                    continue
+                }
+                joined.removeSubrange(border..<border + prefixLength)
             }
-            joined.removeAll(keepingCapacity: true)
-            joined += parts[0]
-            joined += parts[1].dropFirst(prefixLength)
-            let left = vocabulary.find(Array(parts[0]))
-            let right = vocabulary.find(Array(parts[1]))
             let result = vocabulary.find(joined)
-            guard let left, let right, let result, parts[1].count >= prefixLength else {
-                for (id, token) in [(left, Array(parts[0])), (right, Array(parts[1])), (result, joined)] where id == nil {
+            guard let left, let right, let result else {
+                let parts = [(left, joined[..<border]), (right, joined[border...]), (result, joined[...])]
+                for (id, token) in parts where id == nil {
                     let name = shortened(String(decoding: token, as: UTF8.self))
                     problems.add(.merge, "merge \(index) names \(name), which is not in the vocabulary")
-                }
-                if parts[1].count < prefixLength {
-                    problems.add(.merge, "merge \(index): its second token is shorter than continuing_subword_prefix")
                 }
                 continue
             }

@@ -105,10 +105,10 @@ extension TokenizerJSONReader {
                 try pattern(object, place), try behavior(object, place), inverted: flag(object, "invert", false))
         case "Digits":
             return .split(
-                .scalars(.number), flag(object, "individual_digits", false) ? .isolated : .contiguous, inverted: false)
+                .scalars(.numeric), flag(object, "individual_digits", false) ? .isolated : .contiguous, inverted: false)
         case "Punctuation":
             let behavior = object["behavior"] == nil ? .isolated : try behavior(object, place)
-            return .split(.asciiOrUnicodePunctuation, behavior, inverted: false)
+            return .split(.scalars(.punctuation), behavior, inverted: false)
         case "Metaspace": return .metaspace(try readMetaspace(object, place))
         case "Whitespace": return .split(.words, .removed, inverted: true)
         case "WhitespaceSplit": return .split(.scalars(.space), .removed, inverted: false)

@@ -1,42 +1,43 @@
 /// The classes of Unicode scalars that split patterns and normalisers ask for.
+///
+/// Each part of Hugging Face `tokenizers` (0.23) was built with tables of another Unicode version; ids are only equal
+/// when a scalar that came later is left out as it is there. The version stands with each class.
 struct ScalarClass: OptionSet, Sendable {
-    var rawValue: UInt8
-    /// `\p{L}`
+    var rawValue: UInt16
+    /// `\p{L}` in regular expressions, Unicode 16.
     static let letter = ScalarClass(rawValue: 1)
-    /// `\p{N}`
+    /// `\p{N}` in regular expressions, Unicode 16.
     static let number = ScalarClass(rawValue: 2)
-    /// `\s`: White_Space
+    /// White_Space.
     static let space = ScalarClass(rawValue: 4)
-    /// `\p{M}`
+    /// Marks to the StripAccents normaliser, Unicode 9.
     static let mark = ScalarClass(rawValue: 8)
-    /// `\p{Mn}`
+    /// Nonspacing marks to the BERT normaliser, Unicode 8.
     static let nonspacingMark = ScalarClass(rawValue: 16)
-    /// `\p{P}`
+    /// Punctuation to the Punctuation and BERT pre-tokenizers, Unicode 8, ASCII symbols included.
     static let punctuation = ScalarClass(rawValue: 32)
-    /// `\w` of UTS #18: alphabetic, marks, decimal digits, connector punctuation, join controls.
+    /// `\w` of the Whitespace pre-tokenizer and around added tokens (UTS #18), Unicode 16.
     static let word = ScalarClass(rawValue: 64)
-    /// `\p{C}`: control, format, private use, unassigned (Cc, Cf, Co, Cn).
+    /// Control, format and private use (Cc, Cf, Co) to the BERT normaliser, Unicode 8.
     static let other = ScalarClass(rawValue: 128)
+    /// Numbers to the Digits pre-tokenizer, Unicode 17.
+    static let numeric = ScalarClass(rawValue: 256)
 
-    /// A scalar outside of letters, numbers and white space, which split patterns take as punctuation.
+    /// What split patterns tell apart; a scalar of none of these is punctuation to them.
     static let split: ScalarClass = [.letter, .number, .space]
 }
 
 /// The class of every scalar, in pages of 256 that are shared where equal.
 struct ScalarClassTable: Sendable {
-    /// The Unicode version whose assignments count. The reference tokenizers were built with 16: a letter that came
-    /// later is no letter to them, and its text would be split differently.
-    static let unicodeVersion = 16
-
     static let shared = ScalarClassTable()
 
     private let pages: [UInt16]
-    private let classes: [UInt8]
+    private let classes: [UInt16]
 
     private init() {
         var pages: [UInt16] = []
-        var classes: [UInt8] = []
-        var known: [[UInt8]: UInt16] = [:]
+        var classes: [UInt16] = []
+        var known: [[UInt16]: UInt16] = [:]
         pages.reserveCapacity(0x1100)
         for page in 0..<0x1100 as Range<UInt32> {
             let flags = (0..<256 as Range<UInt32>).map { Self.classify(page << 8 | $0).rawValue }
@@ -54,25 +55,49 @@ struct ScalarClassTable: Sendable {
     }
 
     private static func classify(_ value: UInt32) -> ScalarClass {
-        guard let properties = Unicode.Scalar(value)?.properties else { return .other }
-        guard let age = properties.age, age.major <= unicodeVersion else { return .other }
+        // Asking the library takes most of the time; these planes hold nothing as of Unicode 17, or only private use.
+        if value >= 0x3_4000, value < 0xE_0000 || value >= 0xE_0200 {
+            return value >= 0xF_0000 && value & 0xFFFE != 0xFFFE ? .other : []
+        }
+        guard let properties = Unicode.Scalar(value)?.properties, let age = properties.age, age.major <= 17 else {
+            return []
+        }
         var flags: ScalarClass = []
         switch properties.generalCategory {
         case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: flags = .letter
-        case .decimalNumber: flags = [.number, .word]
-        case .letterNumber, .otherNumber: flags = .number
+        case .decimalNumber: flags = [.number, .numeric, .word]
+        case .letterNumber, .otherNumber: flags = [.number, .numeric]
         case .nonspacingMark: flags = [.mark, .nonspacingMark, .word]
         case .spacingMark, .enclosingMark: flags = [.mark, .word]
         case .connectorPunctuation: flags = [.punctuation, .word]
         case .dashPunctuation, .openPunctuation, .closePunctuation, .initialPunctuation, .finalPunctuation,
             .otherPunctuation:
             flags = .punctuation
-        case .control, .format, .privateUse, .unassigned, .surrogate: flags = .other
+        case .control, .format, .privateUse: flags = .other
         default: break
         }
         if properties.isWhitespace { flags.insert(.space) }
         if properties.isAlphabetic || properties.isJoinControl { flags.insert(.word) }
+        if age.major > 16 { flags.subtract([.letter, .number, .word]) }
+        if age.major > 9 { flags.remove(.mark) }
+        if age.major > 8 { flags.subtract([.nonspacingMark, .punctuation, .other]) }
+        correct(value, &flags)
         return flags
+    }
+
+    /// Scalars whose general category was another one in those versions, and ASCII symbols.
+    private static func correct(_ value: UInt32, _ flags: inout ScalarClass) {
+        switch value {
+        case 0x24, 0x2B, 0x3C...0x3E, 0x5E, 0x60, 0x7C, 0x7E: flags.insert(.punctuation)
+        case 0x166D: flags.insert(.punctuation)
+        case 0x1734, 0x1171E: flags.insert(.nonspacingMark)
+        case 0x1885, 0x1886, 0xA9BD: flags.remove(.nonspacingMark)
+        case 0x1CF2, 0x1CF3: flags.insert(.mark)
+        case 0x111C9:
+            flags.insert(.punctuation)
+            flags.subtract([.mark, .nonspacingMark])
+        default: break
+        }
     }
 
     @inline(__always)
@@ -115,6 +140,9 @@ func scalarStart(_ bytes: Span<UInt8>, before position: Int) -> Int {
 /// Appends the UTF-8 of a scalar value; surrogates, which no caller has, become U+FFFD.
 @inline(__always)
 func appendScalar(_ value: UInt32, to bytes: inout [UInt8]) {
-    if value < 0x80 { bytes.append(UInt8(value)); return }
+    if value < 0x80 {
+        bytes.append(UInt8(value))
+        return
+    }
     bytes.append(contentsOf: UTF8.encode(Unicode.Scalar(value) ?? "\u{FFFD}")!)
 }

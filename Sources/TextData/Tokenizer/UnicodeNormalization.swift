@@ -21,7 +21,10 @@ enum NormalizationForm: String, Sendable {
             var i = range.lowerBound
             while i < range.upperBound {
                 let first = bytes[i]
-                if first < 0xCC { i += utf8Length(first); continue }
+                if first < 0xCC {
+                    i += utf8Length(first)
+                    continue
+                }
                 let scalar = decodeScalar(bytes, at: i)
                 if tables.mayChangeInNFC(scalar.value) { return false }
                 i += scalar.length
@@ -65,7 +68,10 @@ enum NormalizationForm: String, Sendable {
     private static func reorder(_ parts: inout [Part]) {
         var i = 0
         while i < parts.count {
-            guard parts[i].combiningClass != 0 else { i += 1; continue }
+            guard parts[i].combiningClass != 0 else {
+                i += 1
+                continue
+            }
             var end = i
             while end < parts.count, parts[end].combiningClass != 0 { end += 1 }
             if (i + 1..<end).contains(where: { parts[$0].combiningClass < parts[$0 - 1].combiningClass }) {
@@ -93,7 +99,8 @@ enum NormalizationForm: String, Sendable {
             {
                 composed[at].scalar = joined
                 composed[at].origin =
-                    min(composed[at].origin.lowerBound, part.origin.lowerBound)..<max(
+                    min(
+                        composed[at].origin.lowerBound, part.origin.lowerBound)..<max(
                         composed[at].origin.upperBound, part.origin.upperBound)
                 continue
             }
@@ -132,13 +139,13 @@ private struct NormalizationTables: Sendable {
         for value in 0xA0..<0x30000 as Range<UInt32> {
             guard let unicode = Unicode.Scalar(value), !Self.isHangul(value) else { continue }
             let properties = unicode.properties
+            // The reference normalises by tables of Unicode 9: what came later stays as it is, without reordering.
+            guard let age = properties.age, age.major <= 9, !properties.isUnifiedIdeograph else { continue }
             let combiningClass = properties.canonicalCombiningClass.rawValue
             if combiningClass != 0 {
                 combiningClasses[value] = combiningClass
                 mark(value)
             }
-            // The reference normalises by tables older than the library's; what was not assigned stays as it is.
-            guard properties.generalCategory != .unassigned else { continue }
             let text = String(unicode)
             let full = text.decomposedStringWithCompatibilityMapping.unicodeScalars.map(\.value)
             guard full != [value] else { continue }
@@ -162,8 +169,14 @@ private struct NormalizationTables: Sendable {
             mark(parts[parts.count - 1])
         }
         // Vowels and final consonants of Hangul.
-        for value in 0x1161...0x1175 as ClosedRange<UInt32> { seconds.insert(value); mark(value) }
-        for value in 0x11A8...0x11C2 as ClosedRange<UInt32> { seconds.insert(value); mark(value) }
+        for value in 0x1161...0x1175 as ClosedRange<UInt32> {
+            seconds.insert(value)
+            mark(value)
+        }
+        for value in 0x11A8...0x11C2 as ClosedRange<UInt32> {
+            seconds.insert(value)
+            mark(value)
+        }
     }
 
     private mutating func mark(_ scalar: UInt32) { active[Int(scalar >> 6)] |= 1 << UInt64(scalar & 63) }
@@ -177,7 +190,10 @@ private struct NormalizationTables: Sendable {
     func mayJoinPrevious(_ scalar: UInt32) -> Bool { scalar >= 0x300 && seconds.contains(scalar) }
 
     func decompose(_ scalar: UInt32, compatible isCompatible: Bool, _ body: (UInt32, UInt8) -> Void) {
-        if scalar < 0xA0 { body(scalar, 0); return }
+        if scalar < 0xA0 {
+            body(scalar, 0)
+            return
+        }
         if Self.isHangul(scalar) {
             // The Unicode Standard, section 3.12.
             let index = scalar - Self.hangulBase

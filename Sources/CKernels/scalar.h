@@ -1,0 +1,53 @@
+// Scalar building blocks that the compiler inlines into the vector loops.
+#ifndef GRAFT_SCALAR_H
+#define GRAFT_SCALAR_H
+#include <stdint.h>
+
+static inline __attribute__((always_inline)) float bits_to_f32(uint32_t bits) {
+    float value;
+    __builtin_memcpy(&value, &bits, 4);
+    return value;
+}
+
+static inline __attribute__((always_inline)) uint32_t f32_to_bits(float value) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, 4);
+    return bits;
+}
+
+static inline __attribute__((always_inline)) float bf16_to_f32(uint16_t value) {
+    return bits_to_f32((uint32_t)value << 16);
+}
+
+// Round to nearest even; a NaN stays a (quiet) NaN.
+static inline __attribute__((always_inline)) uint16_t f32_to_bf16(float value) {
+    uint32_t bits = f32_to_bits(value);
+    uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+    uint32_t quiet = (bits >> 16) | 0x40u;
+    return (uint16_t)((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
+}
+
+// exp(x) to about 1 ulp: x = k ln 2 + r, |r| <= ln 2 / 2, a polynomial of degree 6 for exp(r) (Cephes expf), times 2^k.
+// Below -87.3 it gives 0, above 88.7 infinity; NaN stays NaN.
+static inline __attribute__((always_inline)) float exp_f32(float x) {
+    float clamped = x > -87.3f ? x : -87.3f;  // NaN too: its conversion to an integer is undefined
+    clamped = clamped > 88.7f ? 88.7f : clamped;
+    float k = (clamped * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
+    float r = clamped - k * 0.693359375f;
+    r = r + k * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t exponent = (int32_t)k;
+    // Two factors, so that 2^128 does not overflow before the product.
+    int32_t first = exponent >> 1, second = exponent - first;
+    float value = p * bits_to_f32((uint32_t)(first + 127) << 23) * bits_to_f32((uint32_t)(second + 127) << 23);
+    value = x < -87.3f ? 0.0f : value;
+    value = x > 88.7f ? __builtin_inff() : value;
+    return x != x ? x : value;
+}
+#endif

@@ -1,0 +1,59 @@
+public import FileFormats
+import FineTuning
+
+/// What keeps a model from being merged or written in another format.
+public enum ExportError: GraftError {
+    /// The tokenizer has parts that the format, or the programs that read it, cannot represent.
+    case tokenizer(path: String, problems: [String])
+    /// The model computes something that the programs that read the format do not.
+    case model(path: String, problems: [String])
+    /// The adapter holds something that an adapter file of the format cannot carry.
+    case adapter(path: String, problems: [String])
+    /// A value that the requested type cannot hold.
+    case value(tensor: String, row: Int, found: Float, type: String)
+
+    public var exitStatus: ExitStatus { .badInput }
+
+    public var description: String {
+        func list(_ head: String, _ problems: [String], _ next: String) -> String {
+            ([head] + problems.map { "  - " + $0 } + [next]).joined(separator: "\n")
+        }
+        switch self {
+        case .tokenizer(let path, let problems):
+            return list(
+                "\(path): the tokenizer cannot be put into a GGUF file:", problems,
+                "Merge to a Hugging Face folder instead ('graft merge'), which keeps the tokenizer as it is.")
+        case .model(let path, let problems):
+            return list(
+                "\(path): the model cannot be written as GGUF:", problems,
+                "Merge to a Hugging Face folder instead ('graft merge').")
+        case .adapter(let path, let problems):
+            return list(
+                "\(path): the adapter cannot be written as a GGUF adapter:", problems,
+                "Export the merged model instead: leave out --adapter-only.")
+        case .value(let tensor, let row, let found, let type):
+            return "tensor \(quoted(tensor)), row \(row): the value \(found) cannot be written as \(type)\n"
+                + (found.isFinite ? "Choose bf16 or f32." : "The weights are damaged; take an earlier checkpoint.")
+        }
+    }
+}
+
+/// What a merge or an export did.
+public struct ExportReport: Sendable {
+    public var path: String
+    public var tensorCount = 0
+    /// Bytes of tensor data written.
+    public var byteCount = 0
+    /// Modules that the adapter changed.
+    public var mergedModules = 0
+    /// The largest change of a weight by the adapter; 0 with an adapter means that it changes nothing.
+    public var largestChange: Float = 0
+    /// What the reader of the file should know: differences that the format brings.
+    public var warnings: [String] = []
+
+    /// What to say when an adapter was given and changed no weight.
+    func idleAdapter(_ source: WeightSource) -> String? {
+        guard let adapter = source.adapter, largestChange == 0 else { return nil }
+        return "\(adapter.folder): the adapter changes nothing: all its updates are zero; was it trained?"
+    }
+}

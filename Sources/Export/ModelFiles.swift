@@ -1,0 +1,110 @@
+import FileFormats
+import Foundation
+
+/// The files beside the weights of a Hugging Face folder.
+enum ModelFiles {
+    /// Files that define a vocabulary: one of them makes a folder's tokenizer complete.
+    private static let vocabularies = [
+        "tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model",
+    ]
+    private static let tokenizer =
+        vocabularies + ["merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+    private static let templates = ["chat_template.jinja", "chat_template.json"]
+    private static let templateFolder = "additional_chat_templates"
+    private static let others = [
+        "generation_config.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md",
+    ]
+    private static let sizeLimit = 512 << 20
+
+    private static func exists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
+
+    static func hasTokenizer(_ folder: String) -> Bool { vocabularies.contains { exists(folder + "/" + $0) } }
+
+    /// The folder whose tokenizer a model with an adapter is used with: the adapter's own, where it brings one.
+    static func tokenizerFolder(model: String, adapter: String?) -> String? {
+        if let adapter, hasTokenizer(adapter) { return adapter }
+        return hasTokenizer(model) ? model : nil
+    }
+
+    /// Where each file to be copied comes from, by its name in the new folder.
+    ///
+    /// A tokenizer that travels with the adapter replaces the base's whole: mixing the two could pair a vocabulary
+    /// with another one's template. A template alone replaces the base's templates.
+    static func sources(model: String, adapter: String?) throws -> [(name: String, path: String)] {
+        var sources = others.filter { exists(model + "/" + $0) }.map { (name: $0, path: model + "/" + $0) }
+        let tokenizerSource = tokenizerFolder(model: model, adapter: adapter) ?? model
+        sources += tokenizer.filter { exists(tokenizerSource + "/" + $0) }.map { ($0, tokenizerSource + "/" + $0) }
+        let templateSource = templateFolderSource(model: model, adapter: adapter)
+        sources += templates.filter { exists(templateSource + "/" + $0) }.map { ($0, templateSource + "/" + $0) }
+        let more = templateSource + "/" + templateFolder
+        if let names = try? FileManager.default.contentsOfDirectory(atPath: more) {
+            for name in names.sorted() where name.utf8.suffix(6).elementsEqual(".jinja".utf8) {
+                sources.append((templateFolder + "/" + name, more + "/" + name))
+            }
+        }
+        return sources
+    }
+
+    /// The folder that templates come from.
+    static func templateFolderSource(model: String, adapter: String?) -> String {
+        guard let adapter else { return model }
+        let hasTemplates = (templates + [templateFolder]).contains { exists(adapter + "/" + $0) }
+        return hasTemplates || hasTokenizer(adapter) ? adapter : model
+    }
+
+    static func copy(_ sources: [(name: String, path: String)], into folder: String) throws {
+        for source in sources {
+            let target = folder + "/" + source.name
+            let parent = (target as NSString).deletingLastPathComponent
+            if !exists(parent) {
+                try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+            }
+            try AtomicFile.write(try readFile(source.path, limit: sizeLimit), to: target, replacing: true)
+        }
+    }
+
+    // MARK: JSON
+
+    /// A JSON object from a file that may be missing; nil when it is.
+    static func object(_ path: String) throws -> JSONObject? {
+        guard exists(path) else { return nil }
+        do {
+            return try JSONParser.parse(try readFile(path, limit: sizeLimit)).objectValue
+        } catch let error as JSONError {
+            throw FileError.json(path: path, error)
+        }
+    }
+
+    /// The chat templates of a folder: the default one and those with other names.
+    static func chatTemplates(model: String, adapter: String?) throws -> [(name: String, source: String)] {
+        let folder = templateFolderSource(model: model, adapter: adapter)
+        var result: [(name: String, source: String)] = []
+        func text(_ path: String) throws -> String {
+            String(decoding: try readFile(path, limit: 4 << 20), as: UTF8.self)
+        }
+        if exists(folder + "/chat_template.jinja") {
+            result.append(("default", try text(folder + "/chat_template.jinja")))
+        } else if let source = try object(folder + "/chat_template.json")?["chat_template"]?.stringValue {
+            result.append(("default", source))
+        } else {
+            let config = tokenizerFolder(model: model, adapter: adapter) ?? folder
+            switch try object(config + "/tokenizer_config.json")?["chat_template"] {
+            case .string(let source): result.append(("default", source))
+            case .array(let entries):
+                for entry in entries {
+                    guard let name = entry["name"]?.stringValue, let source = entry["template"]?.stringValue else {
+                        continue
+                    }
+                    result.append((name, source))
+                }
+            default: break
+            }
+        }
+        let more = folder + "/" + templateFolder
+        for name in ((try? FileManager.default.contentsOfDirectory(atPath: more)) ?? []).sorted() {
+            guard name.utf8.suffix(6).elementsEqual(".jinja".utf8) else { continue }
+            result.append((String(name.dropLast(6)), try text(more + "/" + name)))
+        }
+        return result
+    }
+}

@@ -1,0 +1,220 @@
+import Foundation
+
+/// A file that appears complete or not at all: written as a temporary sibling, synchronised, then renamed.
+///
+/// The temporary is removed when the object goes without `commit`. One that a killed process left behind is removed
+/// by the next writer of the same path: the lock on it shows whether its writer still lives.
+public final class AtomicFile {
+    public let path: String
+    private let replacing: Bool
+    private let temporary: Temporary
+    private let descriptor: Descriptor
+    private var buffer: [UInt8] = []
+    private var flushed = 0
+    private static let bufferSize = 1 << 18
+
+    /// - Parameter replacing: whether a file that stands at `path` may be replaced.
+    /// - Throws: `FileError.outputExists`, `.io`.
+    public init(path: String, replacing: Bool = false) throws {
+        if !replacing, somethingExists(at: path) { throw FileError.outputExists(path: path) }
+        self.path = path
+        self.replacing = replacing
+        temporary = try Temporary(for: path) { try Descriptor.creating($0) }
+        descriptor = temporary.descriptor
+        buffer.reserveCapacity(Self.bufferSize)
+    }
+
+    /// Where the file is until it is published, for libraries that write by path.
+    var temporaryPath: String { temporary.path }
+
+    /// The number of bytes written so far.
+    public var position: Int { flushed + buffer.count }
+
+    public func write(_ bytes: UnsafeRawBufferPointer) throws {
+        if buffer.count + bytes.count > Self.bufferSize { try flush() }
+        if bytes.count >= Self.bufferSize {
+            try descriptor.write(bytes, at: flushed)
+            flushed += bytes.count
+        } else {
+            buffer.append(contentsOf: bytes)
+        }
+    }
+
+    public func write(_ bytes: [UInt8]) throws { try bytes.withUnsafeBytes { try write($0) } }
+
+    public func write(_ text: String) throws { try write(Array(text.utf8)) }
+
+    private func flush() throws {
+        guard !buffer.isEmpty else { return }
+        try buffer.withUnsafeBytes { try descriptor.write($0, at: flushed) }
+        flushed += buffer.count
+        buffer.removeAll(keepingCapacity: true)
+    }
+
+    /// Makes the file appear under its name.
+    ///
+    /// - Throws: `FileError.io`; `.outputExists` when something came to stand at the path meanwhile.
+    public func commit() throws {
+        try flush()
+        try descriptor.synchronize()
+        try temporary.publish(replacing: replacing)
+    }
+
+    /// Writes a whole small file at once.
+    public static func write(_ bytes: [UInt8], to path: String, replacing: Bool = false) throws {
+        let file = try AtomicFile(path: path, replacing: replacing)
+        try file.write(bytes)
+        try file.commit()
+    }
+}
+
+/// A folder that appears complete or not at all.
+///
+/// Fill `temporaryPath`, then `commit`; without it, the folder and all in it are removed with the object.
+public final class AtomicFolder {
+    public let path: String
+    public var temporaryPath: String { temporary.path }
+    private let replacing: Bool
+    private let temporary: Temporary
+
+    /// - Throws: `FileError.outputExists`, `.io`.
+    public init(path: String, replacing: Bool = false) throws {
+        if !replacing, somethingExists(at: path) { throw FileError.outputExists(path: path) }
+        self.path = path
+        self.replacing = replacing
+        temporary = try Temporary(for: path) {
+            guard mkdir($0, 0o777) == 0 else { throw FileError.io(operation: "create", path: $0, code: errno) }
+            return try Descriptor.folder($0)
+        }
+    }
+
+    /// The path, inside the temporary folder, of a file to be.
+    public func path(of name: String) -> String { temporaryPath + "/" + name }
+
+    /// Makes the folder appear under its name, everything in it synchronised.
+    public func commit() throws {
+        try Self.synchronize(temporaryPath)
+        try temporary.publish(replacing: replacing)
+    }
+
+    private static func synchronize(_ folder: String) throws {
+        for name in try namesInFolder(folder) {
+            let path = folder + "/" + name
+            var status = stat()
+            guard lstat(path, &status) == 0 else { throw FileError.io(operation: "look at", path: path, code: errno) }
+            switch status.st_mode & S_IFMT {
+            case S_IFDIR: try synchronize(path)
+            case S_IFREG: try Descriptor.reading(path).synchronize()
+            default: break
+            }
+        }
+        try Descriptor.folder(folder).synchronize()
+    }
+}
+
+/// The temporary sibling of an output; locked while its writer lives, removed when it goes unpublished.
+private final class Temporary {
+    let path: String
+    let target: String
+    let descriptor: Descriptor
+    private var isPublished = false
+
+    init(for target: String, create: (String) throws -> Descriptor) throws {
+        let (folder, name) = splitPath(target)
+        guard !name.isEmpty, name != ".", name != "..", !target.utf8.contains(0) else {
+            throw FileError.io(operation: "create", path: target, code: EINVAL)
+        }
+        // Names may have 255 bytes; a cut name only makes two outputs share the clean-up of their leftovers.
+        let prefix = "." + String(decoding: name.utf8.prefix(200), as: UTF8.self) + ".graft-"
+        Self.removeLeftovers(in: folder, prefix: prefix)
+        self.target = folder == "/" ? "/" + name : folder + "/" + name
+        while true {
+            let candidate = "\(folder)/\(prefix)\(String(UInt64.random(in: 0 ... .max), radix: 36)).tmp"
+            let descriptor = try create(candidate)
+            // Another writer's clean-up may have come between creating and locking.
+            if try descriptor.tryLock(), try descriptor.isStillAtPath() {
+                self.path = candidate
+                self.descriptor = descriptor
+                return
+            }
+        }
+    }
+
+    deinit { if !isPublished { removeTree(path) } }
+
+    func publish(replacing: Bool) throws {
+        precondition(!isPublished, "published twice")
+        if let code = renameWithFlags(path, target, .noReplace) {
+            switch code {
+            case EEXIST:
+                guard replacing else { throw FileError.outputExists(path: target) }
+                try replace()
+            case EINVAL, ENOSYS:
+                if !replacing, somethingExists(at: target) { throw FileError.outputExists(path: target) }
+                try replace()
+            default: throw FileError.io(operation: "rename to", path: target, code: errno)
+            }
+        }
+        isPublished = true
+        try Descriptor.folder(splitPath(target).folder).synchronize()
+    }
+
+    private func replace() throws {
+        if rename(path, target) == 0 { return }
+        guard errno == ENOTEMPTY || errno == EEXIST else {
+            throw FileError.io(operation: "rename to", path: target, code: errno)
+        }
+        // A folder with files in it cannot be renamed over: the two change places, then the old one is removed.
+        if renameWithFlags(path, target, .exchange) == nil {
+            removeTree(path)
+            return
+        }
+        let old = path + ".old"
+        guard rename(target, old) == 0 else { throw FileError.io(operation: "move", path: target, code: errno) }
+        guard rename(path, target) == 0 else {
+            let code = errno
+            rename(old, target)
+            throw FileError.io(operation: "rename to", path: target, code: code)
+        }
+        removeTree(old)
+    }
+
+    private static func removeLeftovers(in folder: String, prefix: String) {
+        guard let names = try? namesInFolder(folder) else { return }
+        for name in names where name.utf8.starts(with: prefix.utf8) && name.hasSuffix(".tmp") {
+            let path = folder + "/" + name
+            let opened = try? Descriptor.opened(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW) {
+                FileError.io(operation: "open", path: path, code: $0)
+            }
+            guard let opened, (try? opened.tryLock()) == true else { continue }
+            removeTree(path)
+        }
+    }
+}
+
+/// The flags of Linux's renameat2(2).
+private enum RenameFlags: UInt32 {
+    case noReplace = 1
+    case exchange = 2
+}
+
+/// Renames as one step that neither replaces nor loses anything; the error code, or nil when it went well.
+///
+/// Found by name at run time: C libraries declare the call only for programs that ask for their extensions.
+private func renameWithFlags(_ from: String, _ to: String, _ flags: RenameFlags) -> Int32? {
+    typealias Call = @convention(c) (Int32, UnsafePointer<CChar>, Int32, UnsafePointer<CChar>, UInt32) -> Int32
+    guard let symbol = dlsym(nil, "renameat2") else { return ENOSYS }
+    return unsafeBitCast(symbol, to: Call.self)(AT_FDCWD, from, AT_FDCWD, to, flags.rawValue) == 0 ? nil : errno
+}
+
+/// Removes a file, or a folder with all in it; what cannot be removed stays.
+func removeTree(_ path: String) {
+    var status = stat()
+    guard lstat(path, &status) == 0 else { return }
+    if status.st_mode & S_IFMT == S_IFDIR {
+        for name in (try? namesInFolder(path)) ?? [] { removeTree(path + "/" + name) }
+        rmdir(path)
+    } else {
+        unlink(path)
+    }
+}

@@ -1,0 +1,43 @@
+import Crypto
+import Foundation
+
+/// A SHA-256 (FIPS 180-4) that takes its input in pieces.
+public struct SHA256Stream {
+    private var state = SHA256()
+
+    public init() {}
+    public mutating func update(_ bytes: UnsafeRawBufferPointer) { state.update(bufferPointer: bytes) }
+    public mutating func update(_ bytes: [UInt8]) { bytes.withUnsafeBytes { state.update(bufferPointer: $0) } }
+
+    /// The digest as 64 lower-case hexadecimal digits.
+    public func hexDigest() -> String {
+        let digits = Array("0123456789abcdef".utf8)
+        var text: [UInt8] = []
+        for byte in state.finalize() { text += [digits[Int(byte >> 4)], digits[Int(byte & 15)]] }
+        return String(decoding: text, as: UTF8.self)
+    }
+}
+
+/// SHA-256 as 64 lower-case hexadecimal digits.
+public func sha256(_ bytes: [UInt8]) -> String {
+    var stream = SHA256Stream()
+    stream.update(bytes)
+    return stream.hexDigest()
+}
+
+/// SHA-256 of a file, read in pieces.
+///
+/// - Throws: `FileError.missing`, `.notAFile`, `.io`.
+public func sha256(ofFile path: String) throws -> String {
+    let file = try Descriptor.reading(path)
+    var stream = SHA256Stream()
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
+    defer { buffer.deallocate() }
+    var offset = 0
+    while true {
+        let count = try file.read(into: buffer, at: offset)
+        if count == 0 { return stream.hexDigest() }
+        stream.update(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+        offset += count
+    }
+}

@@ -1,0 +1,59 @@
+/// Each way in which bytes fail to be a safetensors file (https://huggingface.co/docs/safetensors, "Format").
+public enum SafetensorsFault: Error, CustomStringConvertible, Sendable {
+    /// Fewer bytes than the length of the header takes.
+    case noHeader(fileSize: Int)
+    case headerTooLarge(size: UInt64, limit: Int)
+    /// The header ends after the file does.
+    case headerCutShort(size: Int, fileSize: Int)
+    /// The header's first byte is not `{`.
+    case headerStart(found: UInt8)
+    case headerNotUTF8(offset: Int)
+    case headerNotJSON(JSONError)
+    case duplicateName(String)
+    case metadataNotText(key: String?)
+    case tooManyTensors(limit: Int)
+    /// An entry lacks a field, has it twice, or has something else there.
+    case malformedEntry(tensor: String, reason: String)
+    case unknownType(tensor: String, type: String)
+    case shapeOverflow(tensor: String, shape: [Int])
+    /// The bytes that offsets give are not those that type and shape take.
+    case sizeMismatch(tensor: String, type: ElementType, shape: [Int], expected: Int, found: Int)
+    case offsetsReversed(tensor: String, begin: Int, end: Int)
+    case offsetsPastEnd(tensor: String, end: Int, dataSize: Int)
+    case hole(before: String, begin: Int, end: Int)
+    case overlap(tensor: String, other: String, offset: Int)
+    case bytesAfterLastTensor(count: Int)
+
+    public var description: String {
+        switch self {
+        case .noHeader(let size): "\(size) bytes are too few for a safetensors file: its header's length takes 8"
+        case .headerTooLarge(let size, let limit): "the header claims \(size) bytes; at most \(limit) are allowed"
+        case .headerCutShort(let size, let fileSize):
+            "cut short: the header takes \(size) bytes from byte 8 on, the file has \(fileSize) in all"
+        case .headerStart(let byte): "the header begins with byte \(byte), expected 123, an opening brace"
+        case .headerNotUTF8(let offset): "the header is not valid UTF-8 at byte \(offset)"
+        case .headerNotJSON(let error): "the header is \(error)"
+        case .duplicateName(let name): "the name \(quoted(name)) occurs twice in the header"
+        case .metadataNotText(nil): "__metadata__ is not an object of strings"
+        case .metadataNotText(let key?): "__metadata__ holds something that is no string under \(quoted(key))"
+        case .tooManyTensors(let limit): "the header lists more than \(limit) tensors"
+        case .malformedEntry(let tensor, let reason): "tensor \(quoted(tensor)): \(reason)"
+        case .unknownType(let tensor, let type):
+            "tensor \(quoted(tensor)): unknown type \(quoted(type)); expected one of "
+                + ElementType.allCases.map(\.rawValue).joined(separator: ", ")
+        case .shapeOverflow(let tensor, let shape):
+            "tensor \(quoted(tensor)): the shape \(shape) has more elements than can be counted"
+        case .sizeMismatch(let tensor, let type, let shape, let expected, let found):
+            "tensor \(quoted(tensor)): \(type.rawValue) \(shape) takes \(expected) bytes, its offsets give \(found)"
+        case .offsetsReversed(let tensor, let begin, let end):
+            "tensor \(quoted(tensor)): its offsets begin at \(begin) and end before that, at \(end)"
+        case .offsetsPastEnd(let tensor, let end, let size):
+            "tensor \(quoted(tensor)): its data ends at offset \(end), the file's at \(size); is the file cut short?"
+        case .hole(let tensor, let begin, let end):
+            "bytes \(begin) to \(end) of the data, before tensor \(quoted(tensor)), belong to no tensor"
+        case .overlap(let tensor, let other, let offset):
+            "tensors \(quoted(other)) and \(quoted(tensor)) overlap at offset \(offset)"
+        case .bytesAfterLastTensor(let count): "\(count) bytes after the last tensor belong to no tensor"
+        }
+    }
+}

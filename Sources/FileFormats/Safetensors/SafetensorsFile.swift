@@ -1,0 +1,74 @@
+/// A safetensors file: its header read and checked, its data mapped.
+public final class SafetensorsFile: Sendable {
+    public let path: String
+    /// The tensors in the order of their data.
+    public let entries: [TensorEntry]
+    /// `__metadata__` in file order.
+    public let metadata: [(String, String)]
+    private let indices: [ByteString: Int]
+    private let file: MappedFile
+    private let dataStart: Int
+
+    /// - Throws: `FileError.missing`, `.notAFile`, `.io`; `.safetensors` for anything that the format does not allow.
+    public init(path: String) throws {
+        let descriptor = try Descriptor.reading(path, what: "safetensors file")
+        let fileSize = try descriptor.size()
+        func fault(_ fault: SafetensorsFault) -> FileError { .safetensors(path: path, fault) }
+        let lengthBytes = try descriptor.read(8, at: 0)
+        guard lengthBytes.count == 8 else { throw fault(.noHeader(fileSize: fileSize)) }
+        let length = lengthBytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        guard length <= SafetensorsHeader.sizeLimit else {
+            throw fault(.headerTooLarge(size: length, limit: SafetensorsHeader.sizeLimit))
+        }
+        let headerSize = Int(length)
+        // The header is read, not mapped: a file cut short meanwhile is then an error, not a signal.
+        guard headerSize <= fileSize - 8 else { throw fault(.headerCutShort(size: headerSize, fileSize: fileSize)) }
+        let headerBytes = try descriptor.read(headerSize, at: 8)
+        guard headerBytes.count == headerSize else {
+            throw fault(.headerCutShort(size: headerSize, fileSize: headerBytes.count + 8))
+        }
+        let header: SafetensorsHeader
+        do {
+            header = try headerBytes.withUnsafeBufferPointer {
+                try SafetensorsHeader($0, dataSize: fileSize - 8 - headerSize)
+            }
+        } catch let error as SafetensorsFault {
+            throw fault(error)
+        }
+        file = try MappedFile(descriptor)
+        guard file.bytes.count == fileSize else {
+            throw FileError.changed(path: path, expected: fileSize, found: file.bytes.count)
+        }
+        self.path = path
+        dataStart = 8 + headerSize
+        entries = header.entries
+        metadata = header.metadata
+        var indices: [ByteString: Int] = [:]
+        for (index, entry) in header.entries.enumerated() { indices[ByteString(entry.name)] = index }
+        self.indices = indices
+    }
+
+    public func entry(named name: String) -> TensorEntry? { indices[ByteString(name)].map { entries[$0] } }
+
+    /// The bytes of one of this file's tensors, little-endian, valid while this object lives. They need not be
+    /// aligned to the element's size: the format aligns only the data section, and old files not even that.
+    public func withBytes(of entry: TensorEntry) -> UnsafeRawBufferPointer {
+        let range = entry.byteRange
+        precondition(range.upperBound <= file.bytes.count - dataStart, "the entry is of another file")
+        return UnsafeRawBufferPointer(rebasing: file.bytes[dataStart + range.lowerBound..<dataStart + range.upperBound])
+    }
+
+    /// The tensor's elements as f32, in row-major order.
+    ///
+    /// - Precondition: its type is f16, bf16, f32 or f64.
+    public func floats(of entry: TensorEntry) -> [Float] {
+        [Float](unsafeUninitializedCapacity: entry.elementCount) { buffer, count in
+            count = entry.elementCount
+            ElementConversion.widen(
+                withBytes(of: entry), as: entry.type, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
+        }
+    }
+
+    /// - Throws: `FileError.changed` when the file was cut or grew since it was opened.
+    public func checkUnchanged() throws { try file.checkUnchanged() }
+}

@@ -1,0 +1,152 @@
+import Foundation
+
+/// What can be wrong with a folder of weights.
+public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
+    case missingShard(String)
+    /// The index names a file that could lie outside the folder.
+    case unsafeShard(String, reason: String)
+    case malformedIndex(String)
+    /// The index says that a shard holds a tensor, and it does not.
+    case missingTensor(String, shard: String)
+    /// Only weights in Python's pickle format are there.
+    case onlyPickles([String])
+    case noWeights
+
+    public var description: String {
+        switch self {
+        case .missingShard(let name): "shard \(quoted(name)) is named in the index and is not there; fetch it"
+        case .unsafeShard(let name, let reason): "shard \(quoted(name)) is refused: \(reason)"
+        case .malformedIndex(let reason): "\(SafetensorsFolder.indexName) \(reason)"
+        case .missingTensor(let name, let shard): "tensor \(quoted(name)) is not in shard \(quoted(shard))"
+        case .onlyPickles(let names):
+            "its weights are only in \(names.map(quoted).joined(separator: ", ")): such files are refused, because "
+                + "loading them can run any code they carry; fetch the model's safetensors files, or convert these "
+                + "with a tool you trust in a place where that does no harm"
+        case .noWeights: "neither \(SafetensorsFolder.fileName) nor \(SafetensorsFolder.indexName) is there"
+        }
+    }
+}
+
+/// The weights of a Hugging Face model folder: one `model.safetensors`, or an index and its shards.
+public final class SafetensorsFolder: Sendable {
+    static let fileName = "model.safetensors"
+    static let indexName = "model.safetensors.index.json"
+    private static let indexSizeLimit = 100_000_000
+
+    public let path: String
+    /// The files, shards in the order of their names.
+    public let files: [SafetensorsFile]
+    /// All tensors, file by file, in the order of their data.
+    public let entries: [TensorEntry]
+    private let places: [ByteString: (file: Int, entry: TensorEntry)]
+
+    /// - Throws: `FileError.missing`, `.io`, `.safetensors`; `.modelFolder` with all that is wrong at once.
+    public init(path: String) throws {
+        self.path = path
+        let (names, owners) = try Self.layout(of: path)
+        files = try names.map { try SafetensorsFile(path: path + "/" + $0) }
+        var entries: [TensorEntry] = []
+        var places: [ByteString: (file: Int, entry: TensorEntry)] = [:]
+        for (index, file) in files.enumerated() {
+            for entry in file.entries {
+                let name = ByteString(entry.name)
+                // A tensor that the index gives to another shard is a leftover there.
+                if let owner = owners[name], owner != ByteString(names[index]) { continue }
+                guard places[name] == nil else { continue }
+                places[name] = (index, entry)
+                entries.append(entry)
+            }
+        }
+        let missing = owners.filter { places[$0.key] == nil }.sorted { $0.key < $1.key }
+        guard missing.isEmpty else {
+            throw FileError.modelFolder(
+                path: path, missing.map { .missingTensor($0.key.description, shard: $0.value.description) })
+        }
+        self.entries = entries
+        self.places = places
+    }
+
+    public func entry(named name: String) -> TensorEntry? { places[ByteString(name)]?.entry }
+
+    /// The file that holds `name`.
+    public func file(of name: String) -> SafetensorsFile? { places[ByteString(name)].map { files[$0.file] } }
+
+    /// The bytes of one of the folder's tensors; see `SafetensorsFile.withBytes`.
+    public func withBytes(of entry: TensorEntry) -> UnsafeRawBufferPointer {
+        guard let file = file(of: entry.name) else { preconditionFailure("\(entry.name) is not of this folder") }
+        return file.withBytes(of: entry)
+    }
+
+    /// The tensor's elements as f32, in row-major order.
+    public func floats(of entry: TensorEntry) -> [Float] {
+        guard let file = file(of: entry.name) else { preconditionFailure("\(entry.name) is not of this folder") }
+        return file.floats(of: entry)
+    }
+
+    // MARK: Finding the files
+
+    /// The files of weights in a folder, and what the index says about which tensor is where.
+    private static func layout(of folder: String) throws -> (names: [String], owners: [ByteString: ByteString]) {
+        let names = try namesInFolder(folder)
+        if names.contains(where: { $0.hasSameBytes(as: fileName) }) { return ([fileName], [:]) }
+        guard names.contains(where: { $0.hasSameBytes(as: indexName) }) else {
+            let pickles = names.filter { name in
+                [".bin", ".pt", ".pth", ".pkl", ".ckpt"].contains {
+                    name.utf8.suffix($0.utf8.count).elementsEqual($0.utf8)
+                }
+            }
+            throw FileError.modelFolder(path: folder, [pickles.isEmpty ? .noWeights : .onlyPickles(pickles)])
+        }
+        let owners = try readIndex(folder)
+        let shards = Set(owners.values).sorted().map(\.description)
+        let faults = shards.compactMap { fault(ofShard: $0, in: folder) }
+        guard faults.isEmpty else { throw FileError.modelFolder(path: folder, faults) }
+        return (shards, owners)
+    }
+
+    private static func readIndex(_ folder: String) throws -> [ByteString: ByteString] {
+        let path = folder + "/" + indexName
+        func malformed(_ reason: String) -> FileError { .modelFolder(path: folder, [.malformedIndex(reason)]) }
+        let index: JSONValue
+        do {
+            index = try JSONParser.parse(
+                try readFile(path, limit: indexSizeLimit), maximumDepth: 8, duplicateKeys: .refuse)
+        } catch let error as JSONError {
+            throw FileError.json(path: path, error)
+        }
+        guard let map = index["weight_map"]?.objectValue else { throw malformed("has no object \"weight_map\"") }
+        guard map.count > 0 else { throw malformed("has an empty \"weight_map\"") }
+        var owners: [ByteString: ByteString] = [:]
+        for (name, shard) in map.entries {
+            guard let shard = shard.stringValue else {
+                throw malformed("gives \(shard.kindName) as the shard of \(quoted(name))")
+            }
+            owners[ByteString(name)] = ByteString(shard)
+        }
+        return owners
+    }
+
+    private static func fault(ofShard name: String, in folder: String) -> ModelFolderFault? {
+        func refused(_ reason: String) -> ModelFolderFault { .unsafeShard(name, reason: reason) }
+        if name.isEmpty { return refused("its name is empty") }
+        if name.utf8.contains(0) { return refused("its name holds a NUL") }
+        if name.utf8.first == UInt8(ascii: "/") { return refused("its path is absolute") }
+        if name.utf8.split(separator: UInt8(ascii: "/")).contains(where: { $0.elementsEqual("..".utf8) }) {
+            return refused("its path holds '..'")
+        }
+        if !name.utf8.suffix(12).elementsEqual(".safetensors".utf8) { return refused("it is no .safetensors file") }
+        guard let target = resolvedPath(folder + "/" + name) else { return .missingShard(name) }
+        guard let root = resolvedPath(folder) else { return .missingShard(name) }
+        if isInside(target, root) { return nil }
+        // The Hugging Face cache keeps snapshots/<revision>/<name> as links into the blobs/ beside snapshots/.
+        let snapshots = splitPath(root).folder
+        if splitPath(snapshots).name == "snapshots", isInside(target, splitPath(snapshots).folder + "/blobs") {
+            return nil
+        }
+        return refused("it is a link that leads out of the folder, to \(target)")
+    }
+
+    private static func isInside(_ path: String, _ folder: String) -> Bool {
+        path.utf8.starts(with: (folder == "/" ? folder : folder + "/").utf8)
+    }
+}

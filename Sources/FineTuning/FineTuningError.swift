@@ -1,0 +1,58 @@
+public import FileFormats
+
+/// What can be wrong with a model, an adapter or a run.
+public enum FineTuningError: GraftError {
+    /// `config.json` describes something that graft does not compute, or is inconsistent.
+    case unsupportedModel(path: String, problems: [String])
+    /// The checkpoint's tensors are not those that the configuration asks for.
+    case weightMismatch(path: String, problems: [String])
+    /// An adapter folder that cannot be read, or that does not fit the base.
+    case adapterMismatch(path: String, problems: [String])
+    /// The recipe asks for something that the model or the data cannot give.
+    case badRecipe([String])
+    /// Token ids or labels that the model cannot take.
+    case badInput([String])
+    /// The run was asked to stop; it has saved a checkpoint at `step`.
+    case stopped(step: Int, runDirectory: String)
+    /// Loss or gradient was not a number for several steps in a row.
+    case diverged(step: Int, detail: String)
+    /// A checkpoint that is damaged or belongs to another run.
+    case checkpoint(path: String, problems: [String])
+
+    public var exitStatus: ExitStatus {
+        switch self {
+        case .unsupportedModel, .weightMismatch, .adapterMismatch, .badInput, .checkpoint: .badInput
+        case .badRecipe: .badRecipe
+        case .stopped: .stopped
+        case .diverged: .internal
+        }
+    }
+
+    public var description: String {
+        func list(_ head: String, _ problems: [String], _ next: String) -> String {
+            ([head] + problems.map { "  - " + $0 } + [next]).joined(separator: "\n")
+        }
+        switch self {
+        case .unsupportedModel(let path, let problems):
+            return list("\(path): graft cannot run this model:", problems, "Use a supported model or mend its config.json.")
+        case .weightMismatch(let path, let problems):
+            return list(
+                "\(path): the weights do not fit config.json:", problems,
+                "Fetch the model folder again, or use the config.json that belongs to these weights.")
+        case .adapterMismatch(let path, let problems):
+            return list(
+                "\(path): the adapter cannot be used with this model:", problems,
+                "Use the base model that the adapter was trained on (base_model_name_or_path in adapter_config.json).")
+        case .badRecipe(let problems):
+            return list("the recipe does not fit:", problems, "Correct the recipe and run the command again.")
+        case .badInput(let problems):
+            return list("the input cannot be used:", problems, "Correct the data and run the command again.")
+        case .stopped(let step, let directory):
+            return "stopped on request after step \(step); 'graft train ... --resume' goes on from \(directory)"
+        case .diverged(let step, let detail):
+            return "step \(step): \(detail)\nLower training.learning_rate or look at the rows that metrics.jsonl names."
+        case .checkpoint(let path, let problems):
+            return list("\(path): the checkpoint cannot be resumed:", problems, "Start anew in another output folder.")
+        }
+    }
+}

@@ -1,0 +1,55 @@
+public import TensorCore
+
+/// Limits of a generation.
+public struct GenerationOptions: Sendable {
+    public var maxTokens = 256
+    /// Tokens that end the text; they are not part of the result.
+    public var stopTokens: Set<Int32> = []
+    public var sampling = SamplingOptions()
+    public init() {}
+}
+
+/// A generated continuation.
+public struct Generated: Sendable {
+    public var tokens: [Int32]
+    /// The token that ended the text; nil when the limit did.
+    public var stopToken: Int32?
+}
+
+extension DecoderModel {
+    /// Continues `prompt` token by token with a key-value cache.
+    ///
+    /// - Parameter onToken: called with each token as it is made; false stops.
+    public func generate(
+        prompt: [Int32], options: GenerationOptions, pool: WorkerPool, onToken: (Int32) -> Bool = { _ in true }
+    ) -> Generated {
+        precondition(!prompt.isEmpty)
+        let cache = KeyValueCache(self, capacity: prompt.count + min(options.maxTokens, 1024))
+        var sampler = Sampler(options.sampling), result = Generated(tokens: [], stopToken: nil)
+        var logits = nextLogits(tokens: prompt, cache: cache, pool: pool).floats()
+        while result.tokens.count < options.maxTokens {
+            let token = sampler.next(logits)
+            if options.stopTokens.contains(token) {
+                result.stopToken = token
+                break
+            }
+            result.tokens.append(token)
+            if !onToken(token) || result.tokens.count == options.maxTokens { break }
+            logits = nextLogits(tokens: [token], cache: cache, pool: pool).floats()
+        }
+        return result
+    }
+
+    /// Continues many prompts, one a worker at a time; each result is that of `generate`.
+    public func generate(prompts: [[Int32]], options: GenerationOptions, pool: WorkerPool) -> [Generated] {
+        prepare(positions: (prompts.map(\.count).max() ?? 0) + options.maxTokens)
+        var results = [Generated](repeating: Generated(tokens: [], stopToken: nil), count: prompts.count)
+        results.withUnsafeMutableBufferPointer { results in
+            let results = results.baseAddress!
+            pool.parallelFor(prompts.count) { i, _ in
+                results[i] = self.generate(prompt: prompts[i], options: options, pool: WorkerPool(threads: 1))
+            }
+        }
+        return results
+    }
+}

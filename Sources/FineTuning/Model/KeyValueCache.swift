@@ -1,0 +1,44 @@
+import TensorCore
+
+/// The keys and values of the tokens seen so far, for generation.
+public final class KeyValueCache {
+    /// Tokens whose keys and values are in the cache.
+    public private(set) var length = 0
+    private var keys: [Tensor] = []
+    private var values: [Tensor] = []
+    private let config: ModelConfig
+    private let dtype: DType
+
+    public init(_ model: DecoderModel, capacity: Int = 256) {
+        config = model.config
+        dtype = model.dtype
+        grow(to: max(capacity, 16))
+    }
+
+    private func grow(to capacity: Int) {
+        let width = config.keyValueHeadCount * config.headDim
+        func enlarged(_ old: Tensor?) -> Tensor {
+            let tensor = Tensor([capacity, width], dtype)
+            if let old {
+                old.withBytes { source in tensor.withBytes { $0.copyMemory(from: UnsafeRawBufferPointer(source)) } }
+            }
+            return tensor
+        }
+        keys = (0..<config.layerCount).map { enlarged(keys.isEmpty ? nil : keys[$0]) }
+        values = (0..<config.layerCount).map { enlarged(values.isEmpty ? nil : values[$0]) }
+    }
+
+    /// Stores the rows after `length`; `advance` makes them count once every layer has stored its own.
+    func append(_ key: Tensor, _ value: Tensor, layer: Int, _ tape: Tape) -> (Tensor, Tensor) {
+        let needed = length + key.rows
+        if needed > keys[layer].rows { grow(to: max(needed, keys[layer].rows * 2)) }
+        tape.store(key, into: keys[layer], at: length)
+        tape.store(value, into: values[layer], at: length)
+        return (keys[layer], values[layer])
+    }
+
+    func advance(_ count: Int) { length += count }
+
+    /// Forgets all tokens but the first `count`.
+    public func truncate(to count: Int) { length = min(length, max(0, count)) }
+}

@@ -1,0 +1,116 @@
+import FileFormats
+import Foundation
+public import TensorCore
+
+/// Which of a base's weights learn.
+public enum BaseTraining: Sendable {
+    case frozen, all
+}
+
+extension DecoderModel {
+    /// Reads a Hugging Face model folder.
+    ///
+    /// A matrix that the checkpoint holds in `dtype` is used where it lies in the mapped file; others are converted.
+    /// - Throws: `FileError`, `FineTuningError.unsupportedModel`, or `.weightMismatch` with every missing, surplus or
+    ///   misshapen tensor.
+    public convenience init(folder: String, dtype: DType, training: BaseTraining = .frozen) throws {
+        let config = try ModelConfig(path: folder)
+        let files = try SafetensorsFolder(path: folder)
+        let problems = Self.mismatches(config, files)
+        guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: folder, problems: problems) }
+        self.init(config: config, dtype: dtype) { parameter in
+            let entry = files.entry(named: parameter.name)!
+            let isMatrix = parameter.shape.count == 2
+            if training == .all {
+                return Weight(
+                    trainable: Tensor(parameter.shape, values: files.floats(of: entry)), name: parameter.name,
+                    dtype: isMatrix ? dtype : .f32)
+            }
+            let stored: DType? = entry.type == .f32 ? .f32 : entry.type == .bf16 ? .bf16 : nil
+            let bytes = files.withBytes(of: entry)
+            let isAligned = Int(bitPattern: bytes.baseAddress!) % 4 == 0
+            if isMatrix, stored == dtype, isAligned {
+                let tensor = Tensor(mapped: bytes.baseAddress!, shape: parameter.shape, dtype: dtype, owner: files)
+                return Weight(frozen: tensor, name: parameter.name)
+            }
+            let tensor = Tensor(parameter.shape, values: files.floats(of: entry))
+            return Weight(frozen: isMatrix && dtype == .bf16 ? tensor.converted(to: .bf16) : tensor, name: parameter.name)
+        }
+    }
+
+    /// Random weights as Transformers initialises them: normal with the config's `initializer_range`, norms 1, biases 0.
+    public convenience init(initialising config: ModelConfig, dtype: DType, seed: UInt64, training: BaseTraining) {
+        var index: UInt64 = 0
+        self.init(config: config, dtype: dtype) { parameter in
+            let tensor = Tensor(parameter.shape)
+            let random = CounterRNG(seed, 0x696E_6974, index)
+            index += 1
+            let isBias = parameter.name.utf8.reversed().starts(with: ".bias".utf8.reversed())
+            tensor.withFloats { values in
+                if parameter.shape.count == 2 {
+                    for i in values.indices { values[i] = Float(random.normal(UInt64(i)) * config.initializerRange) }
+                } else {
+                    for i in values.indices { values[i] = isBias ? 0 : 1 }
+                }
+            }
+            let stored = parameter.shape.count == 2 ? dtype : .f32
+            return training == .all
+                ? Weight(trainable: tensor, name: parameter.name, dtype: stored)
+                : Weight(frozen: tensor.converted(to: stored), name: parameter.name)
+        }
+    }
+
+    /// Builds the model from weights that `make` gives for each parameter of the table, in the table's order.
+    private convenience init(
+        config: ModelConfig, dtype: DType, make: (ParameterTable.Parameter) throws -> Weight
+    ) rethrows {
+        let table = ParameterTable(config)
+        let weights = try table.parameters.map(make)
+        let byName = Dictionary(uniqueKeysWithValues: weights.map { (ByteString($0.name), $0) })
+        func weight(_ name: String) -> Weight { byName[ByteString(name)]! }
+        func projection(_ role: LinearRole, _ layer: Int) -> Projection {
+            let module = ParameterTable.module(role, layer: layer)
+            return Projection(weight: weight(module + ".weight"), bias: byName[ByteString(module + ".bias")])
+        }
+        let layers = (0..<config.layerCount).map { layer in
+            DecoderLayer(
+                inputNorm: weight(ParameterTable.inputNorm(layer)),
+                postAttentionNorm: weight(ParameterTable.postAttentionNorm(layer)),
+                query: projection(.attentionQuery, layer), key: projection(.attentionKey, layer),
+                value: projection(.attentionValue, layer), output: projection(.attentionOutput, layer),
+                gate: projection(.feedForwardGate, layer), up: projection(.feedForwardUp, layer),
+                down: projection(.feedForwardDown, layer))
+        }
+        let embedding = weight(ParameterTable.embedding)
+        self.init(
+            config: config, dtype: dtype, weights: weights, embedding: embedding, layers: layers,
+            finalNorm: weight(ParameterTable.finalNorm),
+            head: Projection(weight: config.tiesEmbeddings ? embedding : weight(ParameterTable.head)))
+    }
+
+    /// What keeps the files' tensors from being the model's.
+    private static func mismatches(_ config: ModelConfig, _ files: SafetensorsFolder) -> [String] {
+        let table = ParameterTable(config)
+        var problems: [String] = []
+        var expected = Set(table.parameters.map { ByteString($0.name) })
+        for parameter in table.parameters {
+            guard let entry = files.entry(named: parameter.name) else {
+                problems.append("\(parameter.name) is missing")
+                continue
+            }
+            if entry.shape != parameter.shape {
+                problems.append("\(parameter.name): expected shape \(parameter.shape), found \(entry.shape)")
+            }
+            if ![.f32, .f16, .bf16].contains(entry.type) {
+                problems.append("\(parameter.name): expected F32, F16 or BF16, found \(entry.type.rawValue)")
+            }
+        }
+        // Copies that carry nothing new: a tied head, and frequencies that config.json gives.
+        if config.tiesEmbeddings { expected.insert(ByteString(ParameterTable.head)) }
+        for entry in files.entries where !expected.contains(ByteString(entry.name)) {
+            if entry.name.hasSuffix(".rotary_emb.inv_freq") { continue }
+            problems.append("\(entry.name) is not part of a \(config.family) model")
+        }
+        return problems
+    }
+}

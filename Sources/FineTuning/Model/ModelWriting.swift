@@ -1,0 +1,40 @@
+import FileFormats
+import Foundation
+public import TensorCore
+
+extension DecoderModel {
+    /// Writes the base as a Hugging Face folder: `config.json` and `model.safetensors`.
+    ///
+    /// - Parameters:
+    ///   - folder: an existing folder, as inside an `AtomicFolder`
+    ///   - dtype: the type of the matrices and vectors in the file
+    public func writeFolder(_ folder: String, dtype: DType) throws {
+        var json = config.json
+        json["torch_dtype"] = nil
+        json["dtype"] = .string(dtype == .bf16 ? "bfloat16" : "float32")
+        if json["architectures"] == nil {
+            let name = ["llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"][config.family.rawValue]!
+            json["architectures"] = .array([.string(name + "ForCausalLM")])
+        }
+        let text = JSONWriter.text(.object(json), .init(indent: 2, sortsKeys: true)) + "\n"
+        try AtomicFile.write(Array(text.utf8), to: folder + "/config.json", replacing: true)
+        let type: ElementType = dtype == .bf16 ? .bf16 : .f32
+        let writer = try SafetensorsWriter(
+            path: folder + "/model.safetensors",
+            tensors: weights.map { .init(name: $0.name, type: type, shape: $0.shape) }, replacing: true)
+        for weight in weights {
+            let source = weight.master ?? weight.value
+            try source.converted(to: dtype).withBytes { try writer.append(UnsafeRawBufferPointer($0), to: weight.name) }
+        }
+        try writer.finish()
+    }
+}
+
+/// Copies the files by which a model folder turns text into ids, so that they travel with what was trained.
+public func copyTokenizerFiles(from source: String, to folder: String) throws {
+    for name in RunManifest.tokenizerNames.sorted() {
+        let path = source + "/" + name
+        guard FileManager.default.fileExists(atPath: path) else { continue }
+        try AtomicFile.write(try readFile(path, limit: 1 << 30), to: folder + "/" + name, replacing: true)
+    }
+}

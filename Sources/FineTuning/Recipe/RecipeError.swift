@@ -1,0 +1,41 @@
+public import FileFormats
+
+/// Why a recipe cannot be used, with every mistake in it.
+public enum RecipeError: GraftError {
+    /// The file could not be read.
+    case unreadable(path: String, reason: String)
+    /// The file is not the YAML that graft accepts; nothing in it was looked at.
+    case malformed(path: String, line: Int?, reason: String)
+    /// Keys or values are wrong: all of them, in the order of the file.
+    case invalid(path: String, problems: [RecipeProblem])
+
+    public var exitStatus: ExitStatus {
+        if case .unreadable = self { .missingInput } else { .badRecipe }
+    }
+
+    public var description: String {
+        switch self {
+        case .unreadable(let path, let reason):
+            return "\(path): \(reason)\nGive the path of a recipe (YAML)."
+        case .malformed(let path, let line, let reason):
+            return "\(path)\(line.map { ":\($0)" } ?? ""): not a recipe: \(reason)"
+        case .invalid(let path, let problems):
+            let count = problems.count == 1 ? "1 mistake" : "\(problems.count) mistakes"
+            let lines = problems.map { "  \($0.location): \($0.reason)" }
+            return "\(path): \(count) in the recipe\n" + lines.joined(separator: "\n")
+                + "\nNothing was started; correct the recipe and run it again."
+        }
+    }
+}
+
+/// One mistake in a recipe.
+public struct RecipeProblem: Sendable {
+    /// `line 12`, or `--set training.epochs` for an override.
+    public var location: String
+    /// The key, what was expected and what was found.
+    public var reason: String
+    public init(location: String, reason: String) {
+        self.location = location
+        self.reason = reason
+    }
+}

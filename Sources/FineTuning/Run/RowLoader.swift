@@ -1,0 +1,130 @@
+public import FileFormats
+import Foundation
+public import TextData
+
+/// Tokenised rows of files and token stores, with what became of them.
+public struct LoadedRows: Sendable {
+    public var examples: [TokenizedExample] = []
+    public var report = DataReport()
+    /// The files that were read, globs expanded.
+    public var files: [String] = []
+
+    public init() {}
+}
+
+/// Reads rows for one model: files of rows through the template and the tokenizer, token stores as they are.
+public struct RowLoader: Sendable {
+    public var text: TextResources?
+    /// The model's: ids must be below it.
+    public var vocabularySize: Int
+    public var options: ExampleOptions
+
+    public init(text: TextResources?, vocabularySize: Int, options: ExampleOptions) {
+        self.text = text
+        self.vocabularySize = vocabularySize
+        self.options = options
+    }
+
+    /// All examples of files, globs and token stores, in order.
+    ///
+    /// - Throws: `TextError` with the rows at fault, `FileError`, `FineTuningError.badInput` for a store that was
+    ///   made with another tokenizer.
+    public func load(_ patterns: [String], progress: (String) -> Void = { _ in }) throws -> LoadedRows {
+        var result = LoadedRows()
+        result.files = try expandedPaths(patterns)
+        let builder = ExampleBuilder(
+            tokenizer: text?.tokenizer, template: text?.template, vocabularySize: vocabularySize, options: options)
+        // Row files that stand together are read together: faults of all of them are told at once.
+        var pending: [String] = []
+        func flush() throws {
+            guard !pending.isEmpty else { return }
+            let set = try builder.examples(fromFiles: pending)
+            result.examples += set.examples
+            result.report.add(set.report)
+            pending = []
+        }
+        for path in result.files {
+            progress(path)
+            if TokenStore.isStore(path) {
+                try flush()
+                try addStore(path, to: &result)
+            } else {
+                pending.append(path)
+            }
+        }
+        try flush()
+        return result
+    }
+
+    private func addStore(_ path: String, to result: inout LoadedRows) throws {
+        let store = try TokenStore(path: path)
+        var problems: [String] = []
+        if store.header.vocabularySize > vocabularySize {
+            problems.append(
+                "\(path): made with a vocabulary of \(store.header.vocabularySize) tokens; the model has "
+                    + "\(vocabularySize)")
+        }
+        if let text, try !text.tokenizerHash().hasSameBytes(as: store.header.tokenizerHash) {
+            problems.append("\(path): made with another tokenizer than the model's; run 'graft tokenize' again")
+        }
+        guard problems.isEmpty else { throw FineTuningError.badInput(problems) }
+        var report = DataReport()
+        report.files = 1
+        report.rows = store.rowCount
+        for index in 0..<store.rowCount {
+            let row = try store.row(index)
+            let example = TokenizedExample(ids: row.ids, isTrained: row.isTrained)
+            if let limit = options.maxLength, row.ids.count > limit {
+                problems.append("\(path), row \(index + 1): \(row.ids.count) tokens, more than the limit of \(limit)")
+                continue
+            }
+            result.examples.append(example)
+            report.examples += 1
+            report.tokens += example.ids.count
+            report.trainedTokens += example.trainedCount
+            report.longest = max(report.longest, example.ids.count)
+        }
+        guard problems.isEmpty else { throw FineTuningError.badInput(Array(problems.prefix(20))) }
+        result.report.add(report)
+    }
+}
+
+extension DataReport {
+    mutating func add(_ other: DataReport) {
+        files += other.files
+        rows += other.rows
+        examples += other.examples
+        tokens += other.tokens
+        trainedTokens += other.trainedTokens
+        longest = max(longest, other.longest)
+        dropped += other.dropped
+        truncated += other.truncated
+        split += other.split
+        emptied += other.emptied
+        warnings += other.warnings
+    }
+
+    /// Names and values, for tables.
+    public var facts: [(name: String, value: String)] {
+        var facts = [
+            ("rows", "\(rows)"), ("examples", "\(examples)"), ("tokens", "\(tokens)"),
+            ("trained tokens", "\(trainedTokens)"), ("longest", "\(longest)"),
+        ]
+        for (name, count) in [("dropped", dropped), ("truncated", truncated), ("split", split), ("emptied", emptied)]
+        where count > 0 {
+            facts.append((name, "\(count)"))
+        }
+        return facts + warnings.map { ("warning", $0) }
+    }
+
+    public var json: JSONValue {
+        .object(
+            JSONObject([
+                ("files", .integer(files)), ("rows", .integer(rows)), ("examples", .integer(examples)),
+                ("tokens", .integer(tokens)), ("trained_tokens", .integer(trainedTokens)),
+                ("longest", .integer(longest)), ("dropped", .integer(dropped)), ("truncated", .integer(truncated)),
+                ("split", .integer(split)), ("emptied", .integer(emptied)),
+                ("warnings", .array(warnings.map { .string($0) })),
+            ]))
+    }
+}

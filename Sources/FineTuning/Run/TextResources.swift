@@ -1,0 +1,106 @@
+import FileFormats
+import Foundation
+public import TextData
+
+/// What turns a model's text into ids and back: the tokenizer, the chat template and the tokens that end an answer.
+public struct TextResources: Sendable {
+    public let tokenizer: Tokenizer
+    /// Nil when the folder has none; rows that are no conversations do without.
+    public let template: ChatTemplate?
+    /// A folder, or a single tokenizer file.
+    public let path: String
+    /// Tokens that end a text, from config.json, generation_config.json and the tokenizer.
+    public let stopTokens: Set<Int32>
+
+    /// Names of files any of which makes a folder one with a tokenizer.
+    private static let tokenizerFiles = [
+        "tokenizer.json", "tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json",
+    ]
+
+    /// - Throws: `TokenizerError`, `TextError`, `FileError.missing`.
+    public init(path: String) throws {
+        guard FileManager.default.fileExists(atPath: path) else {
+            throw FileError.missing(path: path, what: "model folder or tokenizer file")
+        }
+        self.path = path
+        tokenizer = try Tokenizer(path: path)
+        var isFolder: ObjCBool = false
+        _ = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
+        template = isFolder.boolValue ? try ChatTemplate.loadIfPresent(folder: path) : nil
+        var stops: Set<Int32> = []
+        if let eos = tokenizer.eosID { stops.insert(eos) }
+        if isFolder.boolValue {
+            for name in ["config.json", "generation_config.json"] {
+                guard let bytes = try? readFile(path + "/" + name, limit: 16 << 20),
+                    let value = (try? JSONParser.parse(bytes))?["eos_token_id"]
+                else { continue }
+                let ids = value.arrayValue ?? [value]
+                stops.formUnion(ids.compactMap { $0.intValue.flatMap(Int32.init(exactly:)) })
+            }
+        }
+        stopTokens = stops
+    }
+
+    /// Nil for a folder without tokenizer files.
+    public init?(ifPresentAt folder: String) throws {
+        let isPresent = Self.tokenizerFiles.contains {
+            FileManager.default.fileExists(atPath: folder + "/" + $0)
+        }
+        guard isPresent else { return nil }
+        try self.init(path: folder)
+    }
+
+    /// The stop tokens, with special tokens that answers of the data hold: an end of turn that no file declares.
+    public func stopTokens(after answers: [Int32]) -> Set<Int32> {
+        stopTokens.union(answers.filter(tokenizer.isSpecial))
+    }
+
+    /// The files that travel with an adapter or a merged model.
+    public var files: [(name: String, path: String)] {
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
+            return [(path.split(separator: "/").last.map(String.init) ?? "tokenizer.json", path)]
+        }
+        return RunManifest.tokenizerNames.sorted().map { ($0, path + "/" + $0) }
+            .filter { FileManager.default.fileExists(atPath: $0.1) }
+    }
+
+    /// Copies the files into a folder that is being written.
+    public func copy(into folder: String, except names: Set<String> = []) throws {
+        for file in files where !names.contains(file.name) {
+            try AtomicFile.write(readFile(file.path, limit: 1 << 30), to: folder + "/" + file.name)
+        }
+    }
+
+    /// SHA-256 of all tokenizer files, so that ids are known to come from this very tokenizer.
+    public func tokenizerHash() throws -> String {
+        var stream = SHA256Stream()
+        for file in files where !["generation_config.json", "chat_template.jinja", "chat_template.json"].contains(file.name) {
+            stream.update(Array(file.name.utf8) + [0])
+            stream.update(Array(try sha256(ofFile: file.path).utf8))
+        }
+        return stream.hexDigest()
+    }
+
+    public var templateHash: String { template.map { sha256(Array($0.source.utf8)) } ?? "" }
+}
+
+extension TextResources {
+    /// The tokenizer of a folder or a single file, without anything else that may be there.
+    public static func tokenizer(at path: String) throws -> Tokenizer {
+        guard FileManager.default.fileExists(atPath: path) else {
+            throw FileError.missing(path: path, what: "model folder or tokenizer file")
+        }
+        return try Tokenizer(path: path)
+    }
+
+    /// The chat template of a folder; of a single file, that of the folder it stands in.
+    public static func template(at path: String) throws -> ChatTemplate? {
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+            throw FileError.missing(path: path, what: "model folder or tokenizer file")
+        }
+        if isFolder.boolValue { return try ChatTemplate.loadIfPresent(folder: path) }
+        return try ChatTemplate.loadIfPresent(folder: URL(fileURLWithPath: path).deletingLastPathComponent().path)
+    }
+}

@@ -1,0 +1,323 @@
+import FileFormats
+import Foundation
+public import TensorCore
+internal import TextData
+
+/// A recipe turned into a run directory.
+public final class TrainingRun {
+    /// What a run tells while it goes.
+    public enum Event {
+        case prepared(Summary)
+        case trainer(TrainerEvent)
+    }
+
+    /// What is known before the first step.
+    public struct Summary: Sendable {
+        public var parameters: Int
+        public var trainableParameters: Int
+        public var trainRows: Int
+        public var evalRows: Int
+        public var trainTokens: Int
+        public var trainedTokens: Int
+        public var steps: Int
+        public var precision: String
+        public var microbatchTokens: Int
+        public var checkpointing: Bool
+        /// The estimate of the peak, in bytes.
+        public var memoryBytes: Int
+        public var statistics: [String]
+    }
+
+    public let recipe: Recipe
+    public let pool: WorkerPool
+
+    public init(recipe: Recipe, pool: WorkerPool) {
+        self.recipe = recipe
+        self.pool = pool
+    }
+
+    /// Everything between the recipe and the first step.
+    public struct Prepared {
+        public let model: DecoderModel
+        public let adapter: AdapterConfig?
+        public let data: TrainingData
+        public let settings: TrainerSettings
+        public let summary: Summary
+    }
+
+    /// Reads model, adapter and data and settles what the recipe leaves to graft; trains nothing, writes nothing.
+    ///
+    /// - Throws: every module's errors; `FineTuningError.badRecipe` for settings that do not go together.
+    public func prepare() throws -> Prepared {
+        let config = try modelConfig()
+        let data = try TrainingData.load(recipe, vocabularySize: config.vocabularySize)
+        guard !data.train.isEmpty else { throw FineTuningError.badInput(["data.train has no rows"]) }
+        let dtype = try precision()
+        let model = try makeModel(config, dtype)
+        let adapter = try attachAdapter(model)
+        let plan = MemoryPlan(
+            config, dtype: dtype, trainableCount: model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) },
+            threads: pool.count)
+        let settings = makeSettings(data, plan, adapter)
+        let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
+        let summary = Summary(
+            parameters: config.parameterCount, trainableParameters: trainable, trainRows: data.train.count,
+            evalRows: data.eval.count, trainTokens: data.train.reduce(0) { $0 + $1.ids.count },
+            trainedTokens: data.train.reduce(0) { $0 + $1.trainedCount }, steps: settings.totalSteps,
+            precision: dtype == .bf16 ? "bf16" : "f32", microbatchTokens: settings.microbatchTokens,
+            checkpointing: settings.checkpointsActivations,
+            memoryBytes: plan.peakBytes(
+                microbatchTokens: settings.microbatchTokens, checkpointing: settings.checkpointsActivations),
+            statistics: data.statistics.map { "\($0.name): \($0.value)" })
+        return Prepared(model: model, adapter: adapter, data: data, settings: settings, summary: summary)
+    }
+
+    /// Trains and writes the run directory.
+    ///
+    /// - Throws: as `prepare`, and `FineTuningError.stopped` when `shouldStop` said so.
+    public func execute(
+        resume: Bool, shouldStop: () -> Bool = { false }, report: (Event) -> Void = { _ in }
+    ) throws {
+        let prepared = try prepare()
+        let directory = try RunDirectory(path: recipe.output, resume: resume)
+        try directory.settle(recipe)
+        let (model, settings) = (prepared.model, prepared.settings)
+        report(.prepared(prepared.summary))
+        let samples = Array(prepared.data.samples.prefix(4))
+        let before = answers(model, samples, prepared.data)
+        let trainer = Trainer(
+            model: model, train: prepared.data.train, eval: prepared.data.eval, settings: settings, pool: pool)
+        var log: MetricsLog?
+        try trainer.run(resume: resume, shouldStop: shouldStop) { event in
+            if case .resumed(let step, _) = event {
+                log = try MetricsLog(path: directory.metricsPath, keepingThrough: step)
+            } else if log == nil {
+                log = try MetricsLog(path: directory.metricsPath)
+            }
+            try self.write(event, to: log!, totalSteps: settings.totalSteps, elapsed: trainer.state.elapsedSeconds)
+            report(.trainer(event))
+        }
+        try log?.synchronize()
+        try writeResult(prepared, directory)
+        let after = answers(model, samples, prepared.data)
+        try writeReport(prepared, directory, zip(samples, zip(before, after)).map { ($0, $1.0, $1.1) }, trainer.state)
+        try writeManifest(prepared, directory)
+    }
+
+    // MARK: before the first step
+
+    private func modelConfig() throws -> ModelConfig {
+        switch recipe.model {
+        case .folder(let path): try ModelConfig(path: path)
+        case .initial(let config, _): try ModelConfig(path: config)
+        }
+    }
+
+    private func precision() throws -> DType {
+        switch recipe.training.precision {
+        case .f32: return .f32
+        case .auto: return hasFastBF16 ? .bf16 : .f32
+        case .bf16:
+            guard supportsBF16Products else {
+                throw FineTuningError.badRecipe(["training.precision: bf16 needs oneDNN; \(matmulLibrary) has f32 only"])
+            }
+            return .bf16
+        }
+    }
+
+    private func makeModel(_ config: ModelConfig, _ dtype: DType) throws -> DecoderModel {
+        let training: BaseTraining = recipe.adapter.method == .full ? .all : .frozen
+        switch recipe.model {
+        case .folder(let path): return try DecoderModel(folder: path, dtype: dtype, training: training)
+        case .initial:
+            return DecoderModel(initialising: config, dtype: dtype, seed: recipe.training.seed, training: training)
+        }
+    }
+
+    private func attachAdapter(_ model: DecoderModel) throws -> AdapterConfig? {
+        guard recipe.adapter.method == .lora else { return nil }
+        var base: String?
+        if case .folder(let path) = recipe.model { base = path }
+        if let folder = recipe.adapter.initFrom {
+            var config = try model.attachAdapter(folder: folder)
+            config.baseModel = config.baseModel ?? base
+            return config
+        }
+        let targets: AdapterTargets =
+            switch recipe.adapter.targets {
+            case .allLinear: .allLinear
+            case .names(let names): .names(names)
+            case .pattern(let pattern): .pattern(pattern)
+            }
+        let config = AdapterConfig(
+            rank: recipe.adapter.rank, alpha: recipe.adapter.alpha, dropout: recipe.adapter.dropout, targets: targets,
+            baseModel: base)
+        try model.attachNewAdapters(config, seed: recipe.training.seed)
+        return config
+    }
+
+    private func makeSettings(_ data: TrainingData, _ plan: MemoryPlan, _ adapter: AdapterConfig?) -> TrainerSettings {
+        let training = recipe.training
+        let perEpoch = Trainer.stepsPerEpoch(rows: data.train.count, batchSize: training.batchSize)
+        let total =
+            switch training.length {
+            case .steps(let steps): steps
+            case .epochs(let epochs): max(1, Int((epochs * Double(perEpoch)).rounded(.up)))
+            }
+        let longest = data.train.reduce(1) { max($0, $1.ids.count) }
+        let checkpointing: Bool
+        switch training.activationCheckpointing {
+        case .on: checkpointing = true
+        case .off: checkpointing = false
+        case .auto:
+            // Half of the memory is the limit: the rest of the machine needs some, and the estimate is one.
+            let limit = (ProcessMemory.totalBytes ?? 8 << 30) / 2
+            checkpointing = plan.peakBytes(microbatchTokens: longest, checkpointing: false) > limit
+        }
+        let checkpoints = recipe.output + "/checkpoints"
+        let tokens =
+            switch training.microbatchTokens {
+            case .tokens(let count): count
+            case .auto:
+                Trainer.savedMicrobatchTokens(in: checkpoints)
+                    ?? plan.chosenMicrobatchTokens(checkpointing: checkpointing)
+            }
+        var settings = TrainerSettings(
+            totalSteps: total, batchSize: training.batchSize, microbatchTokens: tokens,
+            schedule: LearningRateSchedule(
+                shape: LearningRateSchedule.Shape(rawValue: training.schedule.rawValue)!, peak: training.learningRate,
+                warmupSteps: training.schedule == .constant ? 0 : Int((training.warmupRatio * Double(total)).rounded(.up)),
+                totalSteps: total))
+        settings.optimizer.beta1 = training.optimizer.beta1
+        settings.optimizer.beta2 = training.optimizer.beta2
+        settings.optimizer.eps = training.optimizer.epsilon
+        settings.optimizer.weightDecay = training.optimizer.weightDecay
+        settings.maxGradNorm = training.maxGradNorm
+        settings.checkpointsActivations = checkpointing
+        settings.dropout = adapter == nil ? 0 : recipe.adapter.dropout
+        settings.shuffles = recipe.data.shuffle
+        settings.seed = training.seed
+        settings.evalEvery = training.evalEvery.stride(ofRun: total)
+        settings.saveEvery = training.saveEvery.stride(ofRun: total)
+        settings.checkpointFolder = checkpoints
+        settings.fingerprint = fingerprint(data, settings)
+        return settings
+    }
+
+    /// What decides the steps: the settings and every token of the data.
+    private func fingerprint(_ data: TrainingData, _ settings: TrainerSettings) -> String {
+        var hash = SHA256Stream()
+        let optimizer = settings.optimizer
+        let text = [
+            "\(settings.totalSteps) \(settings.batchSize) \(settings.schedule) \(settings.maxGradNorm ?? 0)",
+            "\(optimizer.beta1) \(optimizer.beta2) \(optimizer.eps) \(optimizer.weightDecay)",
+            "\(settings.dropout) \(settings.shuffles) \(settings.seed) \(recipe.adapter) \(recipe.training.precision)",
+        ]
+        hash.update(Array(text.joined(separator: "\n").utf8))
+        for example in data.train {
+            example.ids.withUnsafeBytes { hash.update($0) }
+            hash.update(example.isTrained.map { $0 ? 1 : 0 })
+        }
+        return hash.hexDigest()
+    }
+
+    // MARK: during the run
+
+    private func write(_ event: TrainerEvent, to log: MetricsLog, totalSteps: Int, elapsed: Double) throws {
+        switch event {
+        case .step(let step):
+            guard step.step % max(1, recipe.training.logEvery) == 0 || step.step == totalSteps else { return }
+            try log.append(
+                StepMetrics(
+                    step: step.step, loss: step.loss, learningRate: step.learningRate, gradNorm: step.gradientNorm,
+                    tokens: step.tokens, trainedTokens: step.trainedTokens,
+                    tokensPerSecond: Double(step.tokens) / max(step.seconds, 1e-9), peakRSSBytes: step.peakResidentBytes,
+                    elapsedSeconds: step.elapsedSeconds))
+        case .evaluated(let step, let loss, let tokens):
+            try log.append(EvalMetrics(step: step, loss: loss, trainedTokens: tokens, elapsedSeconds: elapsed))
+        case .skipped(let step, let rows, let detail):
+            try log.append(
+                JSONObject([
+                    ("step", .integer(step)), ("skipped", .bool(true)), ("reason", .string(detail)),
+                    ("rows", .array(rows.map { .integer($0 + 1) })),
+                ]))
+        case .saved: try log.synchronize()
+        case .resumed, .rejected: break
+        }
+    }
+
+    /// What the model makes of the samples' prompts.
+    private func answers(_ model: DecoderModel, _ samples: [TrainingData.Sample], _ data: TrainingData) -> [String] {
+        guard !samples.isEmpty, let decode = data.decode else { return [] }
+        var options = GenerationOptions()
+        options.maxTokens = 128
+        options.stopTokens = data.stopTokens
+        return model.generate(prompts: samples.map(\.prompt), options: options, pool: pool).map { decode($0.tokens) }
+    }
+
+    // MARK: after the last step
+
+    private func writeResult(_ prepared: Prepared, _ directory: RunDirectory) throws {
+        let isAdapter = prepared.adapter != nil
+        let folder = try AtomicFolder(
+            path: isAdapter ? directory.adapterPath : directory.modelPath, replacing: true)
+        if let adapter = prepared.adapter {
+            try AdapterFile.write(prepared.model, config: adapter, into: folder.temporaryPath)
+        } else {
+            try prepared.model.writeFolder(folder.temporaryPath, dtype: prepared.model.dtype)
+        }
+        if let source = recipe.tokenizerFolder { try copyTokenizerFiles(from: source, to: folder.temporaryPath) }
+        try folder.commit()
+    }
+
+    private func writeReport(
+        _ prepared: Prepared, _ directory: RunDirectory, _ samples: [(TrainingData.Sample, String, String)],
+        _ state: TrainerState
+    ) throws {
+        let name = URL(fileURLWithPath: recipe.output).lastPathComponent
+        var report = RunReport(title: name, recipe: recipe.resolvedYAML)
+        let summary = prepared.summary
+        func number(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }
+        report.facts = [
+            ("Parameters", "\(summary.parameters)"), ("Trained parameters", "\(summary.trainableParameters)"),
+            ("Steps", "\(state.step)"), ("Tokens", "\(state.tokens)"), ("Trained tokens", "\(state.trainedTokens)"),
+            ("Precision", summary.precision), ("Time", number(state.elapsedSeconds, 1) + " s"),
+            ("Tokens a second", number(Double(state.tokens) / max(state.elapsedSeconds, 1e-9), 0)),
+        ]
+        if let best = state.bestEvalLoss { report.facts.append(("Best evaluation loss", number(best, 4))) }
+        try report.addCurves(fromLog: directory.metricsPath)
+        report.tables = [
+            .init(title: "Data", rows: [["what", "value"]] + prepared.data.statistics.map { [$0.name, $0.value] })
+        ]
+        report.samples = samples.map {
+            RunReport.Sample(prompt: $0.0.promptText, expected: $0.0.expected, before: $0.1, after: $0.2)
+        }
+        try report.write(to: directory.reportPath)
+    }
+
+    private func writeManifest(_ prepared: Prepared, _ directory: RunDirectory) throws {
+        var manifest = RunManifest(recipe: recipe, precision: prepared.summary.precision)
+        manifest.versions += [("products", matmulLibrary), ("instruction set", instructionSet)]
+        if case .folder(let path) = recipe.model { try manifest.hashBase(folder: path) }
+        manifest.templateHash = prepared.data.template.map { sha256(Array($0.utf8)) }
+        manifest.data = try prepared.data.trainFiles.map { try .init(path: $0) }
+        manifest.evalData = try prepared.data.evalFiles.map { try .init(path: $0) }
+        manifest.steps = prepared.settings.totalSteps
+        let result = prepared.adapter == nil ? "model" : "adapter"
+        for name in try FileManager.default.contentsOfDirectory(atPath: recipe.output + "/" + result).sorted() {
+            manifest.outputs.append(
+                try .init(path: recipe.output + "/" + result + "/" + name, name: result + "/" + name))
+        }
+        try manifest.write(to: directory.manifestPath)
+    }
+}
+
+extension Recipe {
+    /// The folder whose tokenizer turns rows into ids; nil when a model is made without one.
+    public var tokenizerFolder: String? {
+        switch model {
+        case .folder(let path): path
+        case .initial(_, let tokenizer): tokenizer
+        }
+    }
+}

@@ -1,0 +1,190 @@
+import Foundation
+
+#if canImport(COneDNN)
+    internal import COneDNN
+#endif
+internal import COpenBLAS
+
+/// A matrix somewhere in memory; one of the two strides is 1.
+struct Matrix {
+    var pointer: UnsafeMutableRawPointer
+    var rows: Int
+    var columns: Int
+    var rowStride: Int
+    var columnStride = 1
+    var dtype: DType
+
+    /// Rows of `width` elements, `stride` apart.
+    init(_ pointer: UnsafeMutableRawPointer, rows: Int, columns: Int, stride: Int? = nil, _ dtype: DType) {
+        self.pointer = pointer
+        self.rows = rows
+        self.columns = columns
+        rowStride = stride ?? columns
+        self.dtype = dtype
+    }
+
+    init(_ tensor: Tensor) {
+        self.init(tensor.raw, rows: tensor.rows, columns: tensor.width, tensor.dtype)
+    }
+
+    var transposed: Matrix {
+        var result = self
+        (result.rows, result.columns) = (columns, rows)
+        (result.rowStride, result.columnStride) = (columnStride, rowStride)
+        return result
+    }
+
+    /// Writes zero to every element; the rows' elements are adjacent.
+    func fillZero() {
+        precondition(columnStride == 1)
+        for row in 0..<rows {
+            (pointer + row * rowStride * dtype.size).initializeMemory(
+                as: UInt8.self, repeating: 0, count: columns * dtype.size)
+        }
+    }
+
+    /// `count` rows from `first`.
+    func rows(_ first: Int, _ count: Int) -> Matrix {
+        var result = self
+        result.pointer += first * rowStride * dtype.size
+        result.rows = count
+        return result
+    }
+
+    /// `count` columns from `first`.
+    func columns(_ first: Int, _ count: Int) -> Matrix {
+        var result = self
+        result.pointer += first * columnStride * dtype.size
+        result.columns = count
+        return result
+    }
+}
+
+/// The shapes, layouts and types of a product C (+)= A B.
+struct ProductKey: Hashable {
+    var m, n, k, aStride, bStride, cStride: Int32
+    /// Bits: A transposed, B transposed, A bf16, B bf16, C bf16, accumulate.
+    var flags: UInt8
+
+    init(_ a: Matrix, _ b: Matrix, _ c: Matrix, accumulate: Bool) {
+        precondition(a.columns == b.rows && a.rows == c.rows && b.columns == c.columns && c.columnStride == 1)
+        m = Int32(a.rows)
+        n = Int32(b.columns)
+        k = Int32(a.columns)
+        let aTransposed = a.columnStride != 1, bTransposed = b.columnStride != 1
+        aStride = Int32(aTransposed ? a.columnStride : a.rowStride)
+        bStride = Int32(bTransposed ? b.columnStride : b.rowStride)
+        cStride = Int32(c.rowStride)
+        var bits: UInt8 = aTransposed ? 1 : 0
+        if bTransposed { bits |= 2 }
+        if a.dtype == .bf16 { bits |= 4 }
+        if b.dtype == .bf16 { bits |= 8 }
+        if c.dtype == .bf16 { bits |= 16 }
+        if accumulate { bits |= 32 }
+        flags = bits
+    }
+}
+
+#if canImport(COneDNN)
+    enum Matmul {
+        static let supportsBF16 = true
+        static func makeThreadSequential() { omp_set_num_threads(1) }
+        static var libraryName: String {
+            var buffer = [CChar](repeating: 0, count: 32)
+            return "oneDNN " + String(cString: graft_onednn_version(&buffer, 32))
+        }
+        // oneDNN's engine may be used from any thread; it lives as long as the process.
+        nonisolated(unsafe) static let engine: dnnl_engine_t = {
+            guard let engine = graft_onednn_engine() else { preconditionFailure("oneDNN has no CPU engine") }
+            return engine
+        }()
+    }
+
+    /// The products one worker has run, ready to run again: creating one compiles code and takes about 0.3 ms.
+    struct ProductCache {
+        private var products: [ProductKey: UnsafeMutablePointer<graft_product>] = [:]
+
+        mutating func product(_ a: Matrix, _ b: Matrix, _ c: Matrix, accumulate: Bool) -> UnsafeMutablePointer<
+            graft_product
+        > {
+            let key = ProductKey(a, b, c, accumulate: accumulate)
+            if let known = products[key] { return known }
+            if products.count >= 4096 { removeAll() }
+            func describe(_ m: Matrix) -> graft_matrix {
+                graft_matrix(
+                    rows: Int64(m.rows), columns: Int64(m.columns), row_stride: Int64(m.rowStride),
+                    column_stride: Int64(m.columnStride), is_bf16: m.dtype == .bf16 ? 1 : 0)
+            }
+            var (da, db, dc) = (describe(a), describe(b), describe(c))
+            guard let made = graft_product_create(Matmul.engine, &da, &db, &dc, accumulate ? 1 : 0) else {
+                preconditionFailure("oneDNN refuses the product \(key)")
+            }
+            products[key] = made
+            return made
+        }
+
+        mutating func removeAll() {
+            for product in products.values { graft_product_free(product) }
+            products.removeAll()
+        }
+    }
+
+    extension WorkerPool.Worker {
+        /// C = A B, or C += A B, on the calling worker alone. A sum is never split between workers.
+        func multiply(_ a: Matrix, _ b: Matrix, into c: Matrix, accumulate: Bool = false) {
+            guard c.rows > 0, c.columns > 0 else { return }
+            guard a.columns > 0 else {
+                if !accumulate { c.fillZero() }
+                return
+            }
+            let product = products.product(a, b, c, accumulate: accumulate)
+            let memory = scratch(0, byteCount: product.pointee.scratch_bytes)
+            let status = graft_product_run(product, a.pointer, b.pointer, c.pointer, memory)
+            precondition(status == 0, "a oneDNN product failed with status \(status)")
+        }
+    }
+#else
+    enum Matmul {
+        static let supportsBF16 = false
+        /// OpenBLAS has one switch for the process; setting it again and again costs a lock.
+        static func makeThreadSequential() { _ = isSequential }
+        private static let isSequential: Bool = {
+            openblas_set_num_threads(1)
+            return true
+        }()
+        static var libraryName: String { String(cString: openblas_get_config()) }
+    }
+
+    struct ProductCache {
+        mutating func removeAll() {}
+    }
+
+    extension WorkerPool.Worker {
+        /// C = A B, or C += A B, on the calling worker alone; f32 only, since OpenBLAS has no bf16 product.
+        func multiply(_ a: Matrix, _ b: Matrix, into c: Matrix, accumulate: Bool = false) {
+            guard c.rows > 0, c.columns > 0 else { return }
+            guard a.columns > 0 else {
+                if !accumulate { c.fillZero() }
+                return
+            }
+            precondition(a.dtype == .f32 && b.dtype == .f32 && c.dtype == .f32, "bf16 needs oneDNN")
+            let (aOrder, aStride) = Self.layout(a), (bOrder, bStride) = Self.layout(b)
+            cblas_sgemm(
+                CblasRowMajor, aOrder, bOrder, Int32(a.rows), Int32(b.columns), Int32(a.columns), 1,
+                a.pointer.assumingMemoryBound(to: Float.self), aStride, b.pointer.assumingMemoryBound(to: Float.self),
+                bStride, accumulate ? 1 : 0, c.pointer.assumingMemoryBound(to: Float.self),
+                Int32(max(c.rowStride, c.columns)))
+        }
+
+        /// Order and leading dimension. BLAS wants the latter as long as a row even where there is one row only: a
+        /// transposed column has two strides of 1.
+        private static func layout(_ m: Matrix) -> (CBLAS_TRANSPOSE, Int32) {
+            m.columnStride == 1
+                ? (CblasNoTrans, Int32(max(m.rowStride, m.columns)))
+                : (CblasTrans, Int32(max(m.columnStride, m.rows)))
+        }
+    }
+#endif
+
+/// The name and version of the library that multiplies.
+public var matmulLibrary: String { Matmul.libraryName }

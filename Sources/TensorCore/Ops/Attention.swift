@@ -1,0 +1,281 @@
+internal import CKernels
+
+/// What attention needs to know of the heads.
+public struct AttentionShape: Sendable {
+    /// Query heads; each group of `heads / keyValueHeads` shares a key and value head (arXiv:2305.13245).
+    public var heads: Int
+    public var keyValueHeads: Int
+    public var headDim: Int
+    /// Multiplies the scores; 1 / sqrt(headDim) unless the family says otherwise.
+    public var scale: Float
+    /// A query sees the keys of the last `window` positions, itself included; nil sees all.
+    public var window: Int?
+
+    public init(heads: Int, keyValueHeads: Int, headDim: Int, scale: Float? = nil, window: Int? = nil) {
+        precondition(heads % keyValueHeads == 0)
+        self.heads = heads
+        self.keyValueHeads = keyValueHeads
+        self.headDim = headDim
+        self.scale = scale ?? 1 / Float(headDim).squareRoot()
+        self.window = window
+    }
+    var group: Int { heads / keyValueHeads }
+}
+
+/// Queries at rows of one tensor that see keys at rows of another.
+private struct Span {
+    /// First row and number of the queries.
+    var queryRow, queries: Int
+    /// First row and number of the keys; key i is at position i.
+    var keyRow, keys: Int
+    /// The position of the first query among the keys.
+    var firstPosition: Int
+}
+
+extension Tape {
+    /// Causal grouped-query attention inside segments; no `[T, T]` matrix, cost proportional to the segments.
+    ///
+    /// - Parameters:
+    ///   - q: `[T, heads * headDim]`; k, v: `[T, keyValueHeads * headDim]`, rotated already
+    ///   - segmentStarts: the first row of each segment, then T
+    /// - Returns: `[T, heads * headDim]`
+    public func attention(
+        q: Tensor, k: Tensor, v: Tensor, segmentStarts: [Int], shape: AttentionShape
+    ) -> Tensor {
+        precondition(q.width == shape.heads * shape.headDim && k.width == shape.keyValueHeads * shape.headDim)
+        precondition(segmentStarts.first == 0 && segmentStarts.last == q.rows && k.rows == q.rows)
+        let spans = zip(segmentStarts, segmentStarts.dropFirst()).map {
+            Span(queryRow: $0, queries: $1 - $0, keyRow: $0, keys: $1 - $0, firstPosition: 0)
+        }
+        let result = Tensor([q.rows, q.width], q.dtype)
+        let learns = isRecording && (q.requiresGradient || k.requiresGradient || v.requiresGradient)
+        let logSums = learns ? Tensor([max(1, q.rows), shape.heads]) : nil
+        AttentionPass(shape: shape, q: q, k: k, v: v, output: result, logSums: logSums).forward(spans, pool)
+        guard learns, let logSums else { return result }
+        record([result]) { [pool] in
+            guard let d = result.takeGradient() else { return }
+            let (dq, dk, dv) = (Tensor(q.shape, q.dtype), Tensor(k.shape, k.dtype), Tensor(v.shape, v.dtype))
+            AttentionPass(shape: shape, q: q, k: k, v: v, output: result, logSums: logSums)
+                .backward(spans, d, dq, dk, dv, pool)
+            if q.requiresGradient { q.addGradient(dq, pool) }
+            if k.requiresGradient { k.addGradient(dk, pool) }
+            if v.requiresGradient { v.addGradient(dv, pool) }
+        }
+        return result
+    }
+
+    /// Attention of new tokens over a cache, for generation; no gradient.
+    ///
+    /// - Parameters:
+    ///   - q: `[n, heads * headDim]`, the last n of `length` positions
+    ///   - keys, values: `[capacity, keyValueHeads * headDim]`, filled up to `length`
+    public func cachedAttention(q: Tensor, keys: Tensor, values: Tensor, length: Int, shape: AttentionShape) -> Tensor {
+        precondition(length <= keys.rows && q.rows <= length)
+        let result = Tensor(q.shape, q.dtype)
+        let span = Span(
+            queryRow: 0, queries: q.rows, keyRow: 0, keys: length, firstPosition: length - q.rows)
+        AttentionPass(shape: shape, q: q, k: keys, v: values, output: result, logSums: nil).forward([span], pool)
+        return result
+    }
+
+    /// Copies rows into a cache from row `position` on.
+    public func store(_ rows: Tensor, into cache: Tensor, at position: Int) {
+        precondition(position + rows.rows <= cache.rows && rows.width == cache.width && rows.dtype == cache.dtype)
+        cache.row(position).copyMemory(from: rows.raw, byteCount: rows.byteCount)
+    }
+}
+
+/// One pass over all spans, in tasks of (span, key head, run of query tiles).
+///
+/// A tile holds the same run of queries for every head of the group, so that its products with the shared keys are
+/// large. Keys and queries are copied to padded scratch memory: products then have few distinct shapes.
+private struct AttentionPass {
+    let shape: AttentionShape
+    let q, k, v, output: Tensor
+    /// `[T, heads]`: log of the sum of exponentials of each query's scaled scores (arXiv:2205.14135).
+    let logSums: Tensor?
+
+    private var dtype: DType { q.dtype }
+    private var headDim: Int { shape.headDim }
+    private var group: Int { shape.group }
+    private var loops: UnsafePointer<graft_kernel_table> { kernels(dtype) }
+
+    /// Queries of one head in a tile: products of about 256 rows, and little waste on short segments.
+    private func tileQueries(_ span: Span) -> Int {
+        let wanted = max(16, 256 / group / 16 * 16)
+        return min(wanted, 64, (span.queries + 15) / 16 * 16)
+    }
+
+    private static func padded(_ count: Int) -> Int { (count + 63) / 64 * 64 }
+
+    /// The columns of keys that a tile sees, in multiples of 64: first and count.
+    private func keyRange(_ span: Span, tileStart: Int, tileQueries: Int) -> (Int, Int) {
+        let lastPosition = min(span.firstPosition + tileStart + tileQueries, span.keys)
+        let firstSeen = shape.window.map { max(0, span.firstPosition + tileStart - $0 + 1) } ?? 0
+        let first = firstSeen / 64 * 64
+        return (first, Self.padded(lastPosition) - first)
+    }
+
+    // MARK: forward
+
+    func forward(_ spans: [Span], _ pool: WorkerPool) {
+        var tasks: [(span: Span, head: Int, first: Int, count: Int)] = []
+        for span in spans.sorted(by: { $0.keys > $1.keys }) where span.queries > 0 {
+            let tile = tileQueries(span), run = max(tile, 256 / tile * tile)
+            for head in 0..<shape.keyValueHeads {
+                tasks += stride(from: 0, to: span.queries, by: run).map {
+                    (span, head, $0, min(run, span.queries - $0))
+                }
+            }
+        }
+        pool.parallelFor(tasks.count) { i, worker in
+            let task = tasks[i]
+            forward(task.span, task.head, task.first, task.count, worker)
+        }
+    }
+
+    private func forward(_ span: Span, _ head: Int, _ first: Int, _ count: Int, _ worker: WorkerPool.Worker) {
+        let tile = tileQueries(span), rows = tile * group
+        let (firstKey, _) = keyRange(span, tileStart: first, tileQueries: tile)
+        let lastKey = min(span.firstPosition + first + count, span.keys)
+        let keys = loadKeys(k, span, head, firstKey, lastKey, worker, slot: 1)
+        let values = loadKeys(v, span, head, firstKey, lastKey, worker, slot: 2)
+        for start in stride(from: first, to: first + count, by: tile) {
+            let (keyStart, columns) = keyRange(span, tileStart: start, tileQueries: tile)
+            let queries = loadQueries(q, span, head, start, tile, worker, slot: 3)
+            let scores = Matrix(worker.floats(4, count: rows * columns), rows: rows, columns: columns, .f32)
+            worker.multiply(queries, keys.rows(keyStart - firstKey, columns).transposed, into: scores)
+            let probabilities = Matrix(
+                worker.scratch(5, byteCount: rows * columns * dtype.size), rows: rows, columns: columns, dtype)
+            let sums = worker.floats(6, count: rows)
+            loops.pointee.attention_softmax(
+                probabilities.pointer, sums, scores.pointer.assumingMemoryBound(to: Float.self), shape.scale, rows,
+                columns, tile, span.firstPosition + start, keyStart, span.keys, shape.window ?? Int.max / 2)
+            let result = Matrix(worker.floats(7, count: rows * headDim), rows: rows, columns: headDim, .f32)
+            worker.multiply(probabilities, values.rows(keyStart - firstKey, columns), into: result)
+            storeQueries(result, into: output, span, head, start, tile)
+            guard let logSums else { continue }
+            for g in 0..<group {
+                for t in 0..<min(tile, span.queries - start) {
+                    logSums.f32[(span.queryRow + start + t) * shape.heads + head * group + g] = sums[g * tile + t]
+                }
+            }
+        }
+    }
+
+    // MARK: backward
+
+    /// With P the probabilities and D = rowsum(dO * O): dV = P^T dO, dS = P (dO V^T - D) scale, dQ = dS K, dK = dS^T Q
+    /// (arXiv:2205.14135, appendix B). One task owns a key head of a segment, and with it the sums dK and dV.
+    func backward(_ spans: [Span], _ d: Tensor, _ dq: Tensor, _ dk: Tensor, _ dv: Tensor, _ pool: WorkerPool) {
+        let sorted = spans.filter { $0.queries > 0 }.sorted { $0.keys > $1.keys }
+        pool.parallelFor(sorted.count * shape.keyValueHeads) { i, worker in
+            backward(sorted[i / shape.keyValueHeads], i % shape.keyValueHeads, d, dq, dk, dv, worker)
+        }
+    }
+
+    private func backward(
+        _ span: Span, _ head: Int, _ d: Tensor, _ dq: Tensor, _ dk: Tensor, _ dv: Tensor, _ worker: WorkerPool.Worker
+    ) {
+        let tile = tileQueries(span), rows = tile * group, allKeys = Self.padded(span.keys)
+        let keys = loadKeys(k, span, head, 0, span.keys, worker, slot: 1)
+        let values = loadKeys(v, span, head, 0, span.keys, worker, slot: 2)
+        let dKeys = zeros(8, allKeys, worker), dValues = zeros(9, allKeys, worker)
+        for start in stride(from: 0, to: span.queries, by: tile) {
+            let (keyStart, columns) = keyRange(span, tileStart: start, tileQueries: tile)
+            let (seenKeys, seenValues) = (keys.rows(keyStart, columns), values.rows(keyStart, columns))
+            let queries = loadQueries(q, span, head, start, tile, worker, slot: 3)
+            let dOutput = loadQueries(d, span, head, start, tile, worker, slot: 7)
+            let (sums, delta) = loadRowSums(d, span, head, start, tile, worker)
+            let scores = Matrix(worker.floats(4, count: rows * columns), rows: rows, columns: columns, .f32)
+            let dScores = Matrix(worker.floats(5, count: rows * columns), rows: rows, columns: columns, .f32)
+            worker.multiply(queries, seenKeys.transposed, into: scores)
+            worker.multiply(dOutput, seenValues.transposed, into: dScores)
+            let bytes = rows * columns * dtype.size
+            let p = Matrix(worker.scratch(10, byteCount: bytes), rows: rows, columns: columns, dtype)
+            let ds = Matrix(worker.scratch(11, byteCount: bytes), rows: rows, columns: columns, dtype)
+            loops.pointee.attention_softmax_backward(
+                p.pointer, ds.pointer, scores.pointer.assumingMemoryBound(to: Float.self),
+                dScores.pointer.assumingMemoryBound(to: Float.self), sums, delta, shape.scale, rows, columns, tile,
+                start, keyStart, span.keys, shape.window ?? Int.max / 2)
+            worker.multiply(p.transposed, dOutput, into: dValues.rows(keyStart, columns), accumulate: true)
+            worker.multiply(ds.transposed, queries, into: dKeys.rows(keyStart, columns), accumulate: true)
+            let dQueries = Matrix(worker.floats(12, count: rows * headDim), rows: rows, columns: headDim, .f32)
+            worker.multiply(ds, seenKeys, into: dQueries)
+            storeQueries(dQueries, into: dq, span, head, start, tile)
+        }
+        storeKeys(dKeys, into: dk, span, head)
+        storeKeys(dValues, into: dv, span, head)
+    }
+
+    // MARK: copies between tensors and padded scratch memory
+
+    private func zeros(_ slot: Int, _ rows: Int, _ worker: WorkerPool.Worker) -> Matrix {
+        let memory = worker.floats(slot, count: rows * headDim)
+        memory.initialize(repeating: 0, count: rows * headDim)
+        return Matrix(memory, rows: rows, columns: headDim, .f32)
+    }
+
+    /// Keys (or values) `first..<last` of one head, `[padded, headDim]`, zero beyond `last`.
+    private func loadKeys(
+        _ tensor: Tensor, _ span: Span, _ head: Int, _ first: Int, _ last: Int, _ worker: WorkerPool.Worker, slot: Int
+    ) -> Matrix {
+        let count = last - first, rows = Self.padded(last) - first, rowBytes = headDim * dtype.size
+        let memory = worker.scratch(slot, byteCount: max(1, rows * rowBytes))
+        loops.pointee.copy_rows(
+            memory, headDim, tensor.row(span.keyRow + first) + head * rowBytes, tensor.width, count, headDim)
+        (memory + count * rowBytes).initializeMemory(as: UInt8.self, repeating: 0, count: (rows - count) * rowBytes)
+        return Matrix(memory, rows: rows, columns: headDim, dtype)
+    }
+
+    /// Queries of every head of the group, `[group * tile, headDim]`, zero beyond the span's end.
+    private func loadQueries(
+        _ tensor: Tensor, _ span: Span, _ head: Int, _ start: Int, _ tile: Int, _ worker: WorkerPool.Worker, slot: Int
+    ) -> Matrix {
+        let count = min(tile, span.queries - start), rowBytes = headDim * dtype.size
+        let memory = worker.scratch(slot, byteCount: group * tile * rowBytes)
+        for g in 0..<group {
+            let target = memory + g * tile * rowBytes
+            let source = tensor.row(span.queryRow + start) + (head * group + g) * rowBytes
+            loops.pointee.copy_rows(target, headDim, source, tensor.width, count, headDim)
+            (target + count * rowBytes).initializeMemory(
+                as: UInt8.self, repeating: 0, count: (tile - count) * rowBytes)
+        }
+        return Matrix(memory, rows: group * tile, columns: headDim, dtype)
+    }
+
+    /// The stored log sums, and D = rowsum(dO * O), of a tile's rows.
+    private func loadRowSums(
+        _ d: Tensor, _ span: Span, _ head: Int, _ start: Int, _ tile: Int, _ worker: WorkerPool.Worker
+    ) -> (UnsafeMutablePointer<Float>, UnsafeMutablePointer<Float>) {
+        let count = min(tile, span.queries - start), rowBytes = headDim * dtype.size
+        let sums = worker.floats(6, count: group * tile), delta = worker.floats(13, count: group * tile)
+        for g in 0..<group {
+            let queryHead = head * group + g, row = span.queryRow + start
+            for t in 0..<tile {
+                sums[g * tile + t] = t < count ? logSums!.f32[(row + t) * shape.heads + queryHead] : 0
+            }
+            loops.pointee.row_dots(
+                delta + g * tile, d.row(row) + queryHead * rowBytes, d.width,
+                output.row(row) + queryHead * rowBytes, output.width, count, headDim)
+        }
+        return (sums, delta)
+    }
+
+    private func storeQueries(
+        _ result: Matrix, into tensor: Tensor, _ span: Span, _ head: Int, _ start: Int, _ tile: Int
+    ) {
+        let count = min(tile, span.queries - start)
+        for g in 0..<group {
+            let target = tensor.row(span.queryRow + start) + (head * group + g) * headDim * dtype.size
+            let source = result.pointer.assumingMemoryBound(to: Float.self) + g * tile * headDim
+            loops.pointee.store_rows(target, tensor.width, source, headDim, count, headDim)
+        }
+    }
+
+    private func storeKeys(_ result: Matrix, into tensor: Tensor, _ span: Span, _ head: Int) {
+        let target = tensor.row(span.keyRow) + head * headDim * dtype.size
+        loops.pointee.store_rows(
+            target, tensor.width, result.pointer.assumingMemoryBound(to: Float.self), headDim, span.keys, headDim)
+    }
+}

@@ -1,0 +1,41 @@
+internal import CKernels
+
+/// Cosines and sines of the rotary embedding for positions 0..<P, `[P, half]` each, f32.
+public struct RotaryTable {
+    public let cosine: Tensor
+    public let sine: Tensor
+    /// Rotated pairs a head: element i turns with element i + half.
+    public var half: Int { cosine.width }
+    public var positions: Int { cosine.shape[0] }
+
+    public init(cosine: Tensor, sine: Tensor) {
+        precondition(cosine.shape == sine.shape)
+        self.cosine = cosine
+        self.sine = sine
+    }
+}
+
+extension Tape {
+    /// Rotary position embedding (arXiv:2104.09864, the halves layout of Transformers), in place.
+    ///
+    /// - Parameter x: `[T, heads * headDim]`; holders of the same memory see the change.
+    public func rotateInPlace(_ x: Tensor, heads: Int, positions: [Int32], table: RotaryTable) {
+        precondition(x.rows == positions.count && positions.allSatisfy { 0..<table.positions ~= Int($0) })
+        func turn(_ tensor: Tensor, _ sign: Float) {
+            let (width, headDim) = (tensor.width, tensor.width / heads)
+            positions.withUnsafeBufferPointer { positions in
+                let base = positions.baseAddress
+                pool.forRanges(tensor.rows, atLeast: 32) { first, count in
+                    kernels(tensor.dtype).pointee.rotary(
+                        tensor.row(first), width, base! + first, table.cosine.f32, table.sine.f32, sign, count, heads,
+                        headDim, table.half)
+                }
+            }
+        }
+        turn(x, 1)
+        guard x.requiresGradient else { return }
+        record([]) {
+            if let d = x.gradient { turn(d, -1) }
+        }
+    }
+}

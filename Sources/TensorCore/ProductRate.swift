@@ -1,0 +1,38 @@
+import Foundation
+
+/// The rate of matrix products on this machine: what a training step is measured against.
+public struct ProductRate: Sendable {
+    public var dtype: DType
+    public var threads: Int
+    /// Floating-point operations a second, multiplications and additions counted apart.
+    public var operationsPerSecond: Double
+
+    /// Times `[2048, 2048] x [2048, 2048]` as a step runs its products: tiles of rows, one a worker.
+    ///
+    /// - Parameter seconds: how long to measure, about; the fastest run counts, since machines are shared.
+    public static func measure(_ dtype: DType, pool: WorkerPool, seconds: Double = 1) -> ProductRate {
+        let size = 2048
+        let random = CounterRNG(1, 2, 3)
+        let source = Tensor([size, size])
+        source.withFloats { for i in $0.indices { $0[i] = Float(random.uniform(UInt64(i)) - 0.5) } }
+        let (x, w, y) = (source.converted(to: dtype), source.converted(to: dtype), Tensor([size, size], dtype))
+        let tiles = RowTiles(size)
+        func run() {
+            pool.parallelFor(tiles.count) { tile, worker in
+                let (first, count) = (tiles.first(tile), tiles.rows(tile))
+                worker.multiply(
+                    Matrix(x).rows(first, count), Matrix(w).transposed, into: Matrix(y).rows(first, count))
+            }
+        }
+        run()
+        var best = Double.infinity
+        let start = Date()
+        repeat {
+            let began = Date()
+            run()
+            best = min(best, Date().timeIntervalSince(began))
+        } while Date().timeIntervalSince(start) < seconds
+        let operations = 2 * Double(size) * Double(size) * Double(size)
+        return ProductRate(dtype: dtype, threads: pool.count, operationsPerSecond: operations / best)
+    }
+}

@@ -1,0 +1,92 @@
+internal import CKernels
+
+/// A named parameter: the value that operations read and, where it learns, its f32 master copy and gradient.
+public final class Weight {
+    public let name: String
+    /// What operations multiply with, in the precision of the computation; norms and biases are always f32.
+    public private(set) var value: Tensor
+    /// f32; present when the weight learns.
+    public let master: Tensor?
+    /// The gradient's sum over the micro-batches of the step, f32; present when the weight learns.
+    public let gradient: Tensor?
+
+    public var isTrainable: Bool { master != nil }
+    public var shape: [Int] { value.shape }
+
+    /// A weight that does not learn.
+    public init(frozen value: Tensor, name: String) {
+        self.name = name
+        self.value = value
+        master = nil
+        gradient = nil
+    }
+
+    /// A weight that learns; operations see it in `dtype`.
+    public init(trainable master: Tensor, name: String, dtype: DType) {
+        precondition(master.dtype == .f32)
+        self.name = name
+        self.master = master
+        gradient = .zeros(master.shape)
+        value = dtype == .f32 ? master : master.converted(to: dtype)
+    }
+
+    /// Brings `value` up to date after the master copy changed.
+    public func refresh() {
+        guard let master, value !== master else { return }
+        kernels(value.dtype).pointee.from_f32(value.raw, master.f32, master.count)
+    }
+}
+
+/// A low-rank update of a linear layer (LoRA, arXiv:2106.09685): W x + scale B A x.
+public final class LowRankAdapter {
+    /// `[r, in]`
+    public let a: Weight
+    /// `[out, r]`
+    public let b: Weight
+    public let scale: Float
+    /// scale B in the precision of the computation.
+    let scaledB: Tensor
+
+    public var rank: Int { a.shape[0] }
+    public var isTrainable: Bool { a.isTrainable || b.isTrainable }
+
+    public init(a: Weight, b: Weight, scale: Float) {
+        precondition(a.shape[0] == b.shape[1], "A is [r, in], B is [out, r]")
+        self.a = a
+        self.b = b
+        self.scale = scale
+        scaledB = Tensor(b.shape, a.value.dtype)
+        refresh()
+    }
+
+    /// Brings the copies that operations read up to date after the masters changed.
+    public func refresh() {
+        a.refresh()
+        b.refresh()
+        let source = b.master ?? b.value.converted(to: .f32)
+        let scaled = Tensor(b.shape)
+        for i in 0..<source.count { scaled.f32[i] = source.f32[i] * scale }
+        kernels(scaledB.dtype).pointee.from_f32(scaledB.raw, scaled.f32, scaled.count)
+    }
+}
+
+/// A linear layer as operations see it: y = W x + bias (+ the low-rank update).
+public struct Projection {
+    /// `[out, in]`
+    public var weight: Weight
+    /// `[out]`, f32
+    public var bias: Weight?
+    public var adapter: LowRankAdapter?
+
+    public init(weight: Weight, bias: Weight? = nil, adapter: LowRankAdapter? = nil) {
+        self.weight = weight
+        self.bias = bias
+        self.adapter = adapter
+    }
+
+    public var inputWidth: Int { weight.shape[1] }
+    public var outputWidth: Int { weight.shape[0] }
+    public var isTrainable: Bool {
+        weight.isTrainable || bias?.isTrainable == true || adapter?.isTrainable == true
+    }
+}

@@ -1,0 +1,141 @@
+import Foundation
+import Synchronization
+
+/// Threads that run one loop at a time. `parallelFor` blocks until the loop is done; the caller works too.
+///
+/// Work is handed out item by item, so items may differ in cost. A result must not depend on which worker runs an
+/// item: then it does not depend on the number of threads either.
+public final class WorkerPool: @unchecked Sendable {
+    /// What a loop body may use of the worker it runs on.
+    public final class Worker: @unchecked Sendable {
+        public let index: Int
+        var products = ProductCache()
+        private var buffers: [UnsafeMutableRawPointer?] = Array(repeating: nil, count: 16)
+        private var sizes = Array(repeating: 0, count: 16)
+
+        init(index: Int) { self.index = index }
+
+        deinit {
+            products.removeAll()
+            for buffer in buffers { free(buffer) }
+        }
+
+        /// Scratch memory that stays with the worker; the content is whatever was there. Slot 0 is the products' own.
+        func scratch(_ slot: Int, byteCount: Int) -> UnsafeMutableRawPointer {
+            if buffers[slot] == nil || sizes[slot] < byteCount {
+                free(buffers[slot])
+                var block: UnsafeMutableRawPointer?
+                let size = byteCount + byteCount / 8 + 4096
+                let status = posix_memalign(&block, 4096, size)
+                precondition(status == 0 && block != nil, "out of memory: \(size) bytes")
+                buffers[slot] = block
+                sizes[slot] = size
+            }
+            return buffers[slot]!
+        }
+
+        func floats(_ slot: Int, count: Int) -> UnsafeMutablePointer<Float> {
+            scratch(slot, byteCount: max(1, count) * 4).assumingMemoryBound(to: Float.self)
+        }
+    }
+
+    /// What the threads share with the pool; they keep it alive until they have left.
+    private final class Shared: @unchecked Sendable {
+        let condition = NSCondition()
+        var generation = 0
+        var running = 0
+        var stopping = false
+        var body: ((Int, Worker) -> Void)?
+        var itemCount = 0
+        let next = Atomic<Int>(0)
+        /// Whether a loop runs, so that one started meanwhile does not touch what it uses.
+        let isBusy = Atomic<Bool>(false)
+
+        func serve(_ worker: Worker) {
+            Matmul.makeThreadSequential()
+            var seen = 0
+            condition.lock()
+            while true {
+                while generation == seen && !stopping { condition.wait() }
+                if stopping { break }
+                seen = generation
+                let (body, itemCount) = (self.body!, itemCount)
+                condition.unlock()
+                run(body, itemCount, worker)
+                condition.lock()
+                running -= 1
+                if running == 0 { condition.broadcast() }
+            }
+            condition.unlock()
+        }
+
+        func run(_ body: (Int, Worker) -> Void, _ itemCount: Int, _ worker: Worker) {
+            while true {
+                let item = next.add(1, ordering: .relaxed).oldValue
+                guard item < itemCount else { return }
+                body(item, worker)
+            }
+        }
+    }
+
+    public let count: Int
+    private let workers: [Worker]
+    private let shared = Shared()
+
+    /// The processors this process may run on.
+    public static var availableThreads: Int {
+        ProcessInfo.processInfo.activeProcessorCount
+    }
+
+    public init(threads: Int = WorkerPool.availableThreads) {
+        count = max(1, threads)
+        workers = (0..<count).map(Worker.init)
+        Matmul.makeThreadSequential()
+        for worker in workers.dropFirst() {
+            let thread = Thread { [shared] in shared.serve(worker) }
+            thread.stackSize = 4 << 20
+            thread.start()
+        }
+    }
+
+    deinit {
+        shared.condition.lock()
+        shared.stopping = true
+        shared.condition.broadcast()
+        shared.condition.unlock()
+    }
+
+    /// Calls `body(item, worker)` for every item in `0..<itemCount`, in parallel, and returns when all are done.
+    ///
+    /// A loop inside a loop, or from another thread while one runs, runs on its caller alone with a worker of its own.
+    public func parallelFor(_ itemCount: Int, _ body: (Int, Worker) -> Void) {
+        guard itemCount > 0 else { return }
+        // OpenMP's switch is the thread's own, and this may be another thread than the one that made the pool.
+        Matmul.makeThreadSequential()
+        guard !shared.isBusy.exchange(true, ordering: .acquiring) else {
+            let worker = Worker(index: 0)
+            for item in 0..<itemCount { body(item, worker) }
+            return
+        }
+        defer { shared.isBusy.store(false, ordering: .releasing) }
+        if count == 1 || itemCount == 1 {
+            for item in 0..<itemCount { body(item, workers[0]) }
+            return
+        }
+        withoutActuallyEscaping(body) { body in
+            shared.condition.lock()
+            shared.next.store(0, ordering: .relaxed)
+            shared.body = body
+            shared.itemCount = itemCount
+            shared.generation += 1
+            shared.running = count - 1
+            shared.condition.broadcast()
+            shared.condition.unlock()
+            shared.run(body, itemCount, workers[0])
+            shared.condition.lock()
+            while shared.running > 0 { shared.condition.wait() }
+            shared.body = nil
+            shared.condition.unlock()
+        }
+    }
+}

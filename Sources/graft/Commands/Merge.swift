@@ -1,0 +1,71 @@
+public import ArgumentParser
+public import Export
+import FileFormats
+import FineTuning
+import Foundation
+
+struct Merge: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Fold an adapter into its base: a Hugging Face folder that needs no adapter.",
+        discussion: """
+            Computes W + scale B A in f32, tensor by tensor, so that the memory needed is that of the largest \
+            tensor, and writes a model folder with config, weights, tokenizer and template. Transformers, vLLM and \
+            llama.cpp's converter read it.
+
+            Examples:
+              graft merge --model models/base --adapter runs/x/adapter --out merged
+              graft merge --model models/base --adapter runs/x/adapter --out merged --dtype bf16
+
+            --dtype keep stores each tensor in the base's own type; f32, f16 and bf16 convert all of them. The output \
+            must not exist.
+
+            \(exitStatusHelp)
+            """)
+
+    @Option(help: ArgumentHelp("The Hugging Face model folder.", valueName: "dir"))
+    var model: String
+
+    @Option(help: ArgumentHelp("The PEFT LoRA adapter folder to fold in; without it only the type changes.", valueName: "dir"))
+    var adapter: String?
+
+    @Option(help: ArgumentHelp("The folder to write.", valueName: "dir"))
+    var out: String
+
+    @Option(help: ArgumentHelp("Type of the weights: keep, f32, f16 or bf16.", valueName: "type"))
+    var dtype = MergedType.keep
+
+    @OptionGroup var compute: ComputeOptions
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        try refuseExisting(out)
+        let messages = output.messages
+        let report = try mergeModel(
+            model: model, adapter: adapter, output: out, type: dtype, pool: compute.pool,
+            progress: { done, total in messages.progress("merging: \(bytesText(done)) of \(bytesText(total))") })
+        try report.print(output, messages, isAdapterGiven: adapter != nil)
+    }
+}
+
+extension MergedType: ExpressibleByArgument {}
+extension GGUFOutputType: ExpressibleByArgument {}
+
+extension ExportReport {
+    /// Tells what was written; a merge that changes nothing is worth a warning.
+    func print(_ output: OutputOptions, _ messages: Messages, isAdapterGiven: Bool) throws {
+        messages.clearProgress()
+        if output.json {
+            return try Output.json([
+                "out": .string(path), "tensors": .integer(tensorCount), "bytes": .integer(byteCount),
+                "merged_modules": .integer(mergedModules), "largest_change": .double(Double(largestChange)),
+                "warnings": .array(warnings.map { .string($0) }),
+            ])
+        }
+        for warning in warnings { messages.note("note: \(warning)") }
+        if isAdapterGiven {
+            messages.note("\(mergedModules) modules changed, the largest change of a weight is \(largestChange)")
+            if mergedModules > 0, largestChange == 0 { messages.note("warning: the adapter changes nothing") }
+        }
+        messages.note("\(path): \(tensorCount) tensors, \(bytesText(byteCount))")
+    }
+}

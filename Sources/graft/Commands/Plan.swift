@@ -1,0 +1,153 @@
+import ArgumentParser
+import FileFormats
+import FineTuning
+import Foundation
+import TensorCore
+import TextData
+
+struct Plan: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show what a recipe will cost and what it trains on; trains nothing.",
+        discussion: """
+            Reads the recipe, the model's configuration and all rows, checks them as 'train' does, and prints the \
+            parameters, the steps, the memory (an estimate, by kind), the time (from a second of matrix products) \
+            and a preview of the first examples with the trained tokens coloured, or between [[ and ]] where \
+            colours cannot be shown. What is not coloured is read and not learned.
+
+            Examples:
+              graft plan recipe.yaml
+              graft plan recipe.yaml --preview 5 --set data.train_on=last
+              graft plan recipe.yaml --json
+
+            Nothing is written.
+
+            \(exitStatusHelp)
+            """)
+
+    @OptionGroup var source: RecipeOptions
+
+    @Option(help: ArgumentHelp("Examples to show with their trained tokens.", valueName: "n"))
+    var preview = 2
+
+    @OptionGroup var compute: ComputeOptions
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        let messages = output.messages
+        var recipe = try source.recipe()
+        compute.override(&recipe)
+        let pool = compute.pool
+        messages.progress("reading the model and the rows")
+        let prepared = try TrainingRun(recipe: recipe, pool: pool).prepare()
+        messages.clearProgress()
+        let rate = productRate(prepared.model.dtype, pool) * 1e9
+        let seconds = prepared.estimatedSeconds(flopsPerSecond: rate)
+        let text = try recipe.tokenizerFolder.flatMap { try TextResources(ifPresentAt: $0) }
+        let previews = prepared.data.train.prefix(max(0, preview)).map { pieces($0, text) }
+        if output.json {
+            try Output.json(json(prepared, seconds, previews))
+        } else {
+            try Output.write(describe(prepared, seconds, previews))
+        }
+    }
+
+    private typealias Piece = (text: String, isTrained: Bool)
+
+    /// The text of an example in runs of trained and untrained tokens; ids where there is no tokenizer.
+    private func pieces(_ example: TokenizedExample, _ text: TextResources?) -> [Piece] {
+        var pieces: [Piece] = []
+        var start = 0
+        while start < example.ids.count {
+            let isTrained = start > 0 && example.isTrained[start]
+            var end = start + 1
+            while end < example.ids.count, example.isTrained[end] == isTrained { end += 1 }
+            let ids = example.ids[start..<end]
+            let shown = text?.tokenizer.decode(ids, skipSpecialTokens: false)
+                ?? ids.map(String.init).joined(separator: " ") + " "
+            pieces.append((shown, isTrained))
+            start = end
+        }
+        return pieces
+    }
+
+    private func json(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [[Piece]]) -> JSONValue {
+        let summary = run.summary
+        let shown = previews.map { pieces -> JSONValue in
+            .array(pieces.map { .object(JSONObject([("text", .string($0.text)), ("trained", .bool($0.isTrained))])) })
+        }
+        return .object(
+            JSONObject([
+                ("family", .string(run.model.config.family.rawValue)), ("parameters", .integer(summary.parameters)),
+                ("trainable_parameters", .integer(summary.trainableParameters)),
+                ("modules", .integer(run.model.adapters.count)), ("precision", .string(summary.precision)),
+                ("examples", .integer(summary.trainRows)), ("eval_examples", .integer(summary.evalRows)),
+                ("tokens", .integer(summary.trainTokens)), ("trained_tokens", .integer(summary.trainedTokens)),
+                ("longest_example", .integer(run.data.train.map(\.ids.count).max() ?? 0)),
+                ("steps", .integer(summary.steps)), ("microbatch_tokens", .integer(summary.microbatchTokens)),
+                ("activation_checkpointing", .bool(summary.checkpointing)),
+                ("memory_bytes", .integer(summary.memoryBytes)),
+                ("memory_limit_bytes", ProcessMemory.limitBytes.map { .integer($0) } ?? .null),
+                ("estimated_seconds", .double((seconds * 10).rounded() / 10)),
+                (
+                    "statistics",
+                    .object(JSONObject(run.data.statistics.map { (key: $0.name, value: .string($0.value)) }))
+                ), ("preview", .array(shown)),
+            ]))
+    }
+
+    private func describe(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [[Piece]]) -> String {
+        let (summary, config) = (run.summary, run.model.config)
+        let longest = run.data.train.map(\.ids.count).max() ?? 0
+        var rows: [(String, String)] = [
+            ("model", "\(config.family.rawValue), \(countText(summary.parameters)) parameters"),
+            (
+                "method",
+                run.adapter.map { "LoRA, rank \($0.rank), alpha \($0.alpha), on \(run.model.adapters.count) modules" }
+                    ?? "full fine-tuning"
+            ), ("learns", "\(countText(summary.trainableParameters)) parameters"), ("precision", summary.precision),
+            (
+                "examples",
+                "\(summary.trainRows), \(countText(summary.trainTokens)) tokens, of which "
+                    + "\(countText(summary.trainedTokens)) are trained; the longest has \(longest)"
+            ), ("evaluation", summary.evalRows == 0 ? "none" : "\(summary.evalRows) examples"),
+            ("steps", "\(summary.steps)"),
+            (
+                "micro-batch",
+                "\(summary.microbatchTokens) tokens\(summary.checkpointing ? ", activations recomputed" : "")"
+            ), ("memory", "about \(bytesText(summary.memoryBytes))"),
+        ]
+        if let limit = ProcessMemory.limitBytes { rows.append(("memory limit", bytesText(limit))) }
+        rows.append(("time", "about \(durationText(seconds)), evaluation and samples not counted"))
+        rows += run.data.statistics.map { ($0.name, $0.value) }
+        let width = rows.map(\.0.count).max() ?? 0
+        var result = rows.map { $0.0 + String(repeating: " ", count: width - $0.0.count + 2) + $0.1 + "\n" }.joined()
+        let isColoured = isatty(STDOUT_FILENO) == 1
+        for (i, pieces) in previews.enumerated() {
+            result += "\nexample \(i + 1), trained tokens \(isColoured ? "coloured" : "between [[ and ]]"):\n"
+            for piece in pieces {
+                switch (piece.isTrained, isColoured) {
+                case (false, _): result += piece.text
+                case (true, true): result += "\u{1B}[1;32m\(piece.text)\u{1B}[0m"
+                case (true, false): result += "[[\(piece.text)]]"
+                }
+            }
+            result += "\n"
+        }
+        return result
+    }
+}
+
+extension TrainingRun.Prepared {
+    /// A guess at the time of all steps: floating-point operations over the rate of products.
+    ///
+    /// Two operations a parameter and token forward, two for the gradients of activations, two more for those of
+    /// weights that learn, two for a recomputed forward pass. Products are most but not all of the work.
+    fileprivate func estimatedSeconds(flopsPerSecond: Double) -> Double {
+        let passes = 4.0 + (adapter == nil ? 2 : 0) + (settings.checkpointsActivations ? 2 : 0)
+        let adapters = adapter == nil ? 0 : 6 * Double(summary.trainableParameters)
+        let perToken = passes * Double(summary.parameters) + adapters
+        let perStep = Double(summary.trainTokens) / Double(max(1, summary.trainRows))
+            * Double(min(settings.batchSize, summary.trainRows))
+        return perStep * Double(settings.totalSteps) * perToken / max(1, flopsPerSecond) / 0.6
+    }
+}

@@ -1,0 +1,106 @@
+public import ArgumentParser
+import FileFormats
+import FineTuning
+import Foundation
+public import TextData
+
+struct Tokenize: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Turn rows into a token store, once for many runs.",
+        discussion: """
+            Renders and tokenises rows as 'train' would and writes them to an HDF5 file with compressed chunks: \
+            token ids, which of them are trained, and where rows begin. The store remembers the tokenizer, the \
+            template and the options it was made with; 'train' refuses one that does not belong to its model. Use \
+            it as a path under data.train in a recipe.
+
+            Examples:
+              graft tokenize --model models/base --data data/train.jsonl --out train.h5
+              graft tokenize --model models/base --data a.jsonl,b.jsonl --out all.h5 --max-length 2048 --overlong split
+
+            The output must not exist. Lengths are in tokens.
+
+            \(exitStatusHelp)
+            """)
+
+    @Option(help: ArgumentHelp("The model folder whose tokenizer and template are used.", valueName: "dir"))
+    var model: String
+
+    @OptionGroup var rows: RowOptions
+
+    @Option(help: ArgumentHelp("The store to write.", valueName: "store.h5"))
+    var out: String
+
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        try refuseExisting(out)
+        let messages = output.messages
+        let (loaded, text) = try rows.load(model: model, messages)
+        guard let text else {
+            throw FineTuningError.badInput(["\(model) has no tokenizer; add tokenizer.json to the folder"])
+        }
+        let options: JSONValue = [
+            "train_on": .string(rows.trainOn.rawValue), "max_length": .integer(rows.maxLength),
+            "overlong": .string(rows.overlong.rawValue), "graft": .string(versionText),
+        ]
+        let writer = try TokenStoreWriter(
+            path: out,
+            header: TokenStoreHeader(
+                vocabularySize: text.tokenizer.vocabularySize, tokenizerHash: try text.tokenizerHash(),
+                templateHash: text.templateHash, options: JSONWriter.text(options)))
+        for example in loaded.examples { try writer.append(ids: example.ids, isTrained: example.isTrained) }
+        try writer.finish()
+        messages.clearProgress()
+        let size = (try? FileManager.default.attributesOfItem(atPath: out)[.size] as? NSNumber)?.intValue ?? 0
+        if output.json {
+            var object = loaded.report.json.objectValue ?? JSONObject()
+            object["out"] = .string(out)
+            object["bytes"] = .integer(size)
+            try Output.json(.object(object))
+        } else {
+            for fact in loaded.report.facts { messages.note("\(fact.name): \(fact.value)") }
+            messages.note("\(out): \(bytesText(size))")
+        }
+    }
+}
+
+extension ExampleOptions.TrainOn: ExpressibleByArgument {}
+extension ExampleOptions.Overlong: ExpressibleByArgument {}
+
+/// Rows and how they are read: the keys of a recipe's 'data' as flags.
+struct RowOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Files of rows, globs or token stores, separated by commas.", valueName: "file,..."))
+    var data: String
+
+    @Option(help: ArgumentHelp("What is trained on: assistant, last or all.", valueName: "which"))
+    var trainOn = ExampleOptions.TrainOn.assistant
+
+    @Option(help: ArgumentHelp("Tokens of the longest row; the model's context by default.", valueName: "n"))
+    var maxLength = 0
+
+    @Option(help: ArgumentHelp("What becomes of longer rows: error, drop, truncate or split.", valueName: "what"))
+    var overlong = ExampleOptions.Overlong.error
+
+    func validate() throws {
+        if maxLength < 0 || maxLength == 1 { throw ValidationError("--max-length must be at least 2") }
+        if data.split(separator: ",").isEmpty { throw ValidationError("--data names no file") }
+    }
+
+    func load(model: String, _ messages: Messages) throws -> (LoadedRows, TextResources?) {
+        guard FileManager.default.fileExists(atPath: model) else {
+            throw FileError.missing(path: model, what: "model folder")
+        }
+        let config = try ModelConfig(path: model)
+        let text = try TextResources(ifPresentAt: model)
+        var options = ExampleOptions()
+        options.trainOn = trainOn
+        options.maxLength = maxLength == 0 ? config.maxPositions : maxLength
+        options.overlong = overlong
+        let loader = RowLoader(text: text, vocabularySize: config.vocabularySize, options: options)
+        let loaded = try loader.load(data.split(separator: ",").map(String.init)) { messages.progress("reading \($0)") }
+        guard !loaded.examples.isEmpty else {
+            throw FineTuningError.badInput(["\(data): no rows, or every row was dropped"])
+        }
+        return (loaded, text)
+    }
+}

@@ -1,0 +1,189 @@
+import ArgumentParser
+import FileFormats
+import FineTuning
+import Foundation
+import TensorCore
+
+struct Train: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Fine-tune a model as a recipe says.",
+        discussion: """
+            Reads a recipe (YAML), trains, and fills the run directory that the recipe names as its output:
+
+              adapter/               PEFT folder: adapter_config.json, adapter_model.safetensors, tokenizer, template
+              model/                 instead of it with 'method: full': a Hugging Face model folder
+              checkpoints/           what an exact resume needs; the newest two are kept
+              metrics.jsonl          step, loss, learning rate, gradient norm, tokens, speed, memory: an object a line
+              recipe.resolved.yaml   the recipe with every default filled in
+              report.html            loss curve, data statistics, answers before and after
+              manifest.json          versions and SHA-256 of all that the result follows from
+
+            The smallest recipe:
+              model: models/base
+              output: runs/first
+              data:
+                train: [{path: data/train.jsonl}]
+
+            Examples:
+              graft train recipe.yaml
+              graft train recipe.yaml --set training.epochs=5 --set output=runs/second
+              graft train recipe.yaml --resume          after an interruption; bytes are those of an unbroken run
+
+            Losses are in nats a trained token. SIGINT, SIGTERM or SIGUSR1 saves a checkpoint after the step under \
+            way and ends with status 75; a second SIGINT ends at once. Results depend neither on --threads nor on \
+            how often the run was interrupted.
+
+            \(exitStatusHelp)
+            """)
+
+    @OptionGroup var source: RecipeOptions
+
+    @Flag(help: "Go on with the run in the output folder from its newest whole checkpoint.")
+    var resume = false
+
+    @OptionGroup var compute: ComputeOptions
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        StopRequest.install()
+        let messages = output.messages
+        var recipe = try source.recipe()
+        compute.override(&recipe)
+        if !resume { try RunDirectory.checkFree(recipe.output) }
+        let watch = TrainingWatch(messages, resultsFrom: recipe)
+        messages.progress("reading the model and the rows")
+        try TrainingRun(recipe: recipe, pool: compute.pool).execute(
+            resume: resume, shouldStop: { StopRequest.isPending }, report: watch.show)
+        messages.clearProgress()
+        let result = recipe.output + (recipe.adapter.method == .lora ? "/adapter" : "/model")
+        if output.json { return try Output.json(watch.json(result: result)) }
+        watch.noteResult()
+        try Output.line(result)
+    }
+}
+
+extension ComputeOptions {
+    /// The flags' values in the recipe's place, so that the run directory tells what was done.
+    func override(_ recipe: inout Recipe) {
+        switch precision {
+        case .f32: recipe.training.precision = .f32
+        case .bf16: recipe.training.precision = .bf16
+        case nil: break
+        }
+    }
+}
+
+/// A recipe with overrides.
+struct RecipeOptions: ParsableArguments {
+    @Argument(help: ArgumentHelp("The recipe.", valueName: "recipe.yaml"))
+    var path: String
+
+    @Option(
+        name: .customLong("set"), parsing: .singleValue,
+        help: ArgumentHelp(
+            "Override a key of the recipe, as in --set training.epochs=5; the value is YAML, paths in it are relative "
+                + "to the recipe's folder. May be repeated.", valueName: "key=value"))
+    var overrides: [String] = []
+
+    func recipe() throws -> Recipe { try Recipe(path: path, overrides: overrides) }
+}
+
+/// Shows a run's events on standard error and remembers what the result needs.
+private final class TrainingWatch {
+    private let messages: Messages
+    private let recipe: Recipe
+    private var summary: TrainingRun.Summary?
+    private var last: TrainerEvent.Step?
+    private var tokens = 0
+    private var seconds = 0.0
+
+    init(_ messages: Messages, resultsFrom recipe: Recipe) {
+        self.messages = messages
+        self.recipe = recipe
+    }
+
+    func show(_ event: TrainingRun.Event) {
+        switch event {
+        case .prepared(let summary):
+            self.summary = summary
+            messages.note(summary.headline(recipe))
+        case .trainer(let event): show(event)
+        }
+    }
+
+    private func show(_ event: TrainerEvent) {
+        let total = summary?.steps ?? 0
+        switch event {
+        case .step(let step):
+            last = step
+            tokens += step.tokens
+            seconds += step.seconds
+            messages.progress(line(step, total))
+        case .evaluated(let step, let loss, _):
+            messages.note(String(format: "step %d of %d: evaluation loss %.4f", step, total, loss))
+        case .resumed(let step, let path): messages.note("resumed after step \(step) from \(path)")
+        case .rejected(let path, let reason):
+            messages.note("\(path) is damaged (\(reason)); trying the one before it")
+        case .skipped(let step, let rows, let detail):
+            let numbers = rows.prefix(8).map { String($0 + 1) }.joined(separator: ", ")
+            messages.note("step \(step) was skipped: \(detail); examples \(numbers)\(rows.count > 8 ? "..." : "")")
+        case .saved: break
+        }
+    }
+
+    private func line(_ step: TrainerEvent.Step, _ total: Int) -> String {
+        let rate = Double(step.tokens) / max(1e-9, step.seconds)
+        let left = step.elapsedSeconds / Double(max(1, step.step)) * Double(total - step.step)
+        let done = step.step * 20 / max(1, total)
+        let bar = String(repeating: "#", count: done) + String(repeating: ".", count: 20 - done)
+        return "[\(bar)] \(step.step)/\(total)"
+            + String(format: "  loss %.4f  lr %.2e  %.0f tokens/s", step.loss, step.learningRate, rate)
+            + "  \(durationText(left)) left"
+    }
+
+    /// First and last value of a key of the metrics log, earlier parts of a resumed run included.
+    private func ends(of key: String) -> (first: Double, last: Double)? {
+        let lines = (try? MetricsLog.read(recipe.output + "/metrics.jsonl")) ?? []
+        let values = lines.compactMap { $0[key]?.doubleValue }
+        return values.first.map { ($0, values[values.count - 1]) }
+    }
+
+    func noteResult() {
+        if let last, seconds > 0 {
+            messages.note(
+                "done: step \(last.step) after \(durationText(last.elapsedSeconds)), "
+                    + "\(Int(Double(tokens) / seconds)) tokens/s, peak memory \(bytesText(last.peakResidentBytes))")
+        }
+        if let loss = ends(of: "loss") { messages.note(String(format: "loss %.4f -> %.4f", loss.first, loss.last)) }
+        if let loss = ends(of: "eval_loss") {
+            messages.note(String(format: "evaluation loss %.4f -> %.4f", loss.first, loss.last))
+        }
+    }
+
+    func json(result: String) -> JSONValue {
+        func number(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .double($0) : nil } ?? .null }
+        let (loss, evalLoss) = (ends(of: "loss"), ends(of: "eval_loss"))
+        return .object(
+            JSONObject([
+                ("run", .string(recipe.output)), ("result", .string(result)),
+                ("steps", .integer(summary?.steps ?? 0)), ("parameters", .integer(summary?.parameters ?? 0)),
+                ("trainable_parameters", .integer(summary?.trainableParameters ?? 0)),
+                ("precision", .string(summary?.precision ?? "")),
+                ("first_loss", number(loss?.first)), ("last_loss", number(loss?.last)),
+                ("first_eval_loss", number(evalLoss?.first)), ("last_eval_loss", number(evalLoss?.last)),
+                ("elapsed_seconds", number(last?.elapsedSeconds)),
+                ("tokens_per_second", number(seconds > 0 ? Double(tokens) / seconds : nil)),
+                ("peak_rss_bytes", .integer(ProcessMemory.peakResidentBytes)),
+            ]))
+    }
+}
+
+extension TrainingRun.Summary {
+    /// What is about to be trained, in two lines.
+    func headline(_ recipe: Recipe) -> String {
+        let method = recipe.adapter.method == .lora ? "LoRA" : "full fine-tuning"
+        return "\(countText(parameters)) parameters, \(method), \(countText(trainableParameters)) learn, \(precision)\n"
+            + "\(trainRows) examples, \(countText(trainTokens)) tokens (\(countText(trainedTokens)) trained), "
+            + "\(steps) steps; about \(bytesText(memoryBytes)) of memory"
+    }
+}

@@ -1,0 +1,361 @@
+import FileFormats
+import FineTuning
+import Foundation
+
+/// What `inspect` found: facts and tables, printable as text and as JSON.
+struct Inspection {
+    var kind: String
+    var path: String
+    var facts: [(name: String, value: JSONValue)] = []
+    var tables: [(name: String, rows: [JSONObject], total: Int)] = []
+
+    mutating func add(_ name: String, _ value: JSONValue) { facts.append((name, value)) }
+
+    var json: JSONValue {
+        var entries: [(key: String, value: JSONValue)] = [("kind", .string(kind)), ("path", .string(path))]
+        entries += facts.map { ($0.name, $0.value) }
+        entries += tables.map { ($0.name, .array($0.rows.map { .object($0) })) }
+        return .object(JSONObject(entries))
+    }
+
+    var text: String {
+        var result = "\(path): \(kind)\n"
+        if !facts.isEmpty {
+            let rows = facts.map { ["  " + $0.name.replacingOccurrences(of: "_", with: " "), Self.text($0.value)] }
+            let width = rows.map { $0[0].unicodeScalars.count }.max() ?? 0
+            for row in rows {
+                let padding = String(repeating: " ", count: width - row[0].unicodeScalars.count)
+                result += "\(row[0])\(padding)  \(row[1])\n"
+            }
+        }
+        for found in tables where !found.rows.isEmpty {
+            let keys = found.rows[0].keys
+            let rows = found.rows.map { row in keys.map { row[$0].map(Self.text) ?? "" } }
+            result += "\n" + table([keys] + rows) + "\n"
+            if found.total > found.rows.count {
+                result += "... and \(found.total - found.rows.count) more \(found.name); --all lists them\n"
+            }
+        }
+        return result
+    }
+
+    private static func text(_ value: JSONValue) -> String {
+        switch value {
+        case .string(let text): String(quoted(text).dropFirst().dropLast())
+        case .double(let number): String(format: "%.6g", number)
+        case .array(let elements) where elements.allSatisfy { if case .object = $0 { false } else { true } }:
+            elements.isEmpty ? "none" : elements.map(text).joined(separator: ", ")
+        case .null: "-"
+        default: JSONWriter.text(value)
+        }
+    }
+}
+
+/// Tells what stands at a path, by its content, and describes it.
+struct Inspector {
+    let path: String
+    let showsAll: Bool
+    private static let tableRows = 40
+
+    func inspect() throws -> Inspection {
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+            throw FileError.missing(path: path, what: "file or folder")
+        }
+        return isFolder.boolValue ? try inspectFolder() : try inspectFile()
+    }
+
+    private func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: path + "/" + name) }
+
+    private func inspectFolder() throws -> Inspection {
+        if has("adapter_config.json") { return try adapter() }
+        if has("recipe.resolved.yaml") { return try run() }
+        if has("MANIFEST.json"), has("state.json") { return try checkpoint() }
+        if has("config.json") { return try model() }
+        if has("tokenizer.json") {
+            return try Inspector(path: path + "/tokenizer.json", showsAll: showsAll).inspect()
+        }
+        throw InspectError.unknown(
+            path: path, reason: "the folder has no config.json, adapter_config.json, recipe.resolved.yaml or tokenizer.json")
+    }
+
+    private func inspectFile() throws -> Inspection {
+        let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
+        let head = Array(try handle.read(upToCount: 4096) ?? Data())
+        try? handle.close()
+        if head.starts(with: Array("GGUF".utf8)) { return try gguf() }
+        if TokenStore.isStore(path) { return try store() }
+        // A safetensors file begins with the length of its header and a brace.
+        if head.count > 8, head[8] == UInt8(ascii: "{"), head[6] == 0, head[7] == 0 { return try safetensors() }
+        if path.hasSuffix(".safetensors") { return try safetensors() }
+        let name = path.split(separator: "/").last.map(String.init) ?? path
+        if name.hasSuffix(".yaml") || name.hasSuffix(".yml") { return try recipe() }
+        let first = head.first { ![0x20, 0x09, 0x0A, 0x0D, 0xEF, 0xBB, 0xBF].contains($0) }
+        if name == "metrics.jsonl" { return try metrics() }
+        if name.hasSuffix(".jsonl") { return try rows() }
+        if first == UInt8(ascii: "{") || first == UInt8(ascii: "[") { return try json(isList: first == UInt8(ascii: "[")) }
+        throw InspectError.unknown(path: path, reason: "neither safetensors, GGUF, a token store, JSON nor a recipe")
+    }
+
+    // MARK: tensors
+
+    private func limited<Element>(_ items: [Element]) -> ArraySlice<Element> {
+        showsAll ? items[...] : items.prefix(Self.tableRows)
+    }
+
+    private func addTensors(_ entries: [TensorEntry], to result: inout Inspection) {
+        var parameters = 0, bytes = 0
+        for entry in entries { (parameters, bytes) = (parameters + entry.elementCount, bytes + entry.byteRange.count) }
+        let types = Dictionary(grouping: entries, by: \.type.rawValue).mapValues(\.count).sorted { $0.key < $1.key }
+        result.add("tensors", .integer(entries.count))
+        result.add("parameters", .integer(parameters))
+        result.add("tensor_bytes", .integer(bytes))
+        result.add("types", .array(types.map { .string("\($0.key) x \($0.value)") }))
+        let rows = limited(entries).map { entry in
+            JSONObject([
+                ("name", .string(entry.name)), ("type", .string(entry.type.rawValue)),
+                ("shape", .array(entry.shape.map { .integer($0) })), ("bytes", .integer(entry.byteRange.count)),
+            ])
+        }
+        result.tables.append(("tensor_list", rows, entries.count))
+    }
+
+    private func safetensors() throws -> Inspection {
+        let file = try SafetensorsFile(path: path)
+        var result = Inspection(kind: "safetensors", path: path)
+        addTensors(file.entries, to: &result)
+        if !file.metadata.isEmpty {
+            result.add("metadata", .object(JSONObject(file.metadata.map { (key: $0.0, value: .string($0.1)) })))
+        }
+        return result
+    }
+
+    private func gguf() throws -> Inspection {
+        let file = try GGUFFile(path: path)
+        var result = Inspection(kind: "GGUF", path: path)
+        result.add("version", .integer(Int(file.version)))
+        result.add("alignment", .integer(file.alignment))
+        result.add("tensors", .integer(file.tensors.count))
+        result.add("parameters", .integer(file.tensors.reduce(0) { $0 + $1.elementCount }))
+        let types = Dictionary(grouping: file.tensors, by: \.type.name).mapValues(\.count).sorted { $0.key < $1.key }
+        result.add("types", .array(types.map { .string("\($0.key) x \($0.value)") }))
+        let values = file.metadata.map { entry in
+            JSONObject([("key", .string(entry.key)), ("value", Self.json(entry.value))])
+        }
+        result.tables.append(("metadata", values, values.count))
+        let tensors = limited(file.tensors).map { tensor in
+            JSONObject([
+                ("name", .string(tensor.name)), ("type", .string(tensor.type.name)),
+                ("shape", .array(tensor.shape.map { .integer($0) })), ("bytes", .integer(tensor.byteRange.count)),
+            ])
+        }
+        result.tables.append(("tensor_list", tensors, file.tensors.count))
+        return result
+    }
+
+    /// Scalars as they are; of arrays the kind and the length, since a vocabulary is no reading matter.
+    private static func json(_ value: GGUFValue) -> JSONValue {
+        if let flag = value.boolValue { return .bool(flag) }
+        if let text = value.bytesValue { return .string(text.description) }
+        if let number = value.intValue { return .integer(number) }
+        if let number = value.doubleValue { return .double(number) }
+        return .string("\(value.elementCount ?? 0) values")
+    }
+
+    private func store() throws -> Inspection {
+        let store = try TokenStore(path: path)
+        var result = Inspection(kind: "token store", path: path)
+        result.add("rows", .integer(store.rowCount))
+        result.add("tokens", .integer(store.tokenCount))
+        result.add("trained_tokens", .integer(store.trainedCount))
+        result.add("vocabulary", .integer(store.header.vocabularySize))
+        result.add("tokenizer_sha256", .string(store.header.tokenizerHash))
+        result.add("template_sha256", .string(store.header.templateHash))
+        result.add("options", .string(store.header.options))
+        return result
+    }
+
+    // MARK: folders
+
+    private func model() throws -> Inspection {
+        let config = try ModelConfig(path: path)
+        var result = Inspection(kind: "model folder", path: path)
+        result.add("family", .string(config.family.rawValue))
+        result.add("parameter_count", .integer(config.parameterCount))
+        result.add("vocabulary", .integer(config.vocabularySize))
+        result.add("layers", .integer(config.layerCount))
+        result.add("hidden_size", .integer(config.hiddenSize))
+        result.add("intermediate_size", .integer(config.intermediateSize))
+        result.add("heads", .integer(config.headCount))
+        result.add("key_value_heads", .integer(config.keyValueHeadCount))
+        result.add("head_dim", .integer(config.headDim))
+        result.add("context", .integer(config.maxPositions))
+        result.add("tied_embeddings", .bool(config.tiesEmbeddings))
+        result.add("tokenizer", .bool(RunManifest.tokenizerNames.contains { $0.hasPrefix("tok") && has($0) }))
+        result.add("chat_template", .bool(has("chat_template.jinja") || has("chat_template.json")))
+        if has("model.safetensors") || has("model.safetensors.index.json") {
+            addTensors(try SafetensorsFolder(path: path).entries, to: &result)
+        }
+        return result
+    }
+
+    private func adapter() throws -> Inspection {
+        let file = try AdapterFile(folder: path)
+        let targets: JSONValue =
+            switch file.config.targets {
+            case .allLinear: "all-linear"
+            case .names(let names): .array(names.map { .string($0) })
+            case .pattern(let pattern): .string(pattern)
+            }
+        var result = Inspection(kind: "LoRA adapter", path: path)
+        result.add("rank", .integer(file.config.rank))
+        result.add("alpha", .double(file.config.alpha))
+        result.add("dropout", .double(file.config.dropout))
+        result.add("rank_stabilised", .bool(file.config.usesRankStabilisedScale))
+        result.add("targets", targets)
+        result.add("base_model", file.config.baseModel.map { .string($0) } ?? .null)
+        result.add("modules", .integer(file.updates.count))
+        addTensors(file.tensors.entries, to: &result)
+        return result
+    }
+
+    private func checkpoint() throws -> Inspection {
+        let state = try readJSON(path + "/state.json")
+        var result = Inspection(kind: "checkpoint", path: path)
+        for (key, value) in state.objectValue?.entries ?? [] where key != "version" { result.add(key, value) }
+        let files = try readJSON(path + "/MANIFEST.json")["files"]?.objectValue?.entries ?? []
+        var rows: [JSONObject] = []
+        for (name, value) in files {
+            let found = try? sha256(ofFile: path + "/" + name)
+            let isWhole = value["sha256"]?.stringValue.map { found?.hasSameBytes(as: $0) ?? false } ?? false
+            rows.append(
+                JSONObject([
+                    ("file", .string(name)), ("size", value["size"] ?? .null), ("whole", .bool(isWhole)),
+                ]))
+        }
+        result.tables.append(("files", rows, rows.count))
+        return result
+    }
+
+    private func run() throws -> Inspection {
+        var result = Inspection(kind: "run directory", path: path)
+        let recipe = try Recipe(path: path + "/recipe.resolved.yaml")
+        switch recipe.model {
+        case .folder(let folder): result.add("model", .string(folder))
+        case .initial(let config, _): result.add("model", .string("random weights of \(config)"))
+        }
+        result.add("method", .string(recipe.adapter.method.rawValue))
+        if has("metrics.jsonl") { addCurve(try MetricsLog.read(path + "/metrics.jsonl"), to: &result) }
+        let checkpoints = ((try? FileManager.default.contentsOfDirectory(atPath: path + "/checkpoints")) ?? [])
+            .filter { $0.hasPrefix("step-") }.sorted()
+        result.add("checkpoints", .array(checkpoints.map { .string($0) }))
+        result.add("finished", .bool(has("manifest.json")))
+        return result
+    }
+
+    // MARK: text files
+
+    private func addCurve(_ lines: [JSONObject], to result: inout Inspection) {
+        let steps = lines.filter { $0["loss"]?.doubleValue != nil }
+        let evals = lines.filter { $0["eval_loss"]?.doubleValue != nil }
+        result.add("steps", steps.last?["step"] ?? .integer(0))
+        if let first = steps.first?["loss"], let last = steps.last?["loss"] {
+            result.add("first_loss", first)
+            result.add("last_loss", last)
+        }
+        if let first = evals.first?["eval_loss"], let last = evals.last?["eval_loss"] {
+            result.add("first_eval_loss", first)
+            result.add("last_eval_loss", last)
+        }
+        if let seconds = lines.last?["elapsed_seconds"] { result.add("elapsed_seconds", seconds) }
+    }
+
+    private func metrics() throws -> Inspection {
+        var result = Inspection(kind: "metrics", path: path)
+        addCurve(try MetricsLog.read(path), to: &result)
+        return result
+    }
+
+    private func recipe() throws -> Inspection {
+        let recipe = try Recipe(path: path)
+        var result = Inspection(kind: "recipe", path: path)
+        var section = ""
+        for line in recipe.resolvedYAML.split(separator: "\n") {
+            let parts = line.split(separator: ":", maxSplits: 1).map { $0.trimmingCharacters(in: .whitespaces) }
+            guard parts.count == 2 else { continue }
+            if !line.hasPrefix(" ") { section = parts[1].isEmpty ? parts[0] + "." : "" }
+            if !parts[1].isEmpty, !parts[0].hasPrefix("-") { result.add(section + parts[0], .string(parts[1])) }
+        }
+        return result
+    }
+
+    private func readJSON(_ path: String) throws -> JSONValue {
+        do { return try JSONParser.parse(readFile(path, limit: 1 << 30)) } catch let error as JSONError {
+            throw FileError.json(path: path, error)
+        }
+    }
+
+    private func json(isList: Bool) throws -> Inspection {
+        let value = try readJSON(path)
+        if let list = value.arrayValue { return describeRows(list) }
+        if let model = value["model"]?.objectValue, model["type"] != nil || model["vocab"] != nil {
+            var result = Inspection(kind: "tokenizer", path: path)
+            result.add("model", model["type"] ?? .null)
+            let size = model["vocab"]?.objectValue?.count ?? model["vocab"]?.arrayValue?.count ?? 0
+            result.add("vocabulary", .integer(size))
+            result.add("merges", .integer(model["merges"]?.arrayValue?.count ?? 0))
+            result.add("added_tokens", .integer(value["added_tokens"]?.arrayValue?.count ?? 0))
+            for part in ["normalizer", "pre_tokenizer", "post_processor", "decoder"] {
+                result.add(part, value[part]?["type"] ?? .null)
+            }
+            return result
+        }
+        var result = Inspection(kind: "JSON", path: path)
+        result.add("keys", .array(value.objectValue?.keys.map { .string($0) } ?? []))
+        return result
+    }
+
+    private func rows() throws -> Inspection {
+        var rows: [JSONValue] = []
+        let lines = try readFile(path, limit: 1 << 32).split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        for (index, line) in lines.enumerated() where line.contains(where: { ![0x20, 0x09, 0x0D].contains($0) }) {
+            do { rows.append(try JSONParser.parse(Array(line))) } catch let error as JSONError {
+                throw InspectError.badRow(path: path, row: index + 1, reason: error.description)
+            }
+        }
+        return describeRows(rows)
+    }
+
+    private func describeRows(_ rows: [JSONValue]) -> Inspection {
+        var result = Inspection(kind: "data rows", path: path)
+        result.add("rows", .integer(rows.count))
+        var shapes: [(keys: String, count: Int)] = []
+        for row in rows {
+            let keys = row.objectValue?.keys.joined(separator: ", ") ?? row.kindName
+            if let index = shapes.firstIndex(where: { $0.keys.hasSameBytes(as: keys) }) {
+                shapes[index].count += 1
+            } else if shapes.count < 100 {
+                shapes.append((keys, 1))
+            }
+        }
+        let table = shapes.map { JSONObject([("keys", .string($0.keys)), ("rows", .integer($0.count))]) }
+        result.tables.append(("row_shapes", table, table.count))
+        return result
+    }
+}
+
+enum InspectError: GraftError {
+    case unknown(path: String, reason: String)
+    case badRow(path: String, row: Int, reason: String)
+
+    var exitStatus: ExitStatus { .badInput }
+
+    var description: String {
+        switch self {
+        case .unknown(let path, let reason):
+            "\(path): graft does not know what this is: \(reason)\n  see 'graft help inspect' for what it reads"
+        case .badRow(let path, let row, let reason):
+            "\(path), row \(row): \(reason)\n  correct or remove the row"
+        }
+    }
+}

@@ -1,0 +1,61 @@
+import ArgumentParser
+import FileFormats
+import Foundation
+import TensorCore
+
+/// What every command takes.
+struct OutputOptions: ParsableArguments {
+    @Flag(help: "Print one JSON document on standard output, nothing else.")
+    var json = false
+
+    @Flag(help: "Print no notes and draw no progress; errors are still told.")
+    var quiet = false
+
+    var messages: Messages { Messages(quiet: quiet) }
+}
+
+enum PrecisionChoice: String, ExpressibleByArgument, CaseIterable {
+    case f32, bf16
+
+    var dtype: DType { self == .f32 ? .f32 : .bf16 }
+}
+
+/// What every command that computes takes.
+struct ComputeOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Threads that compute; the processors of the machine by default. Results do not depend on it.",
+            valueName: "n"))
+    var threads: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "Type of weights and activations: f32, or bf16 for half the memory and, on processors with bf16 "
+                + "products, more speed.", valueName: "f32|bf16"))
+    var precision: PrecisionChoice?
+
+    func validate() throws {
+        if let threads, !(1...1024).contains(threads) {
+            throw ValidationError("--threads must be from 1 to 1024, not \(threads)")
+        }
+        if precision == .bf16, !hasBF16Products {
+            throw ValidationError("--precision bf16 needs oneDNN, which this graft was built without; use f32")
+        }
+    }
+
+    var pool: WorkerPool { WorkerPool(threads: threads ?? WorkerPool.availableThreads) }
+    /// f32 unless asked otherwise: what is read off a model should not depend on the processor.
+    var dtype: DType { (precision ?? .f32).dtype }
+}
+
+/// Whether the matrix library multiplies bf16 at all, fast or not.
+var hasBF16Products: Bool { matmulLibrary.hasPrefix("oneDNN") }
+
+/// A base with what is put on it.
+struct ModelOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("The Hugging Face model folder (config.json, safetensors, tokenizer).", valueName: "dir"))
+    var model: String
+
+    @Option(help: ArgumentHelp("A PEFT LoRA adapter folder to put on the model.", valueName: "dir"))
+    var adapter: String?
+}

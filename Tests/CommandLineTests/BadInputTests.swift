@@ -1,0 +1,144 @@
+import FileFormats
+import Foundation
+import Testing
+
+/// Bad input ends with the documented status, a text that names the place, and nothing half-written.
+@Suite struct BadInputTests {
+    private static let recipe = """
+        model: \(Fixture.model)
+        output: out
+        data: {train: [rows.jsonl]}
+        training: {steps: 1, precision: f32}
+        """
+
+    private func expect(
+        _ status: Int32, _ texts: [String], from arguments: [String], in folder: String,
+        _ location: SourceLocation = #_sourceLocation
+    ) throws {
+        let before = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+        let result = try Program.run(arguments, in: folder)
+        #expect(result.status == status, "\(result.errors)", sourceLocation: location)
+        #expect(result.output.isEmpty, sourceLocation: location)
+        for text in texts { #expect(result.errors.contains(text), "\(result.errors)", sourceLocation: location) }
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == before, "something was left behind",
+            sourceLocation: location)
+    }
+
+    @Test func missingFilesAre66() throws {
+        try withFolder { folder in
+            try write(Self.recipe, to: folder + "/r.yaml")
+            try expect(66, ["rows.jsonl"], from: ["train", "r.yaml"], in: folder)
+            try expect(66, ["nowhere.yaml"], from: ["train", "nowhere.yaml"], in: folder)
+            try expect(66, ["nomodel"], from: ["train", "r.yaml", "--set", "model=nomodel"], in: folder)
+            try expect(66, ["m"], from: ["logits", "--model", "m", "--ids", "1", "--out", "o"], in: folder)
+            try expect(66, ["m"], from: ["inspect", "m"], in: folder)
+            try expect(66, ["m"], from: ["text", "encode", "--model", "m"], in: folder)
+            try expect(66, ["m"], from: ["generate", "--model", "m", "--prompt", "p"], in: folder)
+            try expect(66, ["m"], from: ["eval", "--model", "m", "--data", "d"], in: folder)
+            try expect(66, ["m"], from: ["export", "--model", "m", "--out", "o.gguf"], in: folder)
+            try expect(66, ["a"], from: ["merge", "--model", Fixture.model, "--adapter", "a", "--out", "o"], in: folder)
+        }
+    }
+
+    @Test func malformedRowsAre65WithTheirNumbers() throws {
+        try withFolder { folder in
+            try write(Self.recipe, to: folder + "/r.yaml")
+            try write(
+                """
+                {"input_ids": [1, 2, 3], "labels": [1, 2, 3]}
+                {"input_ids": [1, 2, 3], "labels": [1, 2
+                {"input_ids": [1, 2, 3], "labels": [1, 2]}
+                {"input_ids": [1, 2, 9999], "labels": [1, 2, 3]}
+                {"input_ids": [1, 2, 3], "labels": [-100, -100, -100]}
+                {"nothing": "known"}
+                """, to: folder + "/rows.jsonl")
+            try expect(
+                65, ["row 2", "row 3", "row 4", "row 5", "row 6"], from: ["train", "r.yaml"], in: folder)
+            try expect(65, ["row 2"], from: ["plan", "r.yaml"], in: folder)
+            try write("", to: folder + "/rows.jsonl")
+            try expect(65, ["rows.jsonl"], from: ["train", "r.yaml"], in: folder)
+        }
+    }
+
+    @Test func unknownRecipeKeysAre78WithASuggestion() throws {
+        try withFolder { folder in
+            try write(Self.recipe + "\nadaptor: {rank: 4}\n", to: folder + "/r.yaml")
+            try write("{\"input_ids\": [1, 2], \"labels\": [1, 2]}", to: folder + "/rows.jsonl")
+            try expect(
+                78, ["line 5", "unknown key 'adaptor'", "did you mean 'adapter'?"], from: ["train", "r.yaml"],
+                in: folder)
+            try write(Self.recipe, to: folder + "/r.yaml")
+            try expect(
+                78, ["training.lerning_rate", "did you mean 'training.learning_rate'?"],
+                from: ["train", "r.yaml", "--set", "training.lerning_rate=1"], in: folder)
+            try expect(
+                78, ["q_porj"], from: ["train", "r.yaml", "--set", "adapter.targets=[q_porj]"], in: folder)
+        }
+    }
+
+    @Test func anOutputThatExistsIs73() throws {
+        try withFolder { folder in
+            try write(Self.recipe, to: folder + "/r.yaml")
+            try write("{\"input_ids\": [1, 2], \"labels\": [1, 2]}", to: folder + "/rows.jsonl")
+            try FileManager.default.createDirectory(atPath: folder + "/out", withIntermediateDirectories: false)
+            try write("precious", to: folder + "/out/notes.txt")
+            try write("precious", to: folder + "/file")
+            try expect(73, ["out", "--resume"], from: ["train", "r.yaml"], in: folder)
+            try expect(
+                73, ["file"], from: ["logits", "--model", Fixture.model, "--ids", "1", "--out", "file"], in: folder)
+            try expect(
+                73, ["out"],
+                from: ["merge", "--model", Fixture.model, "--adapter", Fixture.adapter, "--out", "out"], in: folder)
+            try expect(
+                73, ["file"], from: ["export", "--model", Fixture.model, "--out", "file", "--type", "f16"], in: folder)
+            #expect(try String(contentsOfFile: folder + "/file", encoding: .utf8) == "precious")
+        }
+    }
+
+    /// A model folder whose weights are cut at several places, or hostile.
+    @Test func damagedSafetensorsAre65() throws {
+        let whole = try Data(contentsOf: URL(fileURLWithPath: Fixture.model + "/model.safetensors"))
+        try withFolder { folder in
+            try FileManager.default.copyItem(atPath: Fixture.model + "/config.json", toPath: folder + "/config.json")
+            let huge = withUnsafeBytes(of: UInt64(1) << 60) { Data($0) } + Data("{}".utf8)
+            let damaged = [Data(), whole.prefix(7), whole.prefix(100), whole.prefix(whole.count - 1), whole + Data([0]), huge]
+            for data in damaged {
+                try data.write(to: URL(fileURLWithPath: folder + "/model.safetensors"))
+                try expect(
+                    65, ["model.safetensors"], from: ["logits", "--model", ".", "--ids", "1", "--out", "o"], in: folder)
+                try expect(65, ["model.safetensors"], from: ["inspect", "model.safetensors"], in: folder)
+            }
+        }
+    }
+
+    @Test func anAdapterThatDoesNotFitIs65AndListsAll() throws {
+        let other = Fixture.root + "/llama-headdim-bias"
+        try withFolder { folder in
+            let result = try Program.run(
+                ["merge", "--model", other, "--adapter", Fixture.adapter, "--out", folder + "/o"])
+            // The two fixtures differ in shape: all modules are named, not the first alone.
+            #expect(result.status == 65)
+            #expect(result.errors.split(separator: "\n").count > 3, "\(result.errors)")
+            #expect(!FileManager.default.fileExists(atPath: folder + "/o"))
+        }
+    }
+
+    @Test func aTokenIDOutsideTheVocabularyIs65() throws {
+        try withFolder { folder in
+            try expect(
+                65, ["99999"], from: ["logits", "--model", Fixture.model, "--ids", "1,99999", "--out", "o"], in: folder)
+        }
+    }
+
+    @Test func aFullDiskIs74() throws {
+        let result = try Program.run(["inspect", Fixture.model, "--json"])
+        #expect(result.status == 0)
+        let shell = Process()
+        shell.executableURL = URL(fileURLWithPath: "/bin/sh")
+        shell.arguments = ["-c", "exec \"$0\" inspect \"$1\" --json > /dev/full 2>/dev/null", Program.path, Fixture.model]
+        try shell.run()
+        shell.waitUntilExit()
+        #expect(shell.terminationStatus == 74)
+    }
+}

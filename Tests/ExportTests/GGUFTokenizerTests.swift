@@ -1,0 +1,199 @@
+import FileFormats
+import Foundation
+import TensorCore
+import Testing
+
+@testable import Export
+
+@Suite struct PreTokenizerIdentityTests {
+    static let llama3 =
+        #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"#
+        + #"|\s+(?!\S)|\s+"#
+
+    static func split(_ pattern: String) -> JSONValue {
+        ["type": "Split", "pattern": ["Regex": .string(pattern)], "behavior": "Isolated", "invert": false]
+    }
+    static func byteLevel(regex: Bool, prefix: Bool = false) -> JSONValue {
+        ["type": "ByteLevel", "add_prefix_space": .bool(prefix), "trim_offsets": true, "use_regex": .bool(regex)]
+    }
+    static func sequence(_ parts: JSONValue...) -> JSONValue { ["type": "Sequence", "pretokenizers": .array(parts)] }
+
+    func name(_ definition: JSONValue, normalizer: JSONValue = .null, ignoresMerges: Bool = false) -> String? {
+        try? PreTokenizerIdentity.name(preTokenizer: definition, normalizer: normalizer, ignoresMerges: ignoresMerges)
+            .get()
+    }
+
+    @Test func known() {
+        #expect(name(Self.byteLevel(regex: true)) == "gpt-2")
+        let digits: JSONValue = ["type": "Digits", "individual_digits": true]
+        #expect(name(Self.sequence(digits, Self.byteLevel(regex: true))) == "smollm")
+        let llama = Self.sequence(Self.split(Self.llama3), Self.byteLevel(regex: false))
+        #expect(name(llama, ignoresMerges: true) == "llama-bpe")
+        #expect(name(llama) == "smaug-bpe")
+        let qwen = Self.sequence(
+            Self.split(Self.llama3.replacingOccurrences(of: "{1,3}", with: "")), Self.byteLevel(regex: false))
+        #expect(name(qwen, normalizer: ["type": "NFC"]) == "qwen2")
+        #expect(name(qwen) == "qwen2")
+    }
+    @Test func unknownIsAnErrorThatShowsIt() {
+        for definition: JSONValue in [
+            .null, Self.byteLevel(regex: false), Self.byteLevel(regex: true, prefix: true),
+            Self.split(Self.llama3), Self.sequence(Self.split(#"\w+"#), Self.byteLevel(regex: false)),
+            Self.sequence(["type": "Whitespace"], Self.byteLevel(regex: true)),
+            Self.sequence(
+                ["type": "Split", "pattern": ["Regex": .string(Self.llama3)], "behavior": "Removed", "invert": false],
+                Self.byteLevel(regex: false)),
+        ] { #expect(name(definition) == nil) }
+        #expect(name(Self.byteLevel(regex: true), normalizer: ["type": "NFKC"]) == nil)
+        #expect(name(Self.byteLevel(regex: true), ignoresMerges: true) == nil)
+        let result = PreTokenizerIdentity.name(
+            preTokenizer: Self.sequence(Self.split(#"\w+"#), Self.byteLevel(regex: false)), normalizer: .null,
+            ignoresMerges: false)
+        guard case .failure(let problem) = result else {
+            Issue.record()
+            return
+        }
+        #expect(problem.problems.joined().contains(#"\\w+"#))
+    }
+}
+
+@Suite struct GGUFTokenizerTests {
+    let scratch = Scratch()
+    let pool = WorkerPool(threads: 1)
+
+    /// A model of 24 ids and this tokenizer, exported.
+    func export(_ tokenizer: JSONValue, config: JSONValue = ["eos_token": "<e>"], files: [(String, String)] = []) throws
+        -> (file: GGUFFile, report: ExportReport)
+    {
+        var model = TinyModel()
+        model.vocabulary = 24
+        model.extraConfig = JSONObject([("eos_token_id", [9, 8])])
+        try? FileManager.default.removeItem(atPath: scratch("m"))
+        try model.write(to: scratch("m"))
+        try AtomicFile.write(JSONWriter.bytes(tokenizer), to: scratch("m/tokenizer.json"))
+        try AtomicFile.write(JSONWriter.bytes(config), to: scratch("m/tokenizer_config.json"))
+        for (name, text) in files { try AtomicFile.write(Array(text.utf8), to: scratch("m/" + name)) }
+        let report = try exportGGUF(model: scratch("m"), output: scratch("o"), type: .f32, pool: pool, replacing: true)
+        return (try GGUFFile(path: scratch("o")), report)
+    }
+    func added(_ id: Int, _ content: String, special: Bool) -> JSONValue {
+        [
+            "id": .integer(id), "content": .string(content), "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": .bool(special),
+        ]
+    }
+    var byteLevel: JSONValue {
+        [
+            "version": "1.0", "added_tokens": [added(8, "<e>", special: true), added(9, "<u>", special: false)],
+            "normalizer": .null, "pre_tokenizer": PreTokenizerIdentityTests.byteLevel(regex: true),
+            "post_processor": .null, "decoder": ["type": "ByteLevel"],
+            "model": [
+                "type": "BPE",
+                "vocab": ["a": 0, "b": 1, "Ġ": 2, "ab": 3, "Ġab": 4, "c": 5, "¤": 6, "à": 7],
+                "merges": [["a", "b"], ["Ġ", "ab"]],
+            ],
+        ]
+    }
+
+    @Test func byteLevelVocabulary() throws {
+        let (file, report) = try export(byteLevel)
+        #expect(report.warnings.isEmpty)
+        #expect(file["tokenizer.ggml.model"] == .string("gpt2") && file["tokenizer.ggml.pre"] == .string("gpt-2"))
+        let tokens = try #require(file["tokenizer.ggml.tokens"]?.stringsValue)
+        #expect(tokens.count == 24 && tokens[4] == "Ġab" && tokens[8] == "<e>" && tokens[10] == "[PAD10]")
+        let types = try #require(file["tokenizer.ggml.token_type"]?.intsValue)
+        #expect(types == [Int](repeating: 1, count: 8) + [3, 4] + [Int](repeating: 5, count: 14))
+        #expect(file["tokenizer.ggml.merges"]?.stringsValue.map(Array.init) == ["a b", "Ġ ab"])
+        #expect(file["tokenizer.ggml.eos_token_id"] == .uint32(8) && file["tokenizer.ggml.eot_token_id"] == .uint32(9))
+        #expect(file["tokenizer.ggml.bos_token_id"] == nil)
+        #expect(file["tokenizer.ggml.add_bos_token"] == .bool(false))
+        #expect(file["tokenizer.chat_template"] == nil)
+    }
+    @Test func unknownPreTokenizerIsAnError() throws {
+        var json = try #require(byteLevel.objectValue)
+        json["pre_tokenizer"] = PreTokenizerIdentityTests.sequence(
+            PreTokenizerIdentityTests.split(#"\w+|\W+"#), PreTokenizerIdentityTests.byteLevel(regex: false))
+        #expect(throws: ExportError.self) { try export(.object(json)) }
+        #expect(!FileManager.default.fileExists(atPath: scratch("o")))
+    }
+    @Test func vocabularyLargerThanTheModelIsAnError() throws {
+        var json = try #require(byteLevel.objectValue)
+        json["added_tokens"] = .array((8...24).map { added($0, "<\($0)>", special: true) })
+        #expect(throws: ExportError.self) { try export(.object(json)) }
+    }
+    @Test func chatTemplates() throws {
+        let config: JSONValue = ["eos_token": "<e>", "chat_template": "config"]
+        #expect(try export(byteLevel, config: config).file["tokenizer.chat_template"] == .string("config"))
+        let own = try export(byteLevel, config: config, files: [("chat_template.jinja", "own")]).file
+        #expect(own["tokenizer.chat_template"] == .string("own"))
+        let named: JSONValue = [
+            "chat_template": [["name": "default", "template": "d"], ["name": "tool-use", "template": "t"]]
+        ]
+        let file = try export(byteLevel, config: named).file
+        #expect(file["tokenizer.chat_template"] == .string("d"))
+        #expect(file["tokenizer.chat_template.tool_use"] == .string("t"))
+        #expect(file["tokenizer.chat_templates"]?.stringsValue.map(Array.init) == ["tool_use"])
+    }
+
+    func sentencePiece(
+        normalizer: JSONValue = [
+            "type": "Sequence",
+            "normalizers": [
+                ["type": "Prepend", "prepend": "▁"],
+                ["type": "Replace", "pattern": ["String": " "], "content": "▁"],
+            ],
+        ], preTokenizer: JSONValue = .null, merges: JSONValue = [["a", "b"], ["▁", "ab"]]
+    ) -> JSONValue {
+        [
+            "version": "1.0",
+            "added_tokens": [
+                added(0, "<unk>", special: true), added(1, "<s>", special: true), added(2, "</s>", special: true),
+            ],
+            "normalizer": normalizer, "pre_tokenizer": preTokenizer, "post_processor": .null,
+            "decoder": ["type": "Sequence", "decoders": [["type": "ByteFallback"], ["type": "Fuse"]]],
+            "model": [
+                "type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true,
+                "vocab": [
+                    "<unk>": 0, "<s>": 1, "</s>": 2, "<0x0A>": 3, "ab": 4, "▁ab": 5, "a": 6, "b": 7, "▁": 8, "क": 9,
+                ],
+                "merges": merges,
+            ],
+        ]
+    }
+
+    @Test func sentencePieceVocabulary() throws {
+        let config: JSONValue = ["bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"]
+        let file = try export(sentencePiece(), config: config).file
+        #expect(file["tokenizer.ggml.model"] == .string("llama") && file["tokenizer.ggml.pre"] == .string("default"))
+        let types = try #require(file["tokenizer.ggml.token_type"]?.intsValue)
+        #expect(types.prefix(10) == [2, 3, 3, 6, 1, 1, 1, 1, 1, 1] && types[10] == 5)
+        let scores = try #require(file["tokenizer.ggml.scores"]?.floatsValue)
+        // The order of ids is that of the merges: SentencePiece's own scores.
+        #expect(scores.prefix(10) == [0, 0, 0, 0, 0, -1, -2, -3, -4, -5] && scores[10] == -1000)
+        #expect(file["tokenizer.ggml.add_space_prefix"] == .bool(true))
+        #expect(file["tokenizer.ggml.unknown_token_id"] == .uint32(0))
+        #expect(file["tokenizer.ggml.merges"] == nil)
+    }
+    @Test func mergesOutOfIdOrderGiveRanks() throws {
+        let file = try export(sentencePiece(merges: [["▁", "ab"], ["a", "b"]])).file
+        let scores = try #require(file["tokenizer.ggml.scores"]?.floatsValue)
+        #expect(scores[5] == 0 && scores[4] == -1 && scores[6] == -2)
+    }
+    @Test func spacePrefix() throws {
+        func prefix(_ preTokenizer: JSONValue) throws -> GGUFValue? {
+            try export(sentencePiece(normalizer: .null, preTokenizer: preTokenizer)).file[
+                "tokenizer.ggml.add_space_prefix"]
+        }
+        func metaspace(_ scheme: String) -> JSONValue {
+            ["type": "Metaspace", "replacement": "▁", "prepend_scheme": .string(scheme), "split": false]
+        }
+        #expect(try prefix(metaspace("never")) == .bool(false))
+        #expect(try prefix(metaspace("always")) == .bool(true))
+        #expect(
+            try export(sentencePiece(normalizer: .null, preTokenizer: metaspace("first"))).report.warnings.count == 1)
+    }
+    @Test func otherNormalizersAreErrors() throws {
+        #expect(throws: ExportError.self) { try export(sentencePiece(normalizer: ["type": "Lowercase"])) }
+        #expect(throws: ExportError.self) { try export(sentencePiece(normalizer: .null)) }
+    }
+}

@@ -1,0 +1,141 @@
+import FileFormats
+import Foundation
+import TensorCore
+import TextData
+import Testing
+
+@testable import FineTuning
+
+/// Model folders with PyTorch's numbers: those of this repository, or all that `GRAFT_FIXTURES` holds.
+let fixtureFolders: [String] = {
+    let root =
+        ProcessInfo.processInfo.environment["GRAFT_FIXTURES"]
+        ?? URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures"
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []
+    return names.sorted().map { root + "/" + $0 }.filter { folder in
+        guard let config = try? JSONParser.parse(readFile(folder + "/config.json", limit: 1 << 20)) else { return false }
+        return ModelConfig.Family(rawValue: config["model_type"]?.stringValue ?? "") != nil
+    }
+}()
+
+/// What PyTorch computed for one fixture.
+struct Fixture {
+    let folder: String
+    let expected: SafetensorsFile
+    let batch: PackedBatch
+    /// The place of each token of the batch in the padded `[2, 48]` arrays.
+    let places: [Int]
+
+    init(_ folder: String) throws {
+        self.folder = folder
+        expected = try SafetensorsFile(path: folder + "/expected.safetensors")
+        let ids = try Self.integers(expected, "input_ids"), mask = try Self.integers(expected, "attention_mask")
+        let labels = try Self.integers(expected, "labels")
+        let shape = expected.entry(named: "input_ids")!.shape
+        var batch = PackedBatch(), places: [Int] = []
+        for row in 0..<shape[0] {
+            let range = (row * shape[1]..<(row + 1) * shape[1]).filter { mask[$0] == 1 }
+            batch.append(
+                TokenizedExample(ids: range.map { Int32(ids[$0]) }, isTrained: range.map { labels[$0] != -100 }))
+            places += range
+        }
+        self.batch = batch
+        self.places = places
+    }
+
+    static func integers(_ file: SafetensorsFile, _ name: String) throws -> [Int] {
+        let entry = try #require(file.entry(named: name))
+        return file.withBytes(of: entry).bindMemory(to: Int64.self).map { Int($0) }
+    }
+
+    func floats(_ name: String) throws -> [Float] {
+        expected.floats(of: try #require(expected.entry(named: name), "\(name) is missing"))
+    }
+
+    /// The largest difference between logits `[T, V]` and the expected ones at the same places.
+    func logitDifference(_ logits: Tensor, _ name: String) throws -> Float {
+        let want = try floats(name), got = logits.floats(), width = logits.width
+        var largest: Float = 0
+        for (row, place) in places.enumerated() {
+            for i in 0..<width { largest = max(largest, abs(got[row * width + i] - want[place * width + i])) }
+        }
+        return largest
+    }
+}
+
+func largestDifference(_ a: [Float], _ b: [Float]) -> Float {
+    a.count == b.count ? zip(a, b).reduce(0) { max($0, abs($1.0 - $1.1)) } : .infinity
+}
+
+@Suite struct ParityTests {
+    let pool = WorkerPool(threads: 2)
+
+    @Test func fixturesExist() { #expect(!fixtureFolders.isEmpty) }
+
+    @Test(arguments: fixtureFolders)
+    func forwardEqualsPyTorch(folder: String) throws {
+        let fixture = try Fixture(folder)
+        let model = try DecoderModel(folder: folder, dtype: .f32)
+        #expect(try fixture.logitDifference(model.logits(fixture.batch, pool: pool), "logits.base") < 1e-4)
+        #expect(abs(meanLoss(model, fixture) - Double(try fixture.floats("loss.base")[0])) < 1e-5)
+        try model.attachAdapter(folder: folder + "/adapter")
+        #expect(try fixture.logitDifference(model.logits(fixture.batch, pool: pool), "logits.adapter") < 1e-4)
+        #expect(abs(meanLoss(model, fixture) - Double(try fixture.floats("loss.adapter")[0])) < 1e-5)
+    }
+
+    private func meanLoss(_ model: DecoderModel, _ fixture: Fixture) -> Double {
+        let losses = model.losses(Tape(pool: pool, recording: false), fixture.batch)
+        return losses.reduce(0, +) / Double(losses.count)
+    }
+
+    @Test(arguments: fixtureFolders, [false, true])
+    func gradientsEqualPyTorch(folder: String, checkpointing: Bool) throws {
+        let fixture = try Fixture(folder)
+        let model = try DecoderModel(folder: folder, dtype: .f32)
+        try model.attachAdapter(folder: folder + "/adapter")
+        let tape = Tape(pool: pool, recording: true)
+        var options = DecoderModel.PassOptions()
+        options.checkpointing = checkpointing
+        let losses = model.losses(tape, fixture.batch, options: options)
+        tape.backward()
+        for weight in model.trainableWeights {
+            let want = try fixture.floats("grad." + weight.name)
+            let got = weight.gradient!.floats().map { $0 / Float(losses.count) }
+            let largest = want.reduce(0) { max($0, abs($1)) }
+            #expect(largestDifference(got, want) <= 1e-4 * largest, "\(weight.name)")
+        }
+    }
+
+    @Test(arguments: fixtureFolders)
+    func tenStepsEqualPyTorch(folder: String) throws {
+        let fixture = try Fixture(folder)
+        let model = try DecoderModel(folder: folder, dtype: .f32)
+        try model.attachAdapter(folder: folder + "/adapter")
+        var options = AdamW.Options()
+        options.weightDecay = 0.01
+        let optimizer = AdamW(model.trainableWeights, options)
+        let want = try fixture.floats("train.loss")
+        for step in 0..<10 {
+            let tape = Tape(pool: pool, recording: true)
+            let losses = model.losses(tape, fixture.batch)
+            tape.backward()
+            let mean = losses.reduce(0, +) / Double(losses.count)
+            #expect(abs(mean - Double(want[step])) < 1e-4, "step \(step)")
+            optimizer.apply(learningRate: 1e-2, gradientScale: 1 / Double(losses.count), pool: pool)
+            model.refreshWeights()
+        }
+        for weight in model.trainableWeights {
+            let want = try fixture.floats("train." + weight.name)
+            #expect(largestDifference(weight.master!.floats(), want) < 2e-3, "\(weight.name)")
+        }
+    }
+
+    @Test(arguments: fixtureFolders)
+    func lossInBF16IsWithinAPercent(folder: String) throws {
+        let fixture = try Fixture(folder)
+        let model = try DecoderModel(folder: folder, dtype: .bf16)
+        try model.attachAdapter(folder: folder + "/adapter")
+        let want = Double(try fixture.floats("loss.adapter")[0])
+        #expect(abs(meanLoss(model, fixture) - want) < 0.01 * want)
+    }
+}
