@@ -69,16 +69,28 @@ final class Interpreter {
         }
         root = VariableScope(parent: context)
         capturedScopes = [root, context]
+        // What hides nothing that is there need not be looked at again.
+        hiddenNames = program.hiddenNames.map { names in names.filter { context.lookUp($0) != nil } }
+        if hiddenNames.allSatisfy(\.isEmpty) { hiddenNames = [] }
         _ = try run(program.body, in: root)
+    }
+
+    private var hiddenNames: [[Int]] = []
+
+    /// Makes names undefined that Jinja takes for variables of the scope because it sets them later.
+    func hide(_ number: Int, in scope: VariableScope) {
+        guard number < hiddenNames.count else { return }
+        for name in hiddenNames[number] { scope.set(name, .undefined(.name(program.symbols[name]))) }
     }
 
     // MARK: Limits
 
     func spend(_ amount: Int) throws {
-        fuel -= amount
-        if fuel < 0 {
+        guard amount <= fuel else {
+            fuel = 0
             throw TemplateFault("more than \(Self.fuelLimit) operations", kind: .limit)
         }
+        fuel -= amount
     }
 
     /// For work that looks at every byte of a text but makes no new one.
@@ -221,7 +233,7 @@ final class Interpreter {
         return Text(output, isMarkup: escapes)
     }
 
-    func runGeneration(_ body: [TemplateNode], in scope: VariableScope) throws {
+    func runGeneration(_ body: ScopedBody, in scope: VariableScope) throws {
         let start = output.count
         _ = try run(body, in: VariableScope(parent: scope))
         if captureDepth > 0 {

@@ -51,7 +51,7 @@ extension Interpreter {
             return .range(
                 PythonRange(
                     start: range[part.start], count: part.count, step: range.step &* part.step,
-                    stop: range[part.start + part.count * part.step]))
+                    stop: range[part.start &+ part.count &* part.step]))
         default: throw TemplateFault("a \(value.typeName) cannot be sliced")
         }
     }

@@ -111,7 +111,8 @@ enum Filters {
 
     /// The element an attribute path names: `a.b.0` looks up each part. A part that is missing is `fallback`.
     static func lookUp(
-        _ interpreter: Interpreter, _ path: TemplateValue, in value: TemplateValue, default fallback: TemplateValue? = nil
+        _ interpreter: Interpreter, _ path: TemplateValue, in value: TemplateValue,
+        default fallback: TemplateValue? = nil
     ) throws -> TemplateValue {
         var keys = [path]
         if let text = path.text {
@@ -226,7 +227,7 @@ enum Numbers {
     }
 
     static func rounded(_ value: TemplateValue, precision: Int, method: Text) throws -> TemplateValue {
-        guard abs(precision) < 300 else { throw TemplateFault("round has a precision out of range") }
+        guard precision.magnitude < 300 else { throw TemplateFault("round has a precision out of range") }
         guard let number = value.number else { throw TemplateFault("round needs a number") }
         switch method {
         case "common":
@@ -236,11 +237,13 @@ enum Numbers {
                 return .int(Int(exactly: text) ?? whole)
             }
             guard number.isFinite else { return value }
-            return .float(precision < 0 ? scaled(number, precision) : Double(String(format: "%.\(precision)f", number)) ?? number)
+            return .float(
+                precision < 0 ? scaled(number, precision) : Double(String(format: "%.\(precision)f", number)) ?? number)
         case "ceil", "floor":
             let scale = pow(10, Double(precision))
             let moved = number * scale
-            return .float((method == "ceil" ? moved.rounded(.up) : moved.rounded(.down)) / scale)
+            // Through an integer, as in Python, so that there is no negative zero.
+            return .float((moved.rounded(method == "ceil" ? .up : .down) + 0) / scale)
         default: throw TemplateFault("round knows the methods common, ceil and floor")
         }
     }
@@ -252,10 +255,12 @@ enum Numbers {
 
     static func fileSize(_ size: Double, binary: Bool) -> Text {
         let base: Double = binary ? 1024 : 1000
-        let units = binary ? ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"]
+        let units =
+            binary
+            ? ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"]
             : ["kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"]
         if size == 1 { return "1 Byte" }
-        if size < base { return Text("\(Int(size)) Bytes") }
+        if size < base { return Text("\(Int(exactly: size.rounded(.towardZero)) ?? 0) Bytes") }
         var unit = base
         for (i, name) in units.enumerated() {
             unit *= base

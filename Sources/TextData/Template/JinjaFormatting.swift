@@ -26,7 +26,10 @@ extension Interpreter {
         if case .tuple(let items) = values { positional = items.values[...] } else { positional = [values] }
         var isNamed = false
         while let scalar = cursor.next() {
-            guard scalar == "%" else { result.append(scalar); continue }
+            guard scalar == "%" else {
+                result.append(scalar)
+                continue
+            }
             var name: Text?
             if cursor.accept("(") {
                 name = Text(cursor.upTo(")"))
@@ -34,7 +37,10 @@ extension Interpreter {
             }
             var specification = try printfSpecification(&cursor, &positional)
             guard let type = cursor.next() else { throw TemplateFault("a format ends after '%'") }
-            if type == "%" { result.append("%"); continue }
+            if type == "%" {
+                result.append("%")
+                continue
+            }
             specification.type = type
             let value: TemplateValue
             if let name {
@@ -72,7 +78,9 @@ extension Interpreter {
         }
         func number() throws -> Int? {
             guard cursor.accept("*") else { return cursor.number() }
-            guard let value = positional.popFirst()?.index else { throw TemplateFault("'*' in a format needs an integer") }
+            guard let value = positional.popFirst()?.index else {
+                throw TemplateFault("'*' in a format needs an integer")
+            }
             return value
         }
         specification.width = try number() ?? 0
@@ -160,7 +168,10 @@ extension Interpreter {
         try spend(1)
         var cursor = ScalarCursor(field)
         var name: [Unicode.Scalar] = []
-        while let scalar = cursor.peek, ![".", "[", "!", ":"].contains(scalar) { name.append(scalar); _ = cursor.next() }
+        while let scalar = cursor.peek, ![".", "[", "!", ":"].contains(scalar) {
+            name.append(scalar)
+            _ = cursor.next()
+        }
         var value = try formatArgument(Text(name), arguments, &next)
         while let scalar = cursor.peek, scalar == "." || scalar == "[" {
             _ = cursor.next()
@@ -222,7 +233,10 @@ extension Interpreter {
         } else if let align = cursor.peek, "<>=^".unicodeScalars.contains(align) {
             specification.align = cursor.next()
         }
-        if let sign = cursor.peek, "+- ".unicodeScalars.contains(sign) { specification.sign = sign; _ = cursor.next() }
+        if let sign = cursor.peek, "+- ".unicodeScalars.contains(sign) {
+            specification.sign = sign
+            _ = cursor.next()
+        }
         specification.isAlternate = cursor.accept("#")
         let isZeroFilled = cursor.accept("0") && specification.align == nil
         if isZeroFilled { (specification.fill, specification.align) = ("0", "=") }
@@ -362,7 +376,10 @@ struct ScalarCursor {
     }
     mutating func upTo(_ end: Unicode.Scalar) -> [Unicode.Scalar] {
         var result: [Unicode.Scalar] = []
-        while let scalar = peek, scalar != end { result.append(scalar); position += 1 }
+        while let scalar = peek, scalar != end {
+            result.append(scalar)
+            position += 1
+        }
         return result
     }
     mutating func rest() -> [Unicode.Scalar] {
@@ -371,7 +388,10 @@ struct ScalarCursor {
     }
     mutating func number() -> Int? {
         var digits = ""
-        while let scalar = peek, ("0"..."9").contains(scalar) { digits.unicodeScalars.append(scalar); position += 1 }
+        while let scalar = peek, ("0"..."9").contains(scalar) {
+            digits.unicodeScalars.append(scalar)
+            position += 1
+        }
         return digits.isEmpty ? nil : Int(digits) ?? Int.max
     }
     /// What stands up to the brace that closes a replacement field.

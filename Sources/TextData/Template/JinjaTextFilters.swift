@@ -63,9 +63,10 @@ extension Filters {
         "truncate": { interpreter, value, arguments in
             let given = try arguments.bound("truncate", ["length", "killwords", "end", "leeway"])
             // Jinja hands back whatever is short enough, text or not.
-            if value.text == nil, let count = try interpreter.length(value),
-                count <= (given[0]?.index ?? 255) + (given[3]?.index ?? 5)
-            {
+            if value.text == nil {
+                guard let count = try interpreter.length(value),
+                    count <= clampedSum(given[0]?.index ?? 255, given[3]?.index ?? 5)
+                else { throw interpreter.unsupported("truncate", value) }
                 return value
             }
             return .string(
@@ -110,6 +111,12 @@ extension Filters {
         }
         flush()
         return result
+    }
+
+    /// Numbers of a template may be as large as they come.
+    private static func clampedSum(_ a: Int, _ b: Int) -> Int {
+        let (sum, overflow) = a.addingReportingOverflow(b)
+        return overflow ? (a < 0 ? Int.min : Int.max) : sum
     }
 
     private static func indented(_ text: Text, _ prefix: Text, first: Bool, blank: Bool) -> Text {
