@@ -60,7 +60,8 @@ public enum TextError: GraftError {
             "continue_final_message: \(reason)\nEnd the conversation with the message that is to be continued."
         case .missingFile(let path): "\(path): no such file\nCheck the path; globs must match at least one file."
         case .emptyData(let path): "\(path): no rows\nGive a file with at least one row."
-        case .unreadable(let path, let reason): "\(path): cannot be read: \(reason)\nCheck the file and its permissions."
+        case .unreadable(let path, let reason):
+            "\(path): cannot be read: \(reason)\nCheck the file and its permissions."
         case .badRows(let faults, let total): Self.rowText(faults, total: total)
         case .badOption(let name, let reason): "\(name): \(reason)"
         }

@@ -46,7 +46,8 @@ func byteTokenizer(specials: [String] = ["<s>", "</s>", "<|im_start|>", "<|im_en
         ]
     }
     return try Tokenizer(
-        json: .object(json), config: ["bos_token": "<s>", "eos_token": .string(specials.contains("</s>") ? "</s>" : "")])
+        json: .object(json),
+        config: ["bos_token": "<s>", "eos_token": .string(specials.contains("</s>") ? "</s>" : "")])
 }
 
 let chatML = """

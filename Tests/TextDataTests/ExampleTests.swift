@@ -60,7 +60,10 @@ struct ExampleTests {
             {% endfor %}
             """
         // The template leaves the end of the turn out of its marks; it is trained all the same.
-        #expect(trainedRuns(try example(Self.twoTurns, try builder(template)), tokenizer) == ["A!<|im_end|>", "B!<|im_end|>"])
+        #expect(
+            trainedRuns(try example(Self.twoTurns, try builder(template)), tokenizer) == [
+                "A!<|im_end|>", "B!<|im_end|>",
+            ])
         let last = try builder(template) { $0.trainOn = .last }
         #expect(trainedRuns(try example(Self.twoTurns, last), tokenizer) == ["B!<|im_end|>"])
     }
@@ -165,7 +168,10 @@ struct ExampleTests {
             ["input_ids": [1, 2], "labels": [1, -100]],
         ]
         let error = #expect(throws: TextError.self) { try builder().examples(from: rows) }
-        guard case .badRows(let faults, let total)? = error else { Issue.record("\(error as Any)"); return }
+        guard case .badRows(let faults, let total)? = error else {
+            Issue.record("\(error as Any)")
+            return
+        }
         #expect(total == 2)
         #expect(faults.map(\.row) == [1, 3])
         #expect(error?.exitStatus == .badInput)

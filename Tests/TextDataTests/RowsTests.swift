@@ -42,7 +42,8 @@ struct RowsTests {
 
     @Test func namesEveryBadLine() throws {
         let file = try folder.write(
-            "a.jsonl", "{\"input_ids\": [1, 2]}\n{\"input_ids\": [1\n\n{\"tokens\": 1, \"b\": 2}\n[1]\n{}\n{\"text\": 5}\n")
+            "a.jsonl",
+            "{\"input_ids\": [1, 2]}\n{\"input_ids\": [1\n\n{\"tokens\": 1, \"b\": 2}\n[1]\n{}\n{\"text\": 5}\n")
         let found = faults(file)
         #expect(found.map(\.row) == [2, 4, 5, 6, 7])
         #expect(found.allSatisfy { $0.file == file })
@@ -55,14 +56,18 @@ struct RowsTests {
     @Test func capsTheFaultsItNames() throws {
         let file = try folder.write("a.jsonl", String(repeating: "{\n", count: 50))
         let error = #expect(throws: TextError.self) { try builder().examples(fromFiles: [file]) }
-        guard case .badRows(let faults, let total)? = error else { Issue.record("\(error as Any)"); return }
+        guard case .badRows(let faults, let total)? = error else {
+            Issue.record("\(error as Any)")
+            return
+        }
         #expect(faults.count == 20)
         #expect(total == 50)
         #expect(error?.description.contains("30 more bad rows") == true)
     }
 
     @Test(arguments: [
-        ("[{\"input_ids\": [1, 2]}", 1, "ends inside its array"), ("[{\"input_ids\": [1, 2]", 1, "ends inside its array"),
+        ("[{\"input_ids\": [1, 2]}", 1, "ends inside its array"),
+        ("[{\"input_ids\": [1, 2]", 1, "ends inside its array"),
         ("[{\"input_ids\": [1, 2]},]", 2, "comma"), ("[{\"input_ids\": [1, 2]}] x", 2, "after the end"),
         ("[{\"input_ids\": [1, 2]} {}]", 1, "malformed JSON"), ("[,]", 1, "malformed"),
     ])
@@ -86,7 +91,10 @@ struct RowsTests {
         for (name, text) in [("a", ""), ("b", "\n\n  \n"), ("c", "[]")] {
             let file = try folder.write(name, text)
             let error = #expect(throws: TextError.self) { try builder().examples(fromFiles: [file]) }
-            guard case .emptyData? = error else { Issue.record("\(name): \(error as Any)"); continue }
+            guard case .emptyData? = error else {
+                Issue.record("\(name): \(error as Any)")
+                continue
+            }
         }
         #expect(throws: TextError.self) { try builder().examples(fromFiles: [folder.path]) }
     }
@@ -100,8 +108,14 @@ struct RowsTests {
                 {"from": "observation", "value": "o"}, {"from": "gpt", "value": "r"}], "system": "s",
                 "tools": "[{\\"name\\": \\"f\\"}]"}
                 """))
-        guard case .conversation(let conversation) = row else { Issue.record("\(row)"); return }
-        #expect(conversation.messages.map { $0["role"]?.stringValue } == ["system", "user", "assistant", "tool", "assistant"])
+        guard case .conversation(let conversation) = row else {
+            Issue.record("\(row)")
+            return
+        }
+        #expect(
+            conversation.messages.map { $0["role"]?.stringValue } == [
+                "system", "user", "assistant", "tool", "assistant",
+            ])
         #expect(conversation.messages[2]["tool_calls"]?[0]?["function"]?["arguments"]?["a"]?.intValue == 1)
         #expect(conversation.tools?.arrayValue?.count == 1)
         #expect(conversation.isTrainable == [false, false, true, false, true])
@@ -115,7 +129,10 @@ struct RowsTests {
                     {"messages": [{"role": "user", "content": "w"}, {"role": "assistant", "tool_calls":
                     [{"type": "function", "function": {"name": "w", "arguments": \(arguments)}}]}]}
                     """))
-            guard case .conversation(let conversation) = row else { Issue.record("\(row)"); return }
+            guard case .conversation(let conversation) = row else {
+                Issue.record("\(row)")
+                return
+            }
             let call = conversation.messages[1]["tool_calls"]?[0]?["function"]
             #expect(call?["arguments"]?["city"]?.stringValue == "Pune")
         }

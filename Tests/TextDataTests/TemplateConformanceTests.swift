@@ -63,7 +63,8 @@ struct TemplateConformanceTests {
                 let isSame = expected.map { rendered.text.hasSameBytes(as: $0) } ?? false
                 #expect(
                     isSame,
-                    "\(name)/\(wanted)\nfound:    \(rendered.text.debugDescription)\nexpected: \(expected?.debugDescription ?? "error \(item["error"]?.stringValue ?? "")")")
+                    "\(name)/\(wanted)\nfound:    \(rendered.text.debugDescription)\nexpected: \(expected?.debugDescription ?? "error \(item["error"]?.stringValue ?? "")")"
+                )
                 if let spans = item["generation_spans_code_points"]?.arrayValue {
                     let text = Text(rendered.text)
                     let found = rendered.generationSpans?.map {

@@ -51,7 +51,10 @@ struct TemplateTests {
 
     @Test func raisedMessagesComeThrough() throws {
         let error = #expect(throws: TextError.self) { try render("{{ raise_exception('Roles must alternate') }}") }
-        guard case .templateRaised(_, _, let message)? = error else { Issue.record("\(error as Any)"); return }
+        guard case .templateRaised(_, _, let message)? = error else {
+            Issue.record("\(error as Any)")
+            return
+        }
         #expect(message == "Roles must alternate")
     }
 
@@ -77,11 +80,14 @@ struct TemplateTests {
         "{{ " + String(repeating: "[", count: 10_000) + String(repeating: "]", count: 10_000) + " }}",
         "{{ 1" + String(repeating: " + 1", count: 100_000) + " }}",
         "{{ a" + String(repeating: ".a", count: 100_000) + " }}",
-        "{{ 1" + String(repeating: "|abs", count: 100_000) + " }}", "{{ " + String(repeating: "not ", count: 100_000) + "1 }}",
-        "{{ " + String(repeating: "- ", count: 100_000) + "1 }}", "{{ 1" + String(repeating: " if 1 else 1", count: 100_000) + " }}",
+        "{{ 1" + String(repeating: "|abs", count: 100_000) + " }}",
+        "{{ " + String(repeating: "not ", count: 100_000) + "1 }}",
+        "{{ " + String(repeating: "- ", count: 100_000) + "1 }}",
+        "{{ 1" + String(repeating: " if 1 else 1", count: 100_000) + " }}",
         String(repeating: "{% if 1 %}", count: 100_000), String(repeating: "{% for i in [1] %}", count: 10_000),
         "{{ 1" + String(repeating: "[0]", count: 100_000) + " }}", String(repeating: "{%", count: 100_000), "{{ '",
-        "{{ \"\\ud800\" }}", "{{ 99999999999999999999 }}", "{{ 9223372036854775807 + 1 }}", "{{ -9223372036854775808 }}",
+        "{{ \"\\ud800\" }}", "{{ 99999999999999999999 }}", "{{ 9223372036854775807 + 1 }}",
+        "{{ -9223372036854775808 }}",
         "{{ (0 - 9223372036854775807 - 1) // -1 }}", "{{ [1,2,3][::0] }}", "{{ ''.__class__.__mro__ }}",
         "{{ [].append(1) }}", "{{ {}.update({}) }}", "{{ (1).__add__(2) }}", "{{ raise_exception.__globals__.x }}",
         "{{ namespace.__init__.__globals__['os'] }}", "{% include '/etc/passwd' %}", "{% import 'os' as os %}",
@@ -99,6 +105,47 @@ struct TemplateTests {
         }
         // A second in optimised code; builds for tests are slower and share their machine.
         #expect(duration < .seconds(20))
+    }
+
+    @Test func numbersAtTheEdgeDoNotTrap() throws {
+        let edges = [
+            "9223372036854775807", "(-9223372036854775807 - 1)", "0", "-1", "4611686018427387904", "1e308",
+            "'nan'|float",
+        ]
+        let uses = [
+            "{{ 'abc'[A:B:C] }}", "{{ [1,2,3][A:B:C] }}", "{{ range(A, B, C) }}", "{{ range(3)[A:B:C]|list }}",
+            "{{ 'abc'[A] }}",
+            "{{ [1][A] }}", "{{ 'a'.center(A) }}", "{{ 'a'.zfill(A) }}", "{{ '-a'.zfill(A) }}",
+            "{{ 'a'|truncate(A, true, '', B) }}",
+            "{{ [1]|truncate(A, true, '', B) }}", "{{ 1.5|round(A) }}", "{{ 15|round(A) }}", "{{ A|round(-1) }}",
+            "{{ A|filesizeformat }}",
+            "{{ A|abs }}", "{{ -A }}", "{{ A + B }}", "{{ A - B }}", "{{ A * B }}", "{{ A // B }}", "{{ A % B }}",
+            "{{ A ** B }}",
+            "{{ 'a' * A }}", "{{ [1] * A }}", "{{ 'a b'.split(' ', A) }}", "{{ 'aa'.replace('a', 'b', A) }}",
+            "{{ 'abc'.find('b', A, B) }}", "{{ 'abc'.count('b', A, B) }}", "{{ [1].index(1, A, B) }}",
+            "{{ 'a\tb'.expandtabs(A) }}",
+            "{{ '%*d' % (A, B) }}", "{{ '%.*f' % (A, 1.5) }}", "{{ '%d' % A }}", "{{ '%c' % A }}",
+            "{{ '{:c}'.format(A) }}", "{{ '{:x}'.format(A) }}",
+            "{{ '{:,}'.format(A) }}", "{{ '{:.3f}'.format(A) }}", "{{ [1,2]|batch(A) }}", "{{ [1,2]|slice(A)|list }}",
+            "{{ 'a\nb'|indent(A) }}",
+            "{{ A|int }}", "{{ A|float }}", "{{ [1,2]|sum(start=A) }}", "{{ A is divisibleby B }}", "{{ A|tojson }}",
+            "{{ 1|tojson(indent=A) }}",
+            "{{ [A, B]|sort }}", "{{ [A, B]|max }}", "{{ {A: 1}[B] }}", "{{ A < B }}", "{{ 'x'.ljust(A, 'é') }}",
+            "{{ A.bit_length() }}", "{{ 'a'|center(A) }}",
+            "{{ cycler(A).next() }}{{ (1, 2)[A:B] }}", "{{ 'f'|int(A, B) }}", "{{ 'abc'.startswith('b', A, B) }}",
+        ]
+        for use in uses {
+            for a in edges {
+                for b in edges {
+                    for c in use.contains("C") ? edges : ["1"] {
+                        let source = use.replacingOccurrences(of: "A", with: "(\(a))")
+                            .replacingOccurrences(of: "B", with: "(\(b))").replacingOccurrences(of: "C", with: "(\(c))")
+                        // An error is as good as a result; a trap would end the tests.
+                        _ = try? render(source)
+                    }
+                }
+            }
+        }
     }
 
     @Test func limitsLeaveRoomForLongConversations() throws {
@@ -136,7 +183,8 @@ struct TemplateTests {
         let bytes = Array(rendered.text.utf8)
         let spans = try #require(rendered.generationSpans)
         #expect(spans.map { String(decoding: bytes[$0], as: UTF8.self) } == ["नमस्ते", "b"])
-        let inMacro = try ChatTemplate(source: "{% macro f() %}{% generation %}x{% endgeneration %}{% endmacro %}{{ f() }}")
+        let inMacro = try ChatTemplate(
+            source: "{% macro f() %}{% generation %}x{% endgeneration %}{% endmacro %}{{ f() }}")
         #expect(try inMacro.render(messages: []).generationSpans == nil)
     }
 
@@ -169,7 +217,8 @@ struct TemplateTests {
         #expect(try ChatTemplate.load(folder: folder.path).render(messages: []).text == "C<b>")
         _ = try folder.write(
             "tokenizer_config.json",
-            #"{"eos_token": "<e>", "chat_template": [{"name": "default", "template": "D{{ eos_token }}"}, {"name": "tool_use", "template": "T"}]}"#)
+            #"{"eos_token": "<e>", "chat_template": [{"name": "default", "template": "D{{ eos_token }}"}, {"name": "tool_use", "template": "T"}]}"#
+        )
         #expect(try ChatTemplate.load(folder: folder.path).render(messages: []).text == "D<e>")
         #expect(try ChatTemplate.load(folder: folder.path, forTools: true).render(messages: []).text == "T")
         #expect(throws: TextError.self) { try ChatTemplate.load(folder: folder.path, name: "rag") }

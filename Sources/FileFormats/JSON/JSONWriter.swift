@@ -84,7 +84,7 @@ public struct JSONWriter {
     /// Python's `repr(float)`: the shortest digits that read back the same, `1e-05` for exponents below -4.
     public static func pythonRepresentation(_ value: Double) -> String {
         guard value.isFinite else { return value.isNaN ? "NaN" : value < 0 ? "-Infinity" : "Infinity" }
-        var text = "\(value)"
+        let text = "\(value)"
         guard let mark = text.firstIndex(of: "e") else { return text }
         var mantissa = String(text[..<mark])
         var exponent = Int(text[text.index(after: mark)...]) ?? 0
@@ -94,8 +94,8 @@ public struct JSONWriter {
             exponent = abs(exponent)
             return "\(mantissa)e\(sign)\(exponent < 10 ? "0" : "")\(exponent)"
         }
-        text = String(format: "%.\(max(1, 17))g", value)
-        return Double(text) == value ? text : "\(value)"
+        // Swift turns to exponents at 2^53; up to 10^16 every such number is an integer of 16 digits.
+        return String(format: "%.1f", value)
     }
 
     private mutating func writeString(_ text: String) {

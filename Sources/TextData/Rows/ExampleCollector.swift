@@ -98,7 +98,10 @@ struct ExampleCollector {
 
     private mutating func keep(_ example: TokenizedExample) {
         let trained = example.trainedCount
-        guard trained > 0 else { report.emptied += 1; return }
+        guard trained > 0 else {
+            report.emptied += 1
+            return
+        }
         examples.append(example)
         rows.append(report.rows - 1)
         report.examples += 1

@@ -14,7 +14,8 @@ extension ExampleBuilder {
                 throw RowError("the token id \(bad) is outside of the vocabulary of \(vocabularySize)")
             }
             return MadeExample(
-                example: example, reasonWithoutLabels: "every label is -100 (or only the first is not): nothing is trained")
+                example: example,
+                reasonWithoutLabels: "every label is -100 (or only the first is not): nothing is trained")
         case .text(let text): return try example(text: text, trainedFrom: 0)
         case .completion(let prompt, let completion):
             return try example(text: prompt + completion, trainedFrom: prompt.utf8.count)
@@ -74,6 +75,7 @@ extension ExampleBuilder {
         var isTrained = Array(repeating: false, count: encoding.ids.count)
         var index = 0
         var notes = trained.notes
+        let text = Array(trained.text.utf8)
         let stops = Set(tokenizer.addedTokens.map(\.id) + [endID].compactMap(\.self))
         for span in trained.spans {
             while index < isTrained.count, encoding.byteRanges[index].upperBound <= span.lowerBound,
@@ -86,7 +88,7 @@ extension ExampleBuilder {
             }
             if options.trainOn != .all, end > index {
                 let hasStop = Self.settleEnd(
-                    of: index..<end, encoding, Array(trained.text.utf8), stops: stops, &isTrained)
+                    of: index..<end, encoding, text, stops: stops, &isTrained)
                 if !hasStop { notes.insert(.noStopToken) }
             }
             index = end

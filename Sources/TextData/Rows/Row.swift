@@ -173,7 +173,9 @@ private struct RowReader {
             }
         case let other?: throw RowError("\(place): \"content\" is \(other.kindName); expected a string")
         }
-        if let calls { message["tool_calls"] = .array(try calls.enumerated().map { try call($1, "\(place), call \($0)") }) }
+        if let calls {
+            message["tool_calls"] = .array(try calls.enumerated().map { try call($1, "\(place), call \($0)") })
+        }
         var isTrainable = role == "assistant"
         if let weight = message["weight"], !weight.isNull {
             guard let number = weight.doubleValue, number == 0 || number == 1 else {

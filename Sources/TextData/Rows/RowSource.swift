@@ -118,10 +118,16 @@ struct RowFile {
         while true {
             var end = start
             while true {
-                if let newline = buffer[end...].firstIndex(of: 0x0A) { end = newline; break }
+                if let newline = buffer[end...].firstIndex(of: 0x0A) {
+                    end = newline
+                    break
+                }
                 let scanned = buffer.count - start
                 guard scanned <= Self.maximumRowSize else { return tooLong(number + 1) }
-                guard try fill() else { end = buffer.count; break }
+                guard try fill() else {
+                    end = buffer.count
+                    break
+                }
                 end = start + scanned
             }
             guard end < buffer.count || end > start else { return nil }
@@ -168,8 +174,13 @@ struct RowFile {
             while start + offset < buffer.count {
                 let byte = buffer[start + offset]
                 if isString {
-                    if isEscaped { isEscaped = false } else if byte == UInt8(ascii: "\\") { isEscaped = true }
-                    else if byte == UInt8(ascii: "\"") { isString = false }
+                    if isEscaped {
+                        isEscaped = false
+                    } else if byte == UInt8(ascii: "\\") {
+                        isEscaped = true
+                    } else if byte == UInt8(ascii: "\"") {
+                        isString = false
+                    }
                 } else {
                     switch byte {
                     case UInt8(ascii: "\""): isString = true

@@ -105,7 +105,8 @@ struct SpanFinder {
         var start = 0
         while start < min(full.count, bytes.count), full[start] == bytes[start] { start += 1 }
         var tail = 0
-        while tail < min(full.count, bytes.count) - start, full[full.count - 1 - tail] == bytes[bytes.count - 1 - tail] {
+        while tail < min(full.count, bytes.count) - start, full[full.count - 1 - tail] == bytes[bytes.count - 1 - tail]
+        {
             tail += 1
         }
         // Bytes in common may end inside a character.

@@ -146,7 +146,9 @@ extension Interpreter {
             let values = try elements.map(imported)
             return .list(Items(values: values, depth: try depth(over: values)))
         case .object(let object):
-            let entries = try object.entries.map { (key: TemplateValue.string(Text($0.key)), value: try imported($0.value)) }
+            let entries = try object.entries.map {
+                (key: TemplateValue.string(Text($0.key)), value: try imported($0.value))
+            }
             let keys = entries.map { MappingKey.string($0.key.text ?? "") }
             return .dict(Mapping(entries: entries, keys: keys, depth: try depth(over: entries.map(\.value))))
         }

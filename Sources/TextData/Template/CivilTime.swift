@@ -65,7 +65,10 @@ public struct CivilTime: Sendable, Equatable {
         var cursor = ScalarCursor(Array(format.unicodeScalars))
         var result = ""
         while let scalar = cursor.next() {
-            guard scalar == "%" else { result.unicodeScalars.append(scalar); continue }
+            guard scalar == "%" else {
+                result.unicodeScalars.append(scalar)
+                continue
+            }
             var flag: Unicode.Scalar?
             if let next = cursor.peek, "-_0^".unicodeScalars.contains(next) { flag = cursor.next() }
             guard let conversion = cursor.next() else { return result + "%" }

@@ -9,6 +9,9 @@ final class Interpreter {
     /// What one unit of fuel buys: bytes of new text, elements of new sequences.
     static let bytesPerFuel = 64
     static let elementsPerFuel = 4
+    static let scannedBytesPerFuel = 256
+    /// Where each code point is looked up in Unicode's tables.
+    static let classifiedBytesPerFuel = 8
 
     static let globalNames: [Text] = [
         "raise_exception", "strftime_now", "range", "namespace", "dict", "cycler", "joiner",
@@ -66,17 +69,35 @@ final class Interpreter {
         }
         root = VariableScope(parent: context)
         capturedScopes = [root, context]
+        // What hides nothing that is there need not be looked at again.
+        hiddenNames = program.hiddenNames.map { names in names.filter { context.lookUp($0) != nil } }
+        if hiddenNames.allSatisfy(\.isEmpty) { hiddenNames = [] }
         _ = try run(program.body, in: root)
+    }
+
+    private var hiddenNames: [[Int]] = []
+
+    /// Makes names undefined that Jinja takes for variables of the scope because it sets them later.
+    func hide(_ number: Int, in scope: VariableScope) {
+        guard number < hiddenNames.count else { return }
+        for name in hiddenNames[number] { scope.set(name, .undefined(.name(program.symbols[name]))) }
     }
 
     // MARK: Limits
 
     func spend(_ amount: Int) throws {
-        fuel -= amount
-        if fuel < 0 {
+        guard amount <= fuel else {
+            fuel = 0
             throw TemplateFault("more than \(Self.fuelLimit) operations", kind: .limit)
         }
+        fuel -= amount
     }
+
+    /// For work that looks at every byte of a text but makes no new one.
+    func spend(scanning text: Text) throws { try spend(text.bytes.count / Self.scannedBytesPerFuel) }
+
+    /// For work that looks up the properties of every code point.
+    func spend(classifying text: Text) throws { try spend(text.bytes.count / Self.classifiedBytesPerFuel) }
 
     func checkStack() throws {
         var marker: UInt8 = 0
@@ -152,7 +173,10 @@ final class Interpreter {
         case .bool(let flag): return .int(flag ? 1 : 0)
         case .int(let number): return .int(number)
         case .float(let number): return Int(exactly: number).map(MappingKey.int) ?? .float(number)
-        case .string(let text): return .string(text)
+        case .string(let text):
+            // Hashed more than once on the way into a dictionary.
+            try spend(2 * text.bytes.count / Self.bytesPerFuel)
+            return .string(text)
         case .tuple(let items): return .tuple(try items.values.map(key))
         case .undefined: return .undefined
         case .range(let range): return .range(start: range.start, count: range.count, step: range.step)
@@ -209,7 +233,7 @@ final class Interpreter {
         return Text(output, isMarkup: escapes)
     }
 
-    func runGeneration(_ body: [TemplateNode], in scope: VariableScope) throws {
+    func runGeneration(_ body: ScopedBody, in scope: VariableScope) throws {
         let start = output.count
         _ = try run(body, in: VariableScope(parent: scope))
         if captureDepth > 0 {

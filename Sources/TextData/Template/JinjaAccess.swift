@@ -18,7 +18,7 @@ extension Interpreter {
         case .list(let items), .tuple(let items):
             if let index = position(key, count: items.values.count) { return items.values[index] }
         case .string(let text):
-            try spend(text.bytes.count / 256)
+            try spend(scanning: text)
             if let index = position(key, count: text.count) {
                 return .string(Text(CollectionOfOne(text.scalar(at: text.byteOffset(of: index)).0)))
             }
@@ -42,7 +42,7 @@ extension Interpreter {
         switch value {
         case .undefined: throw undefined(value)
         case .string(let string):
-            try spend(string.bytes.count / 256)
+            try spend(string.bytes.count / Self.bytesPerFuel)
             return try text(string.slice(slice))
         case .list(let items): return try list(slice.resolved(count: items.values.count).map { items.values[$0] })
         case .tuple(let items): return try tuple(slice.resolved(count: items.values.count).map { items.values[$0] })
@@ -51,7 +51,7 @@ extension Interpreter {
             return .range(
                 PythonRange(
                     start: range[part.start], count: part.count, step: range.step &* part.step,
-                    stop: range[part.start + part.count * part.step]))
+                    stop: range[part.start &+ part.count &* part.step]))
         default: throw TemplateFault("a \(value.typeName) cannot be sliced")
         }
     }

@@ -34,7 +34,12 @@ final class LoopState {
 
     func advance() throws -> TemplateValue? {
         let next: TemplateValue?
-        if let ahead { next = ahead; self.ahead = nil } else { next = try pull() }
+        if let ahead {
+            next = ahead
+            self.ahead = nil
+        } else {
+            next = try pull()
+        }
         guard let next else { return nil }
         previous = current
         current = next
@@ -105,6 +110,7 @@ extension Interpreter {
                 if let initial = parameter.initial { missing.append((parameter.symbol, initial)) }
             }
         }
+        hide(definition.body.scope, in: scope)
         // Defaults see all parameters, and none of the outer names these hide.
         for (symbol, initial) in missing { scope.set(symbol, try evaluate(initial, in: scope)) }
         if definition.usesCaller {
@@ -125,7 +131,7 @@ extension Interpreter {
             throw TemplateFault(
                 "the macro '\(definition.name)' takes at most \(definition.parameters.count) arguments")
         }
-        return try text(try capture { _ = try run(definition.body, in: scope) })
+        return try text(try capture { _ = try run(definition.body.nodes, in: scope) })
     }
 
     private func callLoop(_ loop: LoopState, _ arguments: CallArguments) throws -> TemplateValue {
@@ -150,6 +156,7 @@ extension Interpreter {
         case .strftimeNow:
             let format = try arguments.bound("strftime_now", ["format"], required: 1)[0]?.text
             guard let format else { throw TemplateFault("strftime_now needs a string") }
+            try spend(format.bytes.count)
             return try text(Text(now.formatted(format.description)))
         case .range: return try makeRange(arguments)
         case .namespace:
@@ -200,7 +207,8 @@ extension Interpreter {
         let stop = numbers[1] ?? numbers[0] ?? 0
         let step = numbers[2] ?? 1
         guard step != 0 else { throw TemplateFault("range has step 0") }
-        let (span, overflow) = step > 0 ? stop.subtractingReportingOverflow(start) : start.subtractingReportingOverflow(stop)
+        let (span, overflow) =
+            step > 0 ? stop.subtractingReportingOverflow(start) : start.subtractingReportingOverflow(stop)
         let count = overflow ? Int.max : span <= 0 ? 0 : (span - 1) / Int(clamping: step.magnitude) + 1
         // The sandbox's own limit.
         guard count <= 100_000 else { throw TemplateFault("a range is longer than 100000", kind: .limit) }

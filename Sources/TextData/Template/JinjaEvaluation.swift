@@ -1,5 +1,11 @@
 // Statements and expressions, evaluated on the tree.
 extension Interpreter {
+    /// Runs a body in its own, new scope.
+    func run(_ body: ScopedBody, in scope: VariableScope) throws -> Flow {
+        hide(body.scope, in: scope)
+        return try run(body.nodes, in: scope)
+    }
+
     func run(_ body: [TemplateNode], in scope: VariableScope) throws -> Flow {
         for node in body {
             let flow = try run(node, in: scope)
@@ -40,7 +46,7 @@ extension Interpreter {
             try atLine(node) { try assign(value, to: target, in: scope) }
         case .macro(let definition):
             let macro = try macro(definition, in: scope)
-            if let symbol = program.symbols.firstIndex(of: definition.name) { scope.set(symbol, .callable(macro)) }
+            scope.set(definition.symbol, .callable(macro))
         case .callBlock(let function, let arguments, let definition):
             let callee = try evaluate(function, in: scope)
             var evaluated = try evaluate(arguments, in: scope)
@@ -108,6 +114,7 @@ extension Interpreter {
         let accepts: ((TemplateValue) throws -> Bool)? = loop.filter.map { filter in
             { [unowned self] value in
                 let inner = VariableScope(parent: scope)
+                hide(loop.filterScope, in: inner)
                 try spend(1)
                 try assign(value, to: loop.target, in: inner)
                 return try evaluate(filter, in: inner).isTrue

@@ -38,11 +38,13 @@ enum Filters {
         },
         "int": { interpreter, value, arguments in
             let given = try arguments.bound("int", ["default", "base"])
+            if let text = value.text { try interpreter.spend(text.bytes.count / Interpreter.bytesPerFuel) }
             if value.isUndefined { throw interpreter.undefined(value) }
             return Numbers.integer(value, base: given[1]?.index ?? 10).map(TemplateValue.int) ?? given[0] ?? .int(0)
         },
         "float": { interpreter, value, arguments in
             let given = try arguments.bound("float", ["default"])
+            if let text = value.text { try interpreter.spend(text.bytes.count / Interpreter.bytesPerFuel) }
             if value.isUndefined { throw interpreter.undefined(value) }
             return Numbers.float(value).map(TemplateValue.float) ?? given[0] ?? .float(0)
         },
@@ -100,9 +102,17 @@ enum Filters {
         return text
     }
 
+    /// The same where the filter looks up properties of every code point.
+    static func classified(_ interpreter: Interpreter, _ value: TemplateValue) throws -> Text {
+        let text = try interpreter.printed(value)
+        try interpreter.spend(classifying: text)
+        return text
+    }
+
     /// The element an attribute path names: `a.b.0` looks up each part. A part that is missing is `fallback`.
     static func lookUp(
-        _ interpreter: Interpreter, _ path: TemplateValue, in value: TemplateValue, default fallback: TemplateValue? = nil
+        _ interpreter: Interpreter, _ path: TemplateValue, in value: TemplateValue,
+        default fallback: TemplateValue? = nil
     ) throws -> TemplateValue {
         var keys = [path]
         if let text = path.text {
@@ -123,7 +133,10 @@ enum Filters {
     ) throws -> TemplateValue {
         var key = value
         if let attribute, !attribute.isNone { key = try lookUp(interpreter, attribute, in: value) }
-        if !caseSensitive, let text = key.text { return .string(text.lowercased()) }
+        if !caseSensitive, let text = key.text {
+            try interpreter.spend(classifying: text)
+            return .string(text.lowercased())
+        }
         return key
     }
 }
@@ -153,6 +166,9 @@ extension Interpreter {
 
 /// Conversions between numbers and text.
 enum Numbers {
+    /// Python reads no integer of more digits (`sys.int_info.default_max_str_digits`).
+    private static let longest = 4_300
+
     static func integer(_ value: TemplateValue, base: Int) -> Int? {
         switch value {
         case .bool, .int: return value.index
@@ -166,6 +182,7 @@ enum Numbers {
 
     /// Python's `int(text, base)`.
     static func integer(_ text: Text, base: Int) -> Int? {
+        guard text.bytes.count <= longest else { return nil }
         guard (2...36).contains(base) || base == 0 else { return nil }
         var digits = text.stripped().lowercased().description
         var isNegative = false
@@ -189,6 +206,7 @@ enum Numbers {
     /// Python's `float(...)`.
     static func float(_ value: TemplateValue) -> Double? {
         guard let text = value.text else { return value.number }
+        guard text.bytes.count <= longest else { return nil }
         let digits = text.stripped().lowercased().description
         switch digits {
         case "inf", "+inf", "infinity", "+infinity": return .infinity
@@ -209,7 +227,7 @@ enum Numbers {
     }
 
     static func rounded(_ value: TemplateValue, precision: Int, method: Text) throws -> TemplateValue {
-        guard abs(precision) < 300 else { throw TemplateFault("round has a precision out of range") }
+        guard precision.magnitude < 300 else { throw TemplateFault("round has a precision out of range") }
         guard let number = value.number else { throw TemplateFault("round needs a number") }
         switch method {
         case "common":
@@ -219,11 +237,13 @@ enum Numbers {
                 return .int(Int(exactly: text) ?? whole)
             }
             guard number.isFinite else { return value }
-            return .float(precision < 0 ? scaled(number, precision) : Double(String(format: "%.\(precision)f", number)) ?? number)
+            return .float(
+                precision < 0 ? scaled(number, precision) : Double(String(format: "%.\(precision)f", number)) ?? number)
         case "ceil", "floor":
             let scale = pow(10, Double(precision))
             let moved = number * scale
-            return .float((method == "ceil" ? moved.rounded(.up) : moved.rounded(.down)) / scale)
+            // Through an integer, as in Python, so that there is no negative zero.
+            return .float((moved.rounded(method == "ceil" ? .up : .down) + 0) / scale)
         default: throw TemplateFault("round knows the methods common, ceil and floor")
         }
     }
@@ -235,10 +255,12 @@ enum Numbers {
 
     static func fileSize(_ size: Double, binary: Bool) -> Text {
         let base: Double = binary ? 1024 : 1000
-        let units = binary ? ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"]
+        let units =
+            binary
+            ? ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"]
             : ["kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"]
         if size == 1 { return "1 Byte" }
-        if size < base { return Text("\(Int(size)) Bytes") }
+        if size < base { return Text("\(Int(exactly: size.rounded(.towardZero)) ?? 0) Bytes") }
         var unit = base
         for (i, name) in units.enumerated() {
             unit *= base

@@ -19,13 +19,17 @@ extension Interpreter {
     // MARK: %
 
     func printf(_ format: Text, _ values: TemplateValue) throws -> Text {
+        try spend(format.bytes.count / Self.bytesPerFuel)
         var cursor = ScalarCursor(format.scalars)
         var result = Text([])
         var positional: ArraySlice<TemplateValue>
         if case .tuple(let items) = values { positional = items.values[...] } else { positional = [values] }
         var isNamed = false
         while let scalar = cursor.next() {
-            guard scalar == "%" else { result.append(scalar); continue }
+            guard scalar == "%" else {
+                result.append(scalar)
+                continue
+            }
             var name: Text?
             if cursor.accept("(") {
                 name = Text(cursor.upTo(")"))
@@ -33,7 +37,10 @@ extension Interpreter {
             }
             var specification = try printfSpecification(&cursor, &positional)
             guard let type = cursor.next() else { throw TemplateFault("a format ends after '%'") }
-            if type == "%" { result.append("%"); continue }
+            if type == "%" {
+                result.append("%")
+                continue
+            }
             specification.type = type
             let value: TemplateValue
             if let name {
@@ -71,7 +78,9 @@ extension Interpreter {
         }
         func number() throws -> Int? {
             guard cursor.accept("*") else { return cursor.number() }
-            guard let value = positional.popFirst()?.index else { throw TemplateFault("'*' in a format needs an integer") }
+            guard let value = positional.popFirst()?.index else {
+                throw TemplateFault("'*' in a format needs an integer")
+            }
             return value
         }
         specification.width = try number() ?? 0
@@ -88,6 +97,7 @@ extension Interpreter {
         case "s", "r", "a":
             if specification.align == "=" { (specification.align, specification.fill) = (">", " ") }
             let text = given.type == "s" ? try printed(value) : try representation(value)
+            try spend(text.bytes.count / Self.bytesPerFuel)
             return try aligned(cut(text, given.precision), specification)
         case "c":
             if let text = value.text, text.count == 1 { return try aligned(text, specification) }
@@ -133,6 +143,7 @@ extension Interpreter {
         _ format: [Unicode.Scalar], _ arguments: CallArguments, _ next: inout Int, depth: Int
     ) throws -> Text {
         guard depth < 3 else { throw TemplateFault("a format nests too deep") }
+        try spend(format.count / Self.bytesPerFuel)
         var cursor = ScalarCursor(format)
         var result = Text([])
         while let scalar = cursor.next() {
@@ -157,7 +168,10 @@ extension Interpreter {
         try spend(1)
         var cursor = ScalarCursor(field)
         var name: [Unicode.Scalar] = []
-        while let scalar = cursor.peek, ![".", "[", "!", ":"].contains(scalar) { name.append(scalar); _ = cursor.next() }
+        while let scalar = cursor.peek, ![".", "[", "!", ":"].contains(scalar) {
+            name.append(scalar)
+            _ = cursor.next()
+        }
         var value = try formatArgument(Text(name), arguments, &next)
         while let scalar = cursor.peek, scalar == "." || scalar == "[" {
             _ = cursor.next()
@@ -210,6 +224,7 @@ extension Interpreter {
     /// Python's `format(value, specification)`.
     private func formatted(_ value: TemplateValue, _ text: Text) throws -> Text {
         if text.isEmpty { return try printed(value) }
+        if let text = value.text { try spend(text.bytes.count / Self.bytesPerFuel) }
         var cursor = ScalarCursor(text.scalars)
         var specification = FormatSpecification()
         if let align = cursor.peek(1), "<>=^".unicodeScalars.contains(align), let fill = cursor.next() {
@@ -218,7 +233,10 @@ extension Interpreter {
         } else if let align = cursor.peek, "<>=^".unicodeScalars.contains(align) {
             specification.align = cursor.next()
         }
-        if let sign = cursor.peek, "+- ".unicodeScalars.contains(sign) { specification.sign = sign; _ = cursor.next() }
+        if let sign = cursor.peek, "+- ".unicodeScalars.contains(sign) {
+            specification.sign = sign
+            _ = cursor.next()
+        }
         specification.isAlternate = cursor.accept("#")
         let isZeroFilled = cursor.accept("0") && specification.align == nil
         if isZeroFilled { (specification.fill, specification.align) = ("0", "=") }
@@ -358,7 +376,10 @@ struct ScalarCursor {
     }
     mutating func upTo(_ end: Unicode.Scalar) -> [Unicode.Scalar] {
         var result: [Unicode.Scalar] = []
-        while let scalar = peek, scalar != end { result.append(scalar); position += 1 }
+        while let scalar = peek, scalar != end {
+            result.append(scalar)
+            position += 1
+        }
         return result
     }
     mutating func rest() -> [Unicode.Scalar] {
@@ -367,7 +388,10 @@ struct ScalarCursor {
     }
     mutating func number() -> Int? {
         var digits = ""
-        while let scalar = peek, ("0"..."9").contains(scalar) { digits.unicodeScalars.append(scalar); position += 1 }
+        while let scalar = peek, ("0"..."9").contains(scalar) {
+            digits.unicodeScalars.append(scalar)
+            position += 1
+        }
         return digits.isEmpty ? nil : Int(digits) ?? Int.max
     }
     /// What stands up to the brace that closes a replacement field.

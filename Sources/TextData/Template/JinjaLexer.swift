@@ -10,11 +10,32 @@ enum TemplateTokenKind: Equatable {
 }
 
 enum TemplateSymbol: String, CaseIterable {
-    case floorDivide = "//", power = "**", equal = "==", notEqual = "!=", greaterOrEqual = ">=", lessOrEqual = "<="
-    case add = "+", subtract = "-", divide = "/", multiply = "*", remainder = "%", tilde = "~"
-    case leftBracket = "[", rightBracket = "]", leftParenthesis = "(", rightParenthesis = ")"
-    case leftBrace = "{", rightBrace = "}", greater = ">", less = "<", assign = "=", dot = ".", colon = ":"
-    case pipe = "|", comma = ",", semicolon = ";"
+    case floorDivide = "//"
+    case power = "**"
+    case equal = "=="
+    case notEqual = "!="
+    case greaterOrEqual = ">="
+    case lessOrEqual = "<="
+    case add = "+"
+    case subtract = "-"
+    case divide = "/"
+    case multiply = "*"
+    case remainder = "%"
+    case tilde = "~"
+    case leftBracket = "["
+    case rightBracket = "]"
+    case leftParenthesis = "("
+    case rightParenthesis = ")"
+    case leftBrace = "{"
+    case rightBrace = "}"
+    case greater = ">"
+    case less = "<"
+    case assign = "="
+    case dot = "."
+    case colon = ":"
+    case pipe = "|"
+    case comma = ","
+    case semicolon = ";"
 
     static let bySpelling = Dictionary(uniqueKeysWithValues: allCases.map { (Array($0.rawValue.utf8), $0) })
 }
@@ -87,7 +108,9 @@ struct JinjaLexer {
             while open < source.count {
                 if source[open] == UInt8(ascii: "{"), open + 1 < source.count,
                     [UInt8(ascii: "{"), UInt8(ascii: "%"), UInt8(ascii: "#")].contains(source[open + 1])
-                { break }
+                {
+                    break
+                }
                 open += 1
             }
             guard open < source.count else {

@@ -98,8 +98,9 @@ extension Interpreter {
     enum Padding { case left, right, centre }
 
     func padded(_ text: Text, _ width: Int, _ fill: Text, _ padding: Padding) throws -> TemplateValue {
-        let missing = width - text.count
-        guard missing > 0 else { return .string(text) }
+        let count = text.count
+        guard width > count else { return .string(text) }
+        let missing = width - count
         guard fill.count == 1 else { throw TemplateFault("a fill character is not one character") }
         try spend(missing / 16)
         let left =
@@ -138,11 +139,12 @@ extension Interpreter {
     }
 
     private func callTextMethod(_ name: Text, _ text: Text, _ arguments: CallArguments) throws -> TemplateValue {
-        try spend(text.bytes.count / 256)
+        try spend(scanning: text)
         switch name {
         case "strip", "lstrip", "rstrip":
             let set = try arguments.bound(name.description, ["chars"])[0]
             if let set, !set.isNone, set.text == nil { throw unsupported(name.description, set) }
+            if let set = set?.text { try spend(classifying: set) }
             return .string(text.stripped(set?.text, left: name != "rstrip", right: name != "lstrip"))
         case "split", "rsplit":
             let given = try arguments.bound(name.description, ["sep", "maxsplit"])
@@ -153,7 +155,9 @@ extension Interpreter {
         case "startswith", "endswith": return .bool(try matchesEnd(text, arguments, atStart: name == "startswith"))
         case "replace":
             let given = try arguments.bound("replace", ["old", "new", "count"], required: 2)
-            guard let old = given[0]?.text, let new = given[1]?.text else { throw TemplateFault("replace needs strings") }
+            guard let old = given[0]?.text, let new = given[1]?.text else {
+                throw TemplateFault("replace needs strings")
+            }
             return try replaced(text, old, new, limit: given[2]?.index ?? -1)
         case "join":
             let parts = try elements(try arguments.bound("join", ["iterable"], required: 1)[0] ?? .none)
@@ -176,7 +180,7 @@ extension Interpreter {
     }
 
     private func callCaseMethod(_ name: Text, _ text: Text, _ arguments: CallArguments) throws -> TemplateValue {
-        try spend(text.bytes.count / Self.bytesPerFuel)
+        try spend(classifying: text)
         switch name {
         case "upper": return .string(text.uppercased())
         case "lower": return .string(text.lowercased())
@@ -201,7 +205,9 @@ extension Interpreter {
             let isSigned = text.hasPrefix("-") || text.hasPrefix("+")
             let sign = isSigned ? Text(text.bytes[..<1]) : Text([])
             let digits = Text(text.bytes[sign.bytes.count...])
-            guard case .string(let filled) = try padded(digits, width - sign.count, "0", .left) else { return .none }
+            guard width > text.count,
+                case .string(let filled) = try padded(digits, width - sign.count, "0", .left)
+            else { return .string(text) }
             return .string(Text(sign.bytes + filled.bytes))
         case "expandtabs":
             let width = arguments.positional.first?.index ?? 8

@@ -43,14 +43,14 @@ final class TemplateNode: Sendable {
         case branch([(condition: TemplateNode?, body: [TemplateNode])])
         case loop(ForLoop)
         case set(Target, TemplateNode)
-        case setBlock(Target, filter: TemplateNode?, body: [TemplateNode])
+        case setBlock(Target, filter: TemplateNode?, body: ScopedBody)
         case macro(MacroDefinition)
         case callBlock(TemplateNode, Arguments, MacroDefinition)
-        case generation([TemplateNode])
-        case filterBlock(TemplateNode, body: [TemplateNode])
-        case with([(Target, TemplateNode)], body: [TemplateNode])
-        case autoescape(TemplateNode, body: [TemplateNode])
-        case block(body: [TemplateNode], isScoped: Bool)
+        case generation(ScopedBody)
+        case filterBlock(TemplateNode, body: ScopedBody)
+        case with([(Target, TemplateNode)], body: ScopedBody)
+        case autoescape(TemplateNode, body: ScopedBody)
+        case block(body: ScopedBody, isScoped: Bool)
         case breakLoop
         case continueLoop
     }
@@ -77,20 +77,29 @@ indirect enum Target: Sendable {
     case tuple([Target])
 }
 
+/// Statements that have variables of their own.
+struct ScopedBody: Sendable {
+    var nodes: [TemplateNode]
+    /// The number of the scope, an index of `TemplateProgram.hiddenNames`.
+    var scope: Int
+}
+
 struct ForLoop: Sendable {
     var target: Target
     var iterable: TemplateNode
     var filter: TemplateNode?
-    var body: [TemplateNode]
-    var otherwise: [TemplateNode]
+    var body: ScopedBody
+    var otherwise: ScopedBody
+    var filterScope: Int
     var isRecursive: Bool
     var usesLoop: Bool
 }
 
 struct MacroDefinition: Sendable {
     var name: Text
+    var symbol: Int
     var parameters: [(symbol: Int, name: Text, initial: TemplateNode?)]
-    var body: [TemplateNode]
+    var body: ScopedBody
     var usesCaller = false
     var usesVarargs = false
     var usesKwargs = false
@@ -127,7 +136,9 @@ struct CallArguments {
 
 /// A parsed template: its statements, and the names its symbols stand for.
 struct TemplateProgram: Sendable {
-    var body: [TemplateNode]
+    var body: ScopedBody
     var symbols: [Text]
     var usesGeneration: Bool
+    /// For each scope, the names that are undefined in it until it sets them, whatever the context holds.
+    var hiddenNames: [[Int]]
 }

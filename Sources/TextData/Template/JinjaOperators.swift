@@ -41,11 +41,16 @@ extension Interpreter {
         }
     }
 
+    private func scalarCount(_ text: Text) throws -> Int {
+        try spend(scanning: text)
+        return text.count
+    }
+
     /// Python's `len`; nil where a type has none.
     func length(_ value: TemplateValue) throws -> Int? {
         switch value {
         case .undefined: 0
-        case .string(let text): text.count
+        case .string(let text): try scalarCount(text)
         case .list(let items), .tuple(let items), .view(let items, _): items.values.count
         case .dict(let mapping): mapping.entries.count
         case .range(let range): range.count
@@ -144,7 +149,9 @@ extension Interpreter {
             var rest = fmod(x, y)
             if rest != 0, (rest < 0) != (y < 0) { rest += y }
             if rest == 0 { rest = y < 0 ? -0.0 : 0.0 }
-            return .float(operation == .remainder ? rest : ((x - rest) / y).rounded())
+            if operation == .remainder { return .float(rest) }
+            let quotient = ((x - rest) / y).rounded()
+            return .float(quotient == 0 ? (x.sign == y.sign ? 0.0 : -0.0) : quotient)
         case .power:
             let result = pow(x, y)
             guard x != 0 || y >= 0 else { throw TemplateFault("division by zero") }
@@ -172,7 +179,9 @@ extension Interpreter {
         try spend(1)
         switch (a, b) {
         case (.undefined, .undefined), (.none, .none): return true
-        case (.string(let x), .string(let y)): return x == y
+        case (.string(let x), .string(let y)):
+            if x.bytes.count == y.bytes.count { try spend(scanning: x) }
+            return x == y
         case (.list(let x), .list(let y)), (.tuple(let x), .tuple(let y)):
             guard x.values.count == y.values.count else { return false }
             for (left, right) in zip(x.values, y.values) where try !areEqual(left, right) { return false }
@@ -205,6 +214,7 @@ extension Interpreter {
         }
         switch (a, b) {
         case (.string(let x), .string(let y)):
+            try spend(scanning: x)
             // UTF-8 sorts as code points do.
             return x == y ? .same : x.bytes.lexicographicallyPrecedes(y.bytes) ? .ascending : .descending
         case (.list(let x), .list(let y)), (.tuple(let x), .tuple(let y)):
@@ -221,7 +231,7 @@ extension Interpreter {
         switch container {
         case .string(let text):
             guard let part = value.text else { throw unsupported("in", value, container) }
-            try spend(text.bytes.count / 256)
+            try spend(scanning: text)
             return text.contains(part)
         case .dict(let mapping): return mapping[try key(value)] != nil
         case .namespace: throw unsupported("in", value, container)

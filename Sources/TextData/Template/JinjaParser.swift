@@ -23,14 +23,23 @@ struct JinjaParser {
     /// Inside a branch, what does not exist matters only once it is reached.
     var isBranch = false
 
+    private var scopes = 0
+
+    mutating func newScope() -> Int {
+        scopes += 1
+        return scopes - 1
+    }
+
     struct MacroUses { var caller = false, varargs = false, kwargs = false }
 
     static func parse(_ source: String) throws -> TemplateProgram {
         guard source.utf8.count <= maximumSource else { throw TemplateFault("the template is larger than 1 MiB") }
         var parser = JinjaParser(tokens: try JinjaLexer.tokens(of: source))
-        let body = try parser.parseBody(until: [])
+        let body = ScopedBody(nodes: try parser.parseBody(until: []), scope: parser.newScope())
         if let fault = parser.unknownNames.first { throw fault }
-        return TemplateProgram(body: body, symbols: parser.symbols, usesGeneration: parser.usesGeneration)
+        return TemplateProgram(
+            body: body, symbols: parser.symbols, usesGeneration: parser.usesGeneration,
+            hiddenNames: ScopeAnalysis.hiddenNames(of: body, scopes: parser.scopes))
     }
 
     private init(tokens: [TemplateToken]) {

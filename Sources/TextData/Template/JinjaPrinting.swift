@@ -1,5 +1,5 @@
-import Foundation
 internal import FileFormats
+import Foundation
 
 // Python's `str` and `repr`.
 extension Interpreter {

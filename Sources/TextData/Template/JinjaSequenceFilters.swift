@@ -123,7 +123,10 @@ extension Filters {
         var best: (value: TemplateValue, key: TemplateValue)?
         for element in try interpreter.elements(value) {
             let key = try sortKey(interpreter, element, given[1], caseSensitive: given[0]?.isTrue ?? false)
-            guard let current = best else { best = (element, key); continue }
+            guard let current = best else {
+                best = (element, key)
+                continue
+            }
             if try interpreter.order(key, current.key, "<") == wanted { best = (element, key) }
         }
         return best?.value ?? .undefined(.silent)

@@ -42,6 +42,12 @@ extension JinjaParser {
         return (body, try expectName())
     }
 
+    /// The same for a body with variables of its own.
+    private mutating func parseScope(until ends: [Text]) throws -> (body: ScopedBody, end: Text) {
+        let (nodes, end) = try parseBlock(until: ends)
+        return (ScopedBody(nodes: nodes, scope: newScope()), end)
+    }
+
     private mutating func parseStatement(_ name: Text) throws -> TemplateNode {
         let line = current.line
         skip()
@@ -62,17 +68,19 @@ extension JinjaParser {
             let saved = loopDepth
             loopDepth = 0
             defer { loopDepth = saved }
-            let body = try parseBlock(until: ["endgeneration"]).body
-            return try make(.generation(body), body, line: line)
+            let body = try parseScope(until: ["endgeneration"]).body
+            return try make(.generation(body), body.nodes, line: line)
         case "filter":
-            guard let filter = try parseFilters(nil, all: true, startsAtName: true) else { throw unexpected("a filter") }
-            let body = try parseBlock(until: ["endfilter"]).body
-            return try make(.filterBlock(filter, body: body), [filter] + body, line: line)
+            guard let filter = try parseFilters(nil, all: true, startsAtName: true) else {
+                throw unexpected("a filter")
+            }
+            let body = try parseScope(until: ["endfilter"]).body
+            return try make(.filterBlock(filter, body: body), [filter] + body.nodes, line: line)
         case "with": return try parseWith(line)
         case "autoescape":
             let value = try parseExpression()
-            let body = try parseBlock(until: ["endautoescape"]).body
-            return try make(.autoescape(value, body: body), [value] + body, line: line)
+            let body = try parseScope(until: ["endautoescape"]).body
+            return try make(.autoescape(value, body: body), [value] + body.nodes, line: line)
         case "print":
             var values = [try parseExpression()]
             while accept(.comma) { values.append(try parseExpression()) }
@@ -119,14 +127,16 @@ extension JinjaParser {
         let isRecursive = accept(word: "recursive")
         loopUses.append(isRecursive)
         loopDepth += 1
-        let (body, end) = try parseBlock(until: ["endfor", "else"])
+        let (body, end) = try parseScope(until: ["endfor", "else"])
         loopDepth -= 1
         let usesLoop = loopUses.removeLast()
-        let otherwise = end == "else" ? try parseBlock(until: ["endfor"]).body : []
+        let otherwise =
+            end == "else" ? try parseScope(until: ["endfor"]).body : ScopedBody(nodes: [], scope: newScope())
         let loop = ForLoop(
             target: target, iterable: iterable, filter: filter, body: body, otherwise: otherwise,
-            isRecursive: isRecursive, usesLoop: usesLoop)
-        return try make(.loop(loop), [iterable] + (filter.map { [$0] } ?? []) + body + otherwise, line: line)
+            filterScope: newScope(), isRecursive: isRecursive, usesLoop: usesLoop)
+        return try make(
+            .loop(loop), [iterable] + (filter.map { [$0] } ?? []) + body.nodes + otherwise.nodes, line: line)
     }
 
     private mutating func parseSet(_ line: Int) throws -> TemplateNode {
@@ -136,9 +146,9 @@ extension JinjaParser {
             return try make(.set(target, value), [value], line: line)
         }
         let filter = try parseFilters(nil, all: true)
-        let body = try asBranch(false) { try $0.parseBlock(until: ["endset"]).body }
+        let body = try asBranch(false) { try $0.parseScope(until: ["endset"]).body }
         return try make(
-            .setBlock(target, filter: filter, body: body), (filter.map { [$0] } ?? []) + body, line: line)
+            .setBlock(target, filter: filter, body: body), (filter.map { [$0] } ?? []) + body.nodes, line: line)
     }
 
     private mutating func parseTarget(withNamespace: Bool) throws -> Target {
@@ -192,11 +202,12 @@ extension JinjaParser {
         let saved = loopDepth
         loopDepth = 0
         macroUses.append(MacroUses())
-        let body = try parseBlock(until: [end]).body
+        let body = try parseScope(until: [end]).body
         let uses = macroUses.removeLast()
         loopDepth = saved
         return MacroDefinition(
-            name: name, parameters: parameters, body: body, usesCaller: uses.caller, usesVarargs: uses.varargs,
+            name: name, symbol: symbol(name), parameters: parameters, body: body, usesCaller: uses.caller,
+            usesVarargs: uses.varargs,
             usesKwargs: uses.kwargs)
     }
 
@@ -205,7 +216,7 @@ extension JinjaParser {
         _ = symbol(name)
         let definition = try parseDefinition(name: name, end: "endmacro") { try $0.parseParameters() }
         return try make(
-            .macro(definition), definition.body + definition.parameters.compactMap(\.initial), line: line)
+            .macro(definition), definition.body.nodes + definition.parameters.compactMap(\.initial), line: line)
     }
 
     private mutating func parseCallBlock(_ line: Int) throws -> TemplateNode {
@@ -219,7 +230,8 @@ extension JinjaParser {
             throw TemplateFault("'call' needs the call of a macro", line: line)
         }
         return try make(
-            .callBlock(function, arguments, definition), definition.body + [function] + arguments.nodes, line: line)
+            .callBlock(function, arguments, definition), definition.body.nodes + [function] + arguments.nodes,
+            line: line)
     }
 
     private mutating func parseWith(_ line: Int) throws -> TemplateNode {
@@ -231,8 +243,8 @@ extension JinjaParser {
             try expect(.assign)
             assignments.append((target, try parseExpression()))
         }
-        let body = try parseBlock(until: ["endwith"]).body
-        return try make(.with(assignments, body: body), assignments.map(\.1) + body, line: line)
+        let body = try parseScope(until: ["endwith"]).body
+        return try make(.with(assignments, body: body), assignments.map(\.1) + body.nodes, line: line)
     }
 
     /// A block can only be overridden by a template that extends this one; here it stands for its body.
@@ -243,8 +255,8 @@ extension JinjaParser {
         let saved = loopDepth
         loopDepth = 0
         defer { loopDepth = saved }
-        let body = try parseBlock(until: ["endblock"]).body
+        let body = try parseScope(until: ["endblock"]).body
         _ = accept(word: name)
-        return try make(.block(body: body, isScoped: isScoped), body, line: line)
+        return try make(.block(body: body, isScoped: isScoped), body.nodes, line: line)
     }
 }

@@ -45,10 +45,10 @@ enum Tests {
         },
         "escaped": { _, value, _ in value.text?.isMarkup ?? false },
         "lower": { interpreter, value, _ in
-            try interpreter.printed(value).predicate("islower") ?? false
+            try Filters.classified(interpreter, value).predicate("islower") ?? false
         },
         "upper": { interpreter, value, _ in
-            try interpreter.printed(value).predicate("isupper") ?? false
+            try Filters.classified(interpreter, value).predicate("isupper") ?? false
         },
         "odd": { interpreter, value, _ in try remainder(interpreter, value, .int(2)) == 1 },
         "even": { interpreter, value, _ in try remainder(interpreter, value, .int(2)) == 0 },

@@ -3,12 +3,13 @@ import Foundation
 // Filters of text.
 extension Filters {
     static let textFilters: [Text: FilterFunction] = [
-        "upper": { interpreter, value, _ in .string(try text(interpreter, value).uppercased()) },
-        "lower": { interpreter, value, _ in .string(try text(interpreter, value).lowercased()) },
-        "capitalize": { interpreter, value, _ in .string(try text(interpreter, value).capitalized()) },
-        "title": { interpreter, value, _ in .string(titled(try text(interpreter, value))) },
+        "upper": { interpreter, value, _ in .string(try classified(interpreter, value).uppercased()) },
+        "lower": { interpreter, value, _ in .string(try classified(interpreter, value).lowercased()) },
+        "capitalize": { interpreter, value, _ in .string(try classified(interpreter, value).capitalized()) },
+        "title": { interpreter, value, _ in .string(titled(try classified(interpreter, value))) },
         "trim": { interpreter, value, arguments in
             let characters = try arguments.bound("trim", ["chars"])[0]
+            if let characters = characters?.text { try interpreter.spend(classifying: characters) }
             return .string(try text(interpreter, value).stripped(characters?.text))
         },
         "escape": { interpreter, value, _ in .string(try text(interpreter, value).escaped()) },
@@ -33,9 +34,12 @@ extension Filters {
                 let width = min(max(given[0]?.index ?? 4, 0), 4096)
                 prefix = Text(Array(repeating: 0x20, count: width))
             }
+            let string = try text(interpreter, value)
+            let lines = string.bytes.count { $0 == 0x0A } + 1
+            try interpreter.spend(lines * (prefix?.bytes.count ?? 0) / Interpreter.bytesPerFuel)
             return try interpreter.text(
                 indented(
-                    try text(interpreter, value), prefix ?? "", first: given[1]?.isTrue ?? false,
+                    string, prefix ?? "", first: given[1]?.isTrue ?? false,
                     blank: given[2]?.isTrue ?? false))
         },
         "center": { interpreter, value, arguments in
@@ -43,7 +47,7 @@ extension Filters {
             return try interpreter.padded(try text(interpreter, value), width, " ", .centre)
         },
         "wordcount": { interpreter, value, _ in
-            .int(words(try text(interpreter, value)))
+            .int(words(try classified(interpreter, value)))
         },
         "format": { interpreter, value, arguments in
             let format = try text(interpreter, value)
@@ -58,6 +62,13 @@ extension Filters {
         },
         "truncate": { interpreter, value, arguments in
             let given = try arguments.bound("truncate", ["length", "killwords", "end", "leeway"])
+            // Jinja hands back whatever is short enough, text or not.
+            if value.text == nil {
+                guard let count = try interpreter.length(value),
+                    count <= clampedSum(given[0]?.index ?? 255, given[3]?.index ?? 5)
+                else { throw interpreter.unsupported("truncate", value) }
+                return value
+            }
             return .string(
                 try truncated(
                     try text(interpreter, value), length: given[0]?.index ?? 255, cutsWords: given[1]?.isTrue ?? false,
@@ -102,6 +113,12 @@ extension Filters {
         return result
     }
 
+    /// Numbers of a template may be as large as they come.
+    private static func clampedSum(_ a: Int, _ b: Int) -> Int {
+        let (sum, overflow) = a.addingReportingOverflow(b)
+        return overflow ? (a < 0 ? Int.min : Int.max) : sum
+    }
+
     private static func indented(_ text: Text, _ prefix: Text, first: Bool, blank: Bool) -> Text {
         let newline: Text = "\n"
         // A line end at the very end opens one more, empty line.
@@ -122,7 +139,7 @@ extension Filters {
         var count = 0
         var isInside = false
         for scalar in text.scalars {
-            let isWord = scalar == "_" || Text(CollectionOfOne(scalar)).predicate("isalnum") == true
+            let isWord = scalar == "_" || Text.isAlphanumeric(scalar)
             if isWord && !isInside { count += 1 }
             isInside = isWord
         }

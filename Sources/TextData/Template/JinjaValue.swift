@@ -158,7 +158,10 @@ final class VariableScope {
         return nil
     }
     func set(_ name: Int, _ value: TemplateValue) {
-        if let index = names.firstIndex(of: name) { values[index] = value; return }
+        if let index = names.firstIndex(of: name) {
+            values[index] = value
+            return
+        }
         names.append(name)
         values.append(value)
     }

@@ -53,8 +53,11 @@ enum PythonLiteral {
         let bytes = Array(source.prefix(400))
         func digits(from start: Int, _ isDigit: (UInt8) -> Bool) -> Int {
             var end = start
-            while end < bytes.count, isDigit(bytes[end]) || (bytes[end] == 0x5F && end > start
-                && end + 1 < bytes.count && isDigit(bytes[end + 1])) { end += 1 }
+            while end < bytes.count,
+                isDigit(bytes[end])
+                    || (bytes[end] == 0x5F && end > start
+                        && end + 1 < bytes.count && isDigit(bytes[end + 1]))
+            { end += 1 }
             return end
         }
         func decimal(_ byte: UInt8) -> Bool { byte >= 0x30 && byte <= 0x39 }

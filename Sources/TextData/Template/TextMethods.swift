@@ -80,7 +80,12 @@ extension Text {
         return lines
     }
 
-    func uppercased() -> Text { mapped { $0.properties.uppercaseMapping } }
+    func uppercased() -> Text {
+        if bytes.allSatisfy({ $0 < 0x80 }) {
+            return Text(bytes.map { $0 >= 0x61 && $0 <= 0x7A ? $0 - 32 : $0 }, isMarkup: isMarkup)
+        }
+        return mapped { $0.properties.uppercaseMapping }
+    }
 
     func lowercased() -> Text {
         if bytes.allSatisfy({ $0 < 0x80 }) {
@@ -167,20 +172,13 @@ extension Text {
         let all = scalars
         func every(_ test: (Unicode.Scalar) -> Bool) -> Bool { !all.isEmpty && all.allSatisfy(test) }
         func category(_ scalar: Unicode.Scalar) -> Unicode.GeneralCategory { scalar.properties.generalCategory }
-        func isAlpha(_ scalar: Unicode.Scalar) -> Bool {
-            switch category(scalar) {
-            case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: true
-            default: false
-            }
-        }
-        func isNumeric(_ scalar: Unicode.Scalar) -> Bool { scalar.properties.numericType != nil }
         switch name.description {
         case "isspace": return every(Text.isSpace)
-        case "isalpha": return every(isAlpha)
-        case "isalnum": return every { isAlpha($0) || isNumeric($0) }
+        case "isalpha": return every(Text.isAlpha)
+        case "isalnum": return every(Text.isAlphanumeric)
         case "isdecimal": return every { $0.properties.numericType == .decimal }
         case "isdigit": return every { [.decimal, .digit].contains($0.properties.numericType) }
-        case "isnumeric": return every(isNumeric)
+        case "isnumeric": return every { $0.properties.numericType != nil }
         case "isascii": return all.allSatisfy { $0.value < 0x80 }
         case "isprintable": return all.allSatisfy(Text.isPrintable)
         case "isupper":
@@ -195,6 +193,16 @@ extension Text {
             return all.allSatisfy { $0.properties.isXIDContinue }
         default: return nil
         }
+    }
+
+    static func isAlpha(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.properties.generalCategory {
+        case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: true
+        default: false
+        }
+    }
+    static func isAlphanumeric(_ scalar: Unicode.Scalar) -> Bool {
+        isAlpha(scalar) || scalar.properties.numericType != nil
     }
 
     private func isTitle(_ all: [Unicode.Scalar]) -> Bool {
