@@ -10,7 +10,7 @@ public struct TextResources: Sendable {
     /// A folder, or a single tokenizer file.
     public let path: String
     /// Tokens that end a text, from config.json, generation_config.json and the tokenizer.
-    public let stopTokens: Set<Int32>
+    public private(set) var stopTokens: Set<Int32>
 
     /// Names of files any of which makes a folder one with a tokenizer.
     private static let tokenizerFiles = [
@@ -27,18 +27,32 @@ public struct TextResources: Sendable {
         var isFolder: ObjCBool = false
         _ = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
         template = isFolder.boolValue ? try ChatTemplate.loadIfPresent(folder: path) : nil
+        stopTokens = Self.declaredStops(path)
+        if let eos = tokenizer.eosID { stopTokens.insert(eos) }
+    }
+
+    /// The end tokens that a folder's config.json and generation_config.json name.
+    private static func declaredStops(_ folder: String) -> Set<Int32> {
         var stops: Set<Int32> = []
-        if let eos = tokenizer.eosID { stops.insert(eos) }
-        if isFolder.boolValue {
-            for name in ["config.json", "generation_config.json"] {
-                guard let bytes = try? readFile(path + "/" + name, limit: 16 << 20),
-                    let value = (try? JSONParser.parse(bytes))?["eos_token_id"]
-                else { continue }
-                let ids = value.arrayValue ?? [value]
-                stops.formUnion(ids.compactMap { $0.intValue.flatMap(Int32.init(exactly:)) })
-            }
+        for name in ["config.json", "generation_config.json"] {
+            guard let bytes = try? readFile(folder + "/" + name, limit: 16 << 20),
+                let value = (try? JSONParser.parse(bytes))?["eos_token_id"]
+            else { continue }
+            let ids = value.arrayValue ?? [value]
+            stops.formUnion(ids.compactMap { $0.intValue.flatMap(Int32.init(exactly:)) })
         }
-        stopTokens = stops
+        return stops
+    }
+
+    /// What a model with an adapter on it reads and writes text with: the tokenizer and template that travel with the
+    /// adapter, since those are what it was trained with; else the model's. Nil when neither has a tokenizer.
+    public init?(model: String, adapter: String?) throws {
+        if let adapter, let text = try TextResources(ifPresentAt: adapter) {
+            self = text
+            stopTokens.formUnion(Self.declaredStops(model))
+        } else {
+            try self.init(ifPresentAt: model)
+        }
     }
 
     /// Nil for a folder without tokenizer files.

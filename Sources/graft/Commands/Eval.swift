@@ -58,7 +58,7 @@ struct Eval: ParsableCommand {
     func run() throws {
         let messages = output.messages
         let pool = compute.pool
-        let (loaded, text) = try rows.load(model: base.model, messages)
+        let (loaded, text) = try rows.load(model: base.model, adapter: base.adapter, messages)
         let model = try DecoderModel(folder: base.model, dtype: compute.dtype)
         var options = EvaluationOptions()
         options.answeredRows = answers ?? .max

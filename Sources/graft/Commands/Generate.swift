@@ -63,7 +63,7 @@ struct Generate: ParsableCommand {
     }
 
     func run() throws {
-        let text = try TextResources(path: base.model)
+        let text = try textResources()
         let config = try ModelConfig(path: base.model)
         let ids = try promptIDs(text)
         guard !ids.isEmpty else {
@@ -105,6 +105,24 @@ struct Generate: ParsableCommand {
                     ])))
         }
         try printer.finish()
+    }
+
+    private func textResources() throws -> TextResources {
+        guard FileManager.default.fileExists(atPath: base.model) else {
+            throw FileError.missing(path: base.model, what: "model folder")
+        }
+        if base.model.hasSuffix(".gguf") {
+            throw FineTuningError.badInput([
+                "\(base.model): graft writes GGUF files but runs model folders; give the folder that it was made from, "
+                    + "or run the file with llama.cpp"
+            ])
+        }
+        guard let text = try TextResources(model: base.model, adapter: base.adapter) else {
+            throw FineTuningError.badInput([
+                "\(base.model): the folder has no tokenizer, so there is no text to go on with; add tokenizer.json"
+            ])
+        }
+        return text
     }
 
     private func promptIDs(_ text: TextResources) throws -> [Int32] {

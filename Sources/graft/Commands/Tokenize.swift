@@ -86,12 +86,12 @@ struct RowOptions: ParsableArguments {
         if data.split(separator: ",").isEmpty { throw ValidationError("--data names no file") }
     }
 
-    func load(model: String, _ messages: Messages) throws -> (LoadedRows, TextResources?) {
+    func load(model: String, adapter: String? = nil, _ messages: Messages) throws -> (LoadedRows, TextResources?) {
         guard FileManager.default.fileExists(atPath: model) else {
             throw FileError.missing(path: model, what: "model folder")
         }
         let config = try ModelConfig(path: model)
-        let text = try TextResources(ifPresentAt: model)
+        let text = try TextResources(model: model, adapter: adapter)
         var options = ExampleOptions()
         options.trainOn = trainOn
         options.maxLength = maxLength == 0 ? config.maxPositions : maxLength
