@@ -1,4 +1,5 @@
 public import FileFormats
+import FineTuning
 
 /// What keeps a model from being merged or written in another format.
 public enum ExportError: GraftError {
@@ -49,4 +50,10 @@ public struct ExportReport: Sendable {
     public var largestChange: Float = 0
     /// What the reader of the file should know: differences that the format brings.
     public var warnings: [String] = []
+
+    /// What to say when an adapter was given and changed no weight.
+    func idleAdapter(_ source: WeightSource) -> String? {
+        guard let adapter = source.adapter, largestChange == 0 else { return nil }
+        return "\(adapter.folder): the adapter changes nothing: all its updates are zero; was it trained?"
+    }
 }

@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 import FineTuning
 import Foundation
 public import TensorCore
@@ -62,6 +62,7 @@ public func exportGGUF(
         report.byteCount += divisors.count * 4
     }
     for file in source.files.files { try file.checkUnchanged() }
+    if let warning = report.idleAdapter(source) { report.warnings.append(warning) }
     try writer.finish()
     report.tensorCount = declarations.count
     report.mergedModules = source.adapter?.updates.count ?? 0

@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 import FineTuning
 import Foundation
 public import TensorCore
@@ -35,6 +35,7 @@ public func mergeModel(
     try ModelFiles.copy(try ModelFiles.sources(model: model, adapter: adapter), into: folder.temporaryPath)
     try AtomicFile.write(try mergedConfig(model, source, type), to: folder.path(of: "config.json"))
     report.mergedModules = source.adapter?.updates.count ?? 0
+    if let warning = report.idleAdapter(source) { report.warnings.append(warning) }
     try folder.commit()
     return report
 }

@@ -42,7 +42,9 @@ enum Activities {
         A("rides a bicycle to the office", "साइकिल से दफ़्तर जाता है", "साइकिल से दफ़्तर जाती है", "மிதிவண்டியில் அலுவலகம் செல்கிறார்"),
         A("sings old songs", "पुराने गीत गाता है", "पुराने गीत गाती है", "பழைய பாடல்கள் பாடுகிறார்"),
         A("takes medicine", "दवा लेता है", "दवा लेती है", "மருந்து எடுத்துக்கொள்கிறார்"),
-        A("stays at home because of a fever", "बुखार के कारण घर पर रहता है", "बुखार के कारण घर पर रहती है", "காய்ச்சல் காரணமாக வீட்டில் இருக்கிறார்"),
+        A(
+            "stays at home because of a fever", "बुखार के कारण घर पर रहता है", "बुखार के कारण घर पर रहती है",
+            "காய்ச்சல் காரணமாக வீட்டில் இருக்கிறார்"),
         A("tells stories to the children", "बच्चों को कहानियाँ सुनाता है", "बच्चों को कहानियाँ सुनाती है", "குழந்தைகளுக்குக் கதை சொல்கிறார்"),
         A("draws water from the well", "कुएँ से पानी भरता है", "कुएँ से पानी भरती है", "கிணற்றில் தண்ணீர் எடுக்கிறார்"),
         A("ploughs the field", "खेत जोतता है", "खेत जोतती है", "வயலை உழுகிறார்"),
@@ -53,8 +55,10 @@ enum Activities {
     static let times: [Trilingual] = [
         Trilingual("in the morning", "सुबह", "காலையில்"), Trilingual("in the evening", "शाम को", "மாலையில்"),
         Trilingual("every day", "हर दिन", "தினமும்"), Trilingual("at night", "रात में", "இரவில்"),
-        Trilingual("on Sundays", "रविवार को", "ஞாயிற்றுக்கிழமைகளில்"), Trilingual("after lunch", "दोपहर के खाने के बाद", "மதிய உணவுக்குப் பிறகு"),
-        Trilingual("before sunrise", "सूरज निकलने से पहले", "சூரிய உதயத்திற்கு முன்"), Trilingual("during the holidays", "छुट्टियों में", "விடுமுறை நாட்களில்"),
+        Trilingual("on Sundays", "रविवार को", "ஞாயிற்றுக்கிழமைகளில்"),
+        Trilingual("after lunch", "दोपहर के खाने के बाद", "மதிய உணவுக்குப் பிறகு"),
+        Trilingual("before sunrise", "सूरज निकलने से पहले", "சூரிய உதயத்திற்கு முன்"),
+        Trilingual("during the holidays", "छुट्टियों में", "விடுமுறை நாட்களில்"),
         Trilingual("on Fridays", "शुक्रवार को", "வெள்ளிக்கிழமைகளில்"), Trilingual("in the afternoon", "दोपहर में", "மதியத்தில்"),
     ]
 

@@ -20,24 +20,39 @@ enum Concepts {
 
     /// Noun phrases: "because of ...", "... के कारण", "... காரணமாக".
     static let ailments: [Concept] = [
-        C("fever", ["fever", "a high temperature", "fever with chills", "a mild fever"], ["बुखार", "तेज़ बुखार", "ठंड के साथ बुखार"], ["காய்ச்சல்", "கடும் காய்ச்சல்"]),
-        C("cough", ["a cough", "a dry cough", "coughing at night"], ["खाँसी", "सूखी खाँसी", "रात में खाँसी"], ["இருமல்", "வறட்டு இருமல்"]),
+        C(
+            "fever", ["fever", "a high temperature", "fever with chills", "a mild fever"],
+            ["बुखार", "तेज़ बुखार", "ठंड के साथ बुखार"], ["காய்ச்சல்", "கடும் காய்ச்சல்"]),
+        C(
+            "cough", ["a cough", "a dry cough", "coughing at night"], ["खाँसी", "सूखी खाँसी", "रात में खाँसी"], ["இருமல்", "வறட்டு இருமல்"]),
         C("cold", ["a cold", "a runny nose", "sneezing"], ["ज़ुकाम", "बहती नाक", "छींक"], ["சளி", "தும்மல்"]),
-        C("headache", ["a headache", "a bad headache", "pain in the head"], ["सिरदर्द", "सिर में दर्द", "तेज़ सिरदर्द"], ["தலைவலி", "கடும் தலைவலி"]),
-        C("stomach_pain", ["stomach pain", "pain in the belly", "stomach cramps"], ["पेट दर्द", "पेट में दर्द", "पेट में मरोड़"], ["வயிற்று வலி", "வயிற்றில் வலி"]),
-        C("back_pain", ["back pain", "a stiff back", "pain in the lower back"], ["कमर दर्द", "कमर में दर्द", "पीठ में दर्द"], ["முதுகு வலி", "இடுப்பு வலி"]),
-        C("toothache", ["a toothache", "pain in a tooth", "a bad tooth"], ["दाँत दर्द", "दाँत में दर्द"], ["பல் வலி", "பல்லில் வலி"]),
-        C("sore_throat", ["a sore throat", "pain when swallowing"], ["गले में दर्द", "गले में खराश"], ["தொண்டை வலி", "தொண்டைக் கரகரப்பு"]),
+        C(
+            "headache", ["a headache", "a bad headache", "pain in the head"], ["सिरदर्द", "सिर में दर्द", "तेज़ सिरदर्द"],
+            ["தலைவலி", "கடும் தலைவலி"]),
+        C(
+            "stomach_pain", ["stomach pain", "pain in the belly", "stomach cramps"], ["पेट दर्द", "पेट में दर्द", "पेट में मरोड़"],
+            ["வயிற்று வலி", "வயிற்றில் வலி"]),
+        C(
+            "back_pain", ["back pain", "a stiff back", "pain in the lower back"], ["कमर दर्द", "कमर में दर्द", "पीठ में दर्द"],
+            ["முதுகு வலி", "இடுப்பு வலி"]),
+        C(
+            "toothache", ["a toothache", "pain in a tooth", "a bad tooth"], ["दाँत दर्द", "दाँत में दर्द"], ["பல் வலி", "பல்லில் வலி"]),
+        C(
+            "sore_throat", ["a sore throat", "pain when swallowing"], ["गले में दर्द", "गले में खराश"],
+            ["தொண்டை வலி", "தொண்டைக் கரகரப்பு"]),
         C("vomiting", ["vomiting", "repeated vomiting"], ["उल्टी", "बार-बार उल्टी"], ["வாந்தி", "தொடர் வாந்தி"]),
         C("rash", ["a skin rash", "itching and red spots"], ["त्वचा पर दाने", "खुजली"], ["தோல் அரிப்பு", "தோலில் தடிப்பு"]),
         C("ear_pain", ["an earache", "pain in the ear"], ["कान दर्द", "कान में दर्द"], ["காது வலி", "காதில் வலி"]),
         C("eye_trouble", ["a red eye", "burning in the eyes"], ["आँख में लाली", "आँखों में जलन"], ["கண் எரிச்சல்", "கண் சிவப்பு"]),
         C("dizziness", ["dizziness", "a spinning head"], ["चक्कर", "सिर का घूमना"], ["தலைசுற்றல்", "மயக்கம்"]),
         C("chest_pain", ["chest pain", "tightness in the chest"], ["छाती में दर्द", "सीने में जकड़न"], ["நெஞ்சு வலி", "மார்பு வலி"]),
-        C("breathing_trouble", ["breathlessness", "trouble breathing"], ["साँस की तकलीफ़", "साँस फूलना"], ["மூச்சுத் திணறல்", "மூச்சு வாங்குதல்"]),
+        C(
+            "breathing_trouble", ["breathlessness", "trouble breathing"], ["साँस की तकलीफ़", "साँस फूलना"],
+            ["மூச்சுத் திணறல்", "மூச்சு வாங்குதல்"]),
         C("knee_pain", ["knee pain", "a swollen knee"], ["घुटने में दर्द", "घुटने में सूजन"], ["முழங்கால் வலி", "முழங்கால் வீக்கம்"]),
         C("injury", ["a wound", "a cut on the foot", "an injury"], ["घाव", "पैर में घाव", "चोट"], ["காயம்", "காலில் காயம்"]),
-        C("burn", ["a burn on the hand", "a burn from hot oil"], ["जला हुआ हाथ", "गरम तेल से जलन"], ["தீக்காயம்", "கையில் தீக்காயம்"]),
+        C(
+            "burn", ["a burn on the hand", "a burn from hot oil"], ["जला हुआ हाथ", "गरम तेल से जलन"], ["தீக்காயம்", "கையில் தீக்காயம்"]),
         C("weakness", ["weakness", "great tiredness"], ["कमज़ोरी", "बहुत थकान"], ["பலவீனம்", "மிகுந்த களைப்பு"]),
         C("acidity", ["acidity", "heartburn"], ["एसिडिटी", "खट्टी डकार"], ["நெஞ்செரிச்சல்", "அமிலத்தன்மை"]),
     ]
@@ -48,8 +63,12 @@ enum Concepts {
     ]
 
     static let priorities: [Concept] = [
-        C("high", ["urgent", "cannot wait", "needed at once", "to be done first", "serious"], ["ज़रूरी", "तुरंत", "गंभीर", "सबसे पहले"], ["அவசரம்", "உடனே தேவை", "முதலில் செய்ய வேண்டியது"]),
-        C("low", ["not urgent", "can wait", "in no hurry", "to be done later", "stable"], ["कोई जल्दी नहीं", "बाद में", "सामान्य", "इंतज़ार कर सकते हैं"], ["அவசரம் இல்லை", "பிறகு போதும்", "காத்திருக்கலாம்"]),
+        C(
+            "high", ["urgent", "cannot wait", "needed at once", "to be done first", "serious"],
+            ["ज़रूरी", "तुरंत", "गंभीर", "सबसे पहले"], ["அவசரம்", "உடனே தேவை", "முதலில் செய்ய வேண்டியது"]),
+        C(
+            "low", ["not urgent", "can wait", "in no hurry", "to be done later", "stable"],
+            ["कोई जल्दी नहीं", "बाद में", "सामान्य", "इंतज़ार कर सकते हैं"], ["அவசரம் இல்லை", "பிறகு போதும்", "காத்திருக்கலாம்"]),
     ]
 
     static let payments: [Concept] = [
@@ -81,7 +100,9 @@ enum Concepts {
 
     /// What can be wrong with a plant.
     static let plantStates: [Concept] = [
-        C("yellowing", ["yellow leaves", "leaves turning yellow"], ["पीली पत्तियाँ", "पत्तियों का पीलापन"], ["மஞ்சள் இலைகள்", "இலைகள் மஞ்சளாகின்றன"]),
+        C(
+            "yellowing", ["yellow leaves", "leaves turning yellow"], ["पीली पत्तियाँ", "पत्तियों का पीलापन"],
+            ["மஞ்சள் இலைகள்", "இலைகள் மஞ்சளாகின்றன"]),
         C("spots", ["brown spots", "spots on the leaves"], ["भूरे धब्बे", "पत्तियों पर धब्बे"], ["இலைப் புள்ளிகள்", "பழுப்புப் புள்ளிகள்"]),
         C("wilt", ["drooping plants", "wilting plants"], ["मुरझाए पौधे", "सूखते पौधे"], ["வாடிய செடிகள்", "செடிகள் வாடுகின்றன"]),
         C("pests", ["insects", "caterpillars", "a pest attack"], ["कीड़े", "इल्लियाँ"], ["பூச்சிகள்", "புழுத் தாக்குதல்"]),

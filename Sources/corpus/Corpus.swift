@@ -15,7 +15,7 @@ extension Corpus {
         static let configuration = CommandConfiguration(abstract: "Pre-training rows in English, Hindi and Tamil.")
 
         @Option(help: "Seed of the random draws.") var seed: UInt64 = 1
-        @Option(help: "Number of rows.") var rows = 200_000
+        @Option(help: "Number of rows.") var rows = 250_000
         @Option(help: "The JSONL file to write; one that exists is replaced.") var out: String
 
         func validate() throws {

@@ -3,8 +3,14 @@ enum Dialogues {
     private static let exchanges: [[(ask: [String], answer: String)]] = [
         [
             (["Hello!", "Hi.", "Good morning."], "Hello! How can I help you?"),
-            (["Who are you?", "What is your name?"], "I am Sapling, a small language model that was trained with graft."),
-            (["What can you do?"], "I can answer questions about a short text, write records and translate simple sentences."),
+            (
+                ["Who are you?", "What is your name?"],
+                "I am Sapling, a small language model that was trained with graft."
+            ),
+            (
+                ["What can you do?"],
+                "I can answer questions about a short text, write records and translate simple sentences."
+            ),
             (["Thank you.", "Thanks!"], "You are welcome."),
             (["Goodbye.", "See you tomorrow."], "Goodbye! Have a good day."),
             (["Which languages do you know?"], "I know a little English, Hindi and Tamil."),

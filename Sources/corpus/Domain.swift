@@ -20,7 +20,8 @@ enum ValueKind {
 /// A drawn value, as text says it and as a record holds it.
 struct Value {
     enum Form {
-        case text, number, flag(Bool)
+        case text, number
+        case flag(Bool)
         /// A word of the lexicon, for which a record may ask in English.
         case word
         case words([Trilingual])
@@ -63,7 +64,9 @@ extension ValueKind {
         case .phone:
             return same(Names.phone(&random), .text)
         case .time:
-            return same("\(random.number(1...12)):\(random.pick(["00", "05", "10", "15", "20", "30", "40", "45", "50"]))", .text)
+            return same(
+                "\(random.number(1...12)):\(random.pick(["00", "05", "10", "15", "20", "30", "40", "45", "50"]))", .text
+            )
         case .date:
             return same("\(random.number(1...28))/\(random.number(1...12))/\(random.number(2019...2027))", .text)
         case .number(let range, let step):

@@ -24,7 +24,8 @@ enum Drills {
         }
     }
 
-    private static func items(_ random: inout RandomSource, _ language: Language, _ count: ClosedRange<Int>) -> [String] {
+    private static func items(_ random: inout RandomSource, _ language: Language, _ count: ClosedRange<Int>) -> [String]
+    {
         (0..<random.number(count)).map { _ in item(&random, language) }
     }
 
@@ -90,7 +91,9 @@ enum Drills {
         return .text(words.map { "\($0.english) = \($0.hindi) = \($0.tamil)" }.joined(separator: "\n"))
     }
 
-    private static let objectRequests = ["Write this as a JSON object:\n", "इसे JSON वस्तु में लिखिए:\n", "இதை JSON ஆக எழுதவும்:\n"]
+    private static let objectRequests = [
+        "Write this as a JSON object:\n", "इसे JSON वस्तु में लिखिए:\n", "இதை JSON ஆக எழுதவும்:\n",
+    ]
 
     /// Keys and values, line by line or in a row, to a JSON object: any word can be a key.
     static func object(_ random: inout RandomSource, _ language: Language) -> Row {
@@ -100,7 +103,8 @@ enum Drills {
         for key in keys {
             let isNumber = random.chance(30)
             let value =
-                isNumber ? String(random.number(0...2000))
+                isNumber
+                ? String(random.number(0...2000))
                 : random.chance(25) ? random.pick(PlainWords.all) : item(&random, language)
             pairs.append("\(key): \(value)")
             members.append((key, isNumber ? .number(value) : .string(value)))

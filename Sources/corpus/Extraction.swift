@@ -15,7 +15,8 @@ enum Extraction {
 
     private static let recordRequests: [[String]] = [
         [
-            "{p}\n\nWrite {k} as JSON{e}.", "Return JSON with {k}{e}.\n\n{p}", "Text: {p}\nKeys: {k}\nAnswer in JSON{e}.",
+            "{p}\n\nWrite {k} as JSON{e}.", "Return JSON with {k}{e}.\n\n{p}",
+            "Text: {p}\nKeys: {k}\nAnswer in JSON{e}.",
             "Take {k} from the text and answer in JSON{e}:\n{p}", "{p}\n{k} -> JSON{e}",
         ],
         [
@@ -46,9 +47,10 @@ enum Extraction {
         }
 
         func object(_ scene: Scene, _ language: Language) -> JSON {
-            .object(zip(facts, keys).map { fact, key in
-                (key, scene.said.contains(fact) ? scene.values[fact].json(language) : .null)
-            })
+            .object(
+                zip(facts, keys).map { fact, key in
+                    (key, scene.said.contains(fact) ? scene.values[fact].json(language) : .null)
+                })
         }
     }
 
@@ -63,10 +65,11 @@ enum Extraction {
             ("e", english ? inEnglish[language.rawValue] : ""),
         ])
         // Only the words of the lexicon change language; names stay as they are written.
-        let answer = JSON.object(zip(request.facts, request.keys).map { fact, key in
-            guard scene.said.contains(fact) else { return (key, .null) }
-            return (key, scene.values[fact].json(english && scene.values[fact].isWord ? .english : language))
-        })
+        let answer = JSON.object(
+            zip(request.facts, request.keys).map { fact, key in
+                guard scene.said.contains(fact) else { return (key, .null) }
+                return (key, scene.values[fact].json(english && scene.values[fact].isWord ? .english : language))
+            })
         let system = random.chance(25) ? "You turn text into records." : nil
         return .exchange(system: system, question, answer.text(spaced: spaced))
     }
@@ -127,9 +130,12 @@ enum Extraction {
         var turns: [(role: String, content: String)] = []
         for (turn, fact) in asked.enumerated() {
             let question = scene.facts[fact].questions[language.rawValue]
-            let text = turn > 0 ? question
-                : random.chance(70) ? scene.paragraph(language, &random) + "\n\n" + question
-                : question + "\n\n" + scene.paragraph(language, &random)
+            let text =
+                turn > 0
+                ? question
+                : random.chance(70)
+                    ? scene.paragraph(language, &random) + "\n\n" + question
+                    : question + "\n\n" + scene.paragraph(language, &random)
             turns.append(("user", text))
             turns.append(("assistant", answer(scene, fact, language)))
         }

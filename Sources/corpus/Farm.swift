@@ -30,7 +30,8 @@ struct FarmCall {
         return FarmCall(
             language: language, person: Names.person(&random, split, in: [language]),
             village: Names.place(&random, split, in: [language]), crop: random.pick(FarmWords.crops),
-            acres: random.chance(60) ? String(random.number(1...20)) : "\(random.number(0...9)).\(random.number(1...9))",
+            acres: random.chance(60)
+                ? String(random.number(1...20)) : "\(random.number(0...9)).\(random.number(1...9))",
             cropAge: random.number(8...180), trouble: random.pick(FarmWords.troubles), wording: random.below(2),
             days: random.number(2...30), water: random.chance(60) ? random.pick(FarmWords.water) : nil,
             phone: random.chance(70) ? Names.phone(&random, split) : nil,

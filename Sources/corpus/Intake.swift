@@ -102,10 +102,15 @@ extension IntakeVisit {
     private func englishParts(_ random: inout RandomSource) -> [String] {
         var parts: [String] = []
         if let temperature {
-            parts.append(random.pick(["Temp {v} F.", "Temperature {v} F.", "Thermometer {v}."]).filled("v", temperature))
+            parts.append(
+                random.pick(["Temp {v} F.", "Temperature {v} F.", "Thermometer {v}."]).filled("v", temperature))
         }
-        if let pressure { parts.append(random.pick(["BP {v}.", "Blood pressure {v}.", "BP is {v}."]).filled("v", pressure)) }
-        if let phone { parts.append(random.pick(["Phone {v}.", "Mobile {v}.", "Call {v}.", "Contact: {v}."]).filled("v", phone)) }
+        if let pressure {
+            parts.append(random.pick(["BP {v}.", "Blood pressure {v}.", "BP is {v}."]).filled("v", pressure))
+        }
+        if let phone {
+            parts.append(random.pick(["Phone {v}.", "Mobile {v}.", "Call {v}.", "Contact: {v}."]).filled("v", phone))
+        }
         if let urgent { parts.append(random.pick(urgent ? IntakeWords.urgent.english : IntakeWords.calm.english)) }
         return parts
     }
@@ -126,7 +131,9 @@ extension IntakeVisit {
 
     private func hindiParts(_ random: inout RandomSource) -> [String] {
         var parts: [String] = []
-        if let temperature { parts.append(random.pick(["तापमान {v} है।", "ताप {v}।", "थर्मामीटर {v}।"]).filled("v", temperature)) }
+        if let temperature {
+            parts.append(random.pick(["तापमान {v} है।", "ताप {v}।", "थर्मामीटर {v}।"]).filled("v", temperature))
+        }
         if let pressure { parts.append(random.pick(["बीपी {v}।", "बीपी {v} है।", "रक्तचाप {v}।"]).filled("v", pressure)) }
         if let phone { parts.append(random.pick(["फ़ोन {v}।", "मोबाइल {v}।", "मोबाइल नंबर {v} है।"]).filled("v", phone)) }
         if let urgent { parts.append(random.pick(urgent ? IntakeWords.urgent.hindi : IntakeWords.calm.hindi)) }

@@ -8,9 +8,9 @@ struct JobRow {
 }
 
 /// A sample fine-tuning job: rows drawn on the training side and on the held-out side of the split.
-struct Job {
+struct Job: Sendable {
     let name: String
-    let draw: (inout RandomSource, Split) -> JobRow
+    let draw: @Sendable (inout RandomSource, Split) -> JobRow
 
     /// Writes both files, unless a value that must differ occurs on both sides.
     func write(seed: UInt64, train: (path: String, rows: Int), eval: (path: String, rows: Int)) throws {
@@ -21,7 +21,7 @@ struct Job {
         try writeLines(to: eval.path, heldOut.map(\.row.line))
     }
 
-    private func rows(seed: UInt64, count: Int, _ split: Split) -> [JobRow] {
+    func rows(seed: UInt64, count: Int, _ split: Split) -> [JobRow] {
         (0..<count).map { index in
             var random = RandomSource(seed: seed, row: index)
             return draw(&random, split)
@@ -29,7 +29,7 @@ struct Job {
     }
 
     /// The split makes the sides disjoint; this proves it on the rows themselves.
-    private func refuseOverlap(_ training: [JobRow], _ heldOut: [JobRow]) throws {
+    func refuseOverlap(_ training: [JobRow], _ heldOut: [JobRow]) throws {
         for kind in training.first?.distinct.map(\.what) ?? [] {
             func values(_ rows: [JobRow]) -> Set<String> {
                 Set(rows.flatMap { row in row.distinct.filter { $0.what == kind }.flatMap(\.values) })
@@ -60,6 +60,33 @@ struct JobOptions: ParsableArguments {
     }
 }
 
+extension Job {
+    static var intake: Job {
+        Job(name: "intake") { random, split in
+            let visit = IntakeVisit.draw(&random, split)
+            return JobRow(
+                row: visit.row(&random),
+                distinct: [
+                    ("names", [visit.person.given[visit.language], visit.person.surname[visit.language]]),
+                    ("phone numbers", [visit.phone].compactMap { $0 }), ("readings", [visit.combination]),
+                ])
+        }
+    }
+
+    static var farm: Job {
+        Job(name: "farm") { random, split in
+            let call = FarmCall.draw(&random, split)
+            return JobRow(
+                row: call.row(&random),
+                distinct: [
+                    ("names", [call.person.given[call.language], call.person.surname[call.language]]),
+                    ("villages", [call.village[call.language]]), ("phone numbers", [call.phone].compactMap { $0 }),
+                    ("figures", [call.combination]),
+                ])
+        }
+    }
+}
+
 extension Corpus {
     struct Intake: ParsableCommand {
         static let configuration = CommandConfiguration(
@@ -67,15 +94,7 @@ extension Corpus {
         @OptionGroup var options: JobOptions
 
         func run() throws {
-            try options.write(Job(name: "intake") { random, split in
-                let visit = IntakeVisit.draw(&random, split)
-                return JobRow(
-                    row: visit.row(&random),
-                    distinct: [
-                        ("names", [visit.person.given[visit.language], visit.person.surname[visit.language]]),
-                        ("phone numbers", [visit.phone].compactMap { $0 }), ("readings", [visit.combination]),
-                    ])
-            })
+            try options.write(.intake)
         }
     }
 
@@ -85,16 +104,7 @@ extension Corpus {
         @OptionGroup var options: JobOptions
 
         func run() throws {
-            try options.write(Job(name: "farm") { random, split in
-                let call = FarmCall.draw(&random, split)
-                return JobRow(
-                    row: call.row(&random),
-                    distinct: [
-                        ("names", [call.person.given[call.language], call.person.surname[call.language]]),
-                        ("villages", [call.village[call.language]]), ("phone numbers", [call.phone].compactMap { $0 }),
-                        ("figures", [call.combination]),
-                    ])
-            })
+            try options.write(.farm)
         }
     }
 }

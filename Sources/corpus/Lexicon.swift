@@ -117,6 +117,7 @@ enum Lexicon {
     ]
 
     static let everything: [Trilingual] =
-        foods + things + gardenPlants + animals + colours + trades + bookSubjects + nature + bodyAndHealth + people + places + time
+        foods + things + gardenPlants + animals + colours + trades + bookSubjects + nature + bodyAndHealth + people
+        + places + time
         + numbers + describing
 }

@@ -102,7 +102,9 @@ enum Names {
     static func surname(
         _ random: inout RandomSource, _ split: Split = .training, in languages: [Language] = Language.allCases
     ) -> Trilingual {
-        random.draw(on: split, key: spellings(languages)) { join(&$0, [surnameStarts, surnameMiddles, surnameEndings]) }
+        random.draw(on: split, key: spellings(languages)) {
+            join(&$0, [surnameStarts, surnameMiddles, surnameEndings])
+        }
     }
 
     /// A person whose names, as spelled in `languages`, are on the wanted side of the split.

@@ -12,7 +12,8 @@ enum PeopleDomains {
             ask: ["Who filled in the form?", "फ़ॉर्म किसने भरा?", "படிவம் நிரப்பியவர் யார்?"]),
         Fact(
             ["gender", "male_or_female"], .concepts(Concepts.genders, 1...1),
-            ["The person is {v}.", "Gender: {v}.", "This is {v}."], ["लिंग: {v}।", "यह {v} हैं।"], ["பாலினம்: {v}.", "இவர் {v}."],
+            ["The person is {v}.", "Gender: {v}.", "This is {v}."], ["लिंग: {v}।", "यह {v} हैं।"],
+            ["பாலினம்: {v}.", "இவர் {v}."],
             ask: ["Is it a man or a woman?", "महिला हैं या पुरुष?", "ஆணா பெண்ணா?"]),
         Fact(
             ["age", "age_years"], .number(18...89),

@@ -1,4 +1,5 @@
-/// SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195): one 64-bit state, the same draws on every machine.
+/// SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195): one 64-bit state, the same draws on every
+/// machine.
 struct RandomSource {
     private var state: UInt64
 

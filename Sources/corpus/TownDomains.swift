@@ -95,7 +95,9 @@ enum TownDomains {
             ["hostel", "boarder"], .flag,
             ["A hostel bed is needed.", "The student will stay in the hostel."], ["छात्रावास चाहिए।"], ["விடுதி வசதி வேண்டும்."],
             ask: ["Is a hostel bed needed?", "क्या छात्रावास चाहिए?", "விடுதி வசதி வேண்டுமா?"],
-            no: [["No hostel bed is needed.", "The student will come from home."], ["छात्रावास नहीं चाहिए।"], ["விடுதி வசதி வேண்டாம்."]]),
+            no: [
+                ["No hostel bed is needed.", "The student will come from home."], ["छात्रावास नहीं चाहिए।"], ["விடுதி வசதி வேண்டாம்."],
+            ]),
     ])
 
     static let meter = Domain(facts: [
@@ -133,7 +135,8 @@ enum TownDomains {
             ask: ["Who owns the house?", "मकान मालिक कौन हैं?", "வீட்டின் உரிமையாளர் யார்?"]),
         Fact(
             ["rent", "monthly_rent"], .number(1500...28000, step: 100),
-            ["The rent is {v} rupees a month.", "Each month {v} rupees are due."], ["किराया {v} रुपये महीना है।"], ["மாத வாடகை {v} ரூபாய்."],
+            ["The rent is {v} rupees a month.", "Each month {v} rupees are due."], ["किराया {v} रुपये महीना है।"],
+            ["மாத வாடகை {v} ரூபாய்."],
             ask: ["What is the rent?", "किराया कितना है?", "மாத வாடகை எவ்வளவு?"]),
         Fact(
             ["rooms", "room_count"], .number(1...6),
@@ -150,7 +153,8 @@ enum TownDomains {
             no: [["Pets are not allowed."], ["पालतू पशु नहीं रख सकते।"], ["செல்லப்பிராணிகளுக்கு அனுமதி இல்லை."]]),
         Fact(
             ["mobile", "phone", "call"], .phone,
-            ["Those who want it should ring {v}.", "Call {v}."], ["इच्छुक लोग {v} पर बात करें।"], ["விரும்புவோர் {v} என்ற எண்ணில் பேசவும்."],
+            ["Those who want it should ring {v}.", "Call {v}."], ["इच्छुक लोग {v} पर बात करें।"],
+            ["விரும்புவோர் {v} என்ற எண்ணில் பேசவும்."],
             ask: ["Which number should be called?", "किस नंबर पर बात करनी है?", "எந்த எண்ணில் பேச வேண்டும்?"]),
     ])
 
@@ -220,7 +224,8 @@ enum TownDomains {
             ask: ["How many guests are expected?", "कितने मेहमान आएँगे?", "எத்தனை விருந்தினர்கள் வருவார்கள்?"]),
         Fact(
             ["date", "day", "on"], .date,
-            ["The date is {v}.", "It is booked for {v}."], ["तारीख {v} है।", "कार्यक्रम {v} को है।"], ["தேதி {v}.", "நிகழ்ச்சி {v} அன்று நடக்கும்."],
+            ["The date is {v}.", "It is booked for {v}."], ["तारीख {v} है।", "कार्यक्रम {v} को है।"],
+            ["தேதி {v}.", "நிகழ்ச்சி {v} அன்று நடக்கும்."],
             ask: ["What is the date?", "तारीख क्या है?", "தேதி என்ன?"]),
         Fact(
             ["advance", "deposit"], .number(500...20000, step: 500),

@@ -192,7 +192,9 @@ enum TravelDomains {
             ["The owner has taken it back.", "It was claimed."], ["मालिक इसे ले गए हैं।"],
             ["உரிமையாளர் இதைப் பெற்றுக்கொண்டார்."],
             ask: ["Has the owner taken it back?", "क्या मालिक इसे ले गए हैं?", "உரிமையாளர் இதைப் பெற்றுக்கொண்டாரா?"],
-            no: [["Nobody has claimed it.", "The owner has not come."], ["मालिक अभी तक नहीं आए हैं।"], ["உரிமையாளர் இன்னும் வரவில்லை."]]),
+            no: [
+                ["Nobody has claimed it.", "The owner has not come."], ["मालिक अभी तक नहीं आए हैं।"], ["உரிமையாளர் இன்னும் வரவில்லை."],
+            ]),
     ])
 
     static let taxi = Domain(facts: [
@@ -213,7 +215,8 @@ enum TravelDomains {
             ask: ["Where does the ride go?", "कहाँ तक जाना है?", "இறங்கும் இடம் எது?"]),
         Fact(
             ["at", "time", "pickup_time"], .time,
-            ["The time is {v}.", "Please come at {v}."], ["समय {v} बजे का है।", "{v} बजे आइए।"], ["நேரம் {v} மணி.", "{v} மணிக்கு வரவும்."],
+            ["The time is {v}.", "Please come at {v}."], ["समय {v} बजे का है।", "{v} बजे आइए।"],
+            ["நேரம் {v} மணி.", "{v} மணிக்கு வரவும்."],
             ask: ["At what time?", "कितने बजे?", "எத்தனை மணிக்கு?"]),
         Fact(
             ["persons", "seats", "people"], .number(1...6),

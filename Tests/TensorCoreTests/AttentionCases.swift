@@ -17,7 +17,7 @@ enum AttentionCases {
                 .init(name: "k", shape: [rows, keyValueHeads * headDim], kind: .activation, scale: 1.5),
                 .init(name: "v", shape: [rows, keyValueHeads * headDim], kind: .activation, scale: 1),
             ],
-            samples: rows > 100 ? 3 : 12,
+            samples: rows > 100 ? 2 : 8,
             operation: { run in
                 .tensors([run.tape.attention(
                     q: run.tensor("q"), k: run.tensor("k"), v: run.tensor("v"), segmentStarts: starts, shape: shape)])

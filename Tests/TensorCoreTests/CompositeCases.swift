@@ -10,7 +10,7 @@ enum CompositeCases {
             name: "crossEntropy \(name), \(rows) rows, vocabulary \(head.outputs)",
             inputs: [.init(name: "x", shape: [rows, k], kind: .activation, scale: 1)]
                 + LinearCases.inputs(head, 0, k: k),
-            samples: rows > 100 ? 3 : 12,
+            samples: rows * k * head.outputs > 100_000 ? 2 : 8,
             operation: { run in
                 .losses(run.tape.crossEntropy(
                     run.tensor("x"), head: LinearCases.projection(run, head, 0), targets: targets))
@@ -42,7 +42,7 @@ enum CompositeCases {
         inputs.append(.init(name: "norm2", shape: [width], kind: .vector, scale: 1))
         return OperationCase(
             name: "decoder block on \(lengths)\(adapters ? " with adapters and dropout" : "")", inputs: inputs,
-            samples: 4,
+            samples: 3,
             operation: { run in
                 let tape = run.tape, x = run.tensor("x"), p = layers.indices.map {
                     LinearCases.projection(run, layers[$0], $0)

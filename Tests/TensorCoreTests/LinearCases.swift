@@ -49,7 +49,7 @@ enum LinearCases {
             inputs.append(.init(name: "residual", shape: [rows, layers[0].outputs], kind: .residual, scale: 1))
         }
         return OperationCase(
-            name: "linear \(name), \(rows) rows", inputs: inputs, samples: rows > 100 ? 3 : 12,
+            name: "linear \(name), \(rows) rows", inputs: inputs, samples: rows * k * layers[0].outputs > 100_000 ? 2 : 8,
             operation: { run in
                 let projections = layers.enumerated().map { projection(run, $1, $0) }
                 guard residual else {

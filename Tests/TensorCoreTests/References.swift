@@ -11,11 +11,19 @@ enum Reference {
     static func product(_ x: [Double], _ w: [Double], k: Int) -> [Double] {
         let (rows, outputs) = (x.count / k, w.count / k)
         var result = [Double](repeating: 0, count: rows * outputs)
-        for t in 0..<rows {
-            for o in 0..<outputs {
-                var sum = 0.0
-                for i in 0..<k { sum += x[t * k + i] * w[o * k + i] }
-                result[t * outputs + o] = sum
+        // Pointers and `while`, for builds without optimisation.
+        x.withUnsafeBufferPointer { x in
+            w.withUnsafeBufferPointer { w in
+                for t in 0..<rows {
+                    for o in 0..<outputs {
+                        var (sum, i) = (0.0, 0)
+                        while i < k {
+                            sum += x[t * k + i] * w[o * k + i]
+                            i += 1
+                        }
+                        result[t * outputs + o] = sum
+                    }
+                }
             }
         }
         return result
@@ -49,11 +57,15 @@ enum Reference {
 
     static func rmsNorm(_ x: [Double], weight: [Double], eps: Double) -> [Double] {
         let width = weight.count
-        return x.indices.map { i in
-            let row = x[i / width * width..<i / width * width + width]
-            let mean = row.reduce(0) { $0 + $1 * $1 } / Double(width)
-            return x[i] / (mean + eps).squareRoot() * weight[i % width]
+        let norms = (0..<x.count / width).map { row in
+            var (sum, i) = (0.0, row * width)
+            while i < (row + 1) * width {
+                sum += x[i] * x[i]
+                i += 1
+            }
+            return (sum / Double(width) + eps).squareRoot()
         }
+        return x.indices.map { x[$0] / norms[$0 / width] * weight[$0 % width] }
     }
 
     /// Turns pair (i, i + half) of each head by the angle `position / base^(i / half)`.
@@ -95,16 +107,19 @@ enum Reference {
                 for h in 0..<heads {
                     let keyHead = h / (heads / keyHeads)
                     let scores = (first...t).map { s in
-                        var dot = 0.0
-                        for i in 0..<dim {
+                        var (dot, i) = (0.0, 0)
+                        while i < dim {
                             dot += q[(t * heads + h) * dim + i] * k[(s * keyHeads + keyHead) * dim + i]
+                            i += 1
                         }
                         return dot * Double(shape.scale)
                     }
                     let weights = softmax(scores)
                     for (s, weight) in zip(first...t, weights) {
-                        for i in 0..<dim {
+                        var i = 0
+                        while i < dim {
                             result[(t * heads + h) * dim + i] += weight * v[(s * keyHeads + keyHead) * dim + i]
+                            i += 1
                         }
                     }
                 }
@@ -183,14 +198,20 @@ func gradientMismatches(
     tolerance: Double, reference: ([[Double]]) -> [[Double]]
 ) -> [String] {
     func loss(_ values: [[Double]]) -> Double {
-        zip(seeds, reference(values)).reduce(0) { $0 + zip($1.0, $1.1).reduce(0) { $0 + $1.0 * $1.1 } }
+        var sum = 0.0
+        for (seeds, output) in zip(seeds, reference(values)) {
+            for i in output.indices { sum += seeds[i] * output[i] }
+        }
+        return sum
     }
     let step = 1e-5
     func difference(_ input: Int, _ direction: (Int) -> Double) -> Double {
         var (above, below) = (inputs.map(\.values), inputs.map(\.values))
         for i in above[input].indices {
-            above[input][i] += step * direction(i)
-            below[input][i] -= step * direction(i)
+            let change = step * direction(i)
+            guard change != 0 else { continue }
+            above[input][i] += change
+            below[input][i] -= change
         }
         return (loss(above) - loss(below)) / (2 * step)
     }

@@ -16,6 +16,8 @@ public struct JSONParser {
     /// What to do with an object that holds the same key twice.
     public enum DuplicateKeys: Sendable { case refuse, keepLast }
 
+    private static let smallObject = 12
+
     let bytes: UnsafeBufferPointer<UInt8>
     var position = 0
     private let maximumDepth: Int
@@ -116,7 +118,15 @@ public struct JSONParser {
     private mutating func parseObject(depth: Int) throws -> JSONValue {
         position += 1
         var entries: [(key: String, value: JSONValue)] = []
+        // Most objects are small: their keys are compared one by one, a table is for large ones.
         var seen: [ByteString: Int] = [:]
+        func place(of key: String) -> Int? {
+            if entries.count < Self.smallObject { return entries.firstIndex { $0.key.hasSameBytes(as: key) } }
+            if seen.isEmpty {
+                for (index, entry) in entries.enumerated() { seen[ByteString(entry.key)] = index }
+            }
+            return seen[ByteString(key)]
+        }
         skipSpace()
         if position < bytes.count, bytes[position] == UInt8(ascii: "}") {
             position += 1
@@ -130,13 +140,13 @@ public struct JSONParser {
             guard position < bytes.count, bytes[position] == UInt8(ascii: ":") else { throw error("expected ':'") }
             position += 1
             let value = try parseValue(depth: depth + 1)
-            if let earlier = seen.updateValue(entries.count, forKey: ByteString(key)) {
+            if let earlier = place(of: key) {
                 guard duplicateKeys == .keepLast else {
                     throw error("the key \(quoted(key)) occurs twice", .duplicateKey)
                 }
                 entries[earlier].value = value
-                seen[ByteString(key)] = earlier
             } else {
+                if !seen.isEmpty { seen[ByteString(key)] = entries.count }
                 entries.append((key, value))
             }
             skipSpace()
@@ -164,11 +174,17 @@ public struct JSONParser {
         if position < bytes.count, bytes[position] | 0x20 == UInt8(ascii: "e") {
             isInteger = false
             position += 1
-            if position < bytes.count, [UInt8(ascii: "+"), UInt8(ascii: "-")].contains(bytes[position]) {
+            if position < bytes.count, bytes[position] == UInt8(ascii: "+") || bytes[position] == UInt8(ascii: "-") {
                 position += 1
             }
             guard isDigit(position) else { throw error("a number has no digits in its exponent") }
             while isDigit(position) { position += 1 }
+        }
+        if isInteger, position - start <= 18 {
+            let isNegative = bytes[start] == UInt8(ascii: "-")
+            var value = 0
+            for i in (isNegative ? start + 1 : start)..<position { value = value &* 10 &+ Int(bytes[i] - 0x30) }
+            return .integer(isNegative ? -value : value)
         }
         let text = String(decoding: bytes[start..<position], as: UTF8.self)
         if isInteger, let value = Int(text) { return .integer(value) }

@@ -56,14 +56,14 @@ extension ExampleBuilder {
         var isTrained = encoding.byteRanges.enumerated().map { i, range in
             isAll || i >= prefix && Self.overlaps(range, start..<end) || range.lowerBound == end && end > 0
         }
-        if let eos = tokenizer.eosID, ids.last != eos {
+        if let eos = endID, ids.last != eos {
             ids.append(eos)
             isTrained.append(true)
         }
         return MadeExample(
             example: TokenizedExample(ids: ids, isTrained: isTrained),
             reasonWithoutLabels: end == start ? "there is no text to train on" : nil,
-            notes: tokenizer.eosID == nil ? [.noStopToken] : [])
+            notes: endID == nil ? [.noStopToken] : [])
     }
 
     private func example(of conversation: Conversation) throws -> MadeExample {
@@ -74,7 +74,7 @@ extension ExampleBuilder {
         var isTrained = Array(repeating: false, count: encoding.ids.count)
         var index = 0
         var notes = trained.notes
-        let stops = Set(tokenizer.addedTokens.map(\.id) + [tokenizer.eosID].compactMap(\.self))
+        let stops = Set(tokenizer.addedTokens.map(\.id) + [endID].compactMap(\.self))
         for span in trained.spans {
             while index < isTrained.count, encoding.byteRanges[index].upperBound <= span.lowerBound,
                 encoding.byteRanges[index].lowerBound < span.lowerBound

@@ -54,6 +54,8 @@ public struct ExampleBuilder: Sendable {
     public var template: ChatTemplate?
     /// Ids of rows that are tokenised already must be below this.
     public var vocabularySize: Int
+    /// The token that ends a text; of the tokenizer, unless set (config.json names it where the tokenizer does not).
+    public var endID: Int32?
     public var options: ExampleOptions
 
     /// - Parameter vocabularySize: of the model; by default that of the tokenizer.
@@ -64,6 +66,7 @@ public struct ExampleBuilder: Sendable {
         self.tokenizer = tokenizer
         self.template = template
         self.vocabularySize = vocabularySize ?? tokenizer?.vocabularySize ?? Int(Int32.max)
+        endID = tokenizer?.eosID
         self.options = options
     }
 

@@ -15,6 +15,8 @@ enum TemplateSymbol: String, CaseIterable {
     case leftBracket = "[", rightBracket = "]", leftParenthesis = "(", rightParenthesis = ")"
     case leftBrace = "{", rightBrace = "}", greater = ">", less = "<", assign = "=", dot = ".", colon = ":"
     case pipe = "|", comma = ",", semicolon = ";"
+
+    static let bySpelling = Dictionary(uniqueKeysWithValues: allCases.map { (Array($0.rawValue.utf8), $0) })
 }
 
 struct TemplateToken {
@@ -216,18 +218,26 @@ struct JinjaLexer {
         if byte >= 0x30 && byte <= 0x39 { return try lexNumber() }
         var end = position
         while end < source.count {
+            let byte = source[end]
+            if byte < 0x80 {
+                guard byte == 0x5F || (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte & 0xDF) else { break }
+                end += 1
+                continue
+            }
             let (scalar, length) = Text.scalar(in: source, at: end)
-            guard scalar == "_" || scalar.properties.isXIDContinue else { break }
+            guard scalar.properties.isXIDContinue else { break }
             end += length
         }
         if end > position {
             add(.name(Text(source[position..<end])))
             return advance(to: end)
         }
-        for symbol in TemplateSymbol.allCases where source[position...].starts(with: symbol.rawValue.utf8) {
+        for length in [2, 1] where position + length <= source.count {
+            let bytes = Array(source[position..<position + length])
+            guard let symbol = TemplateSymbol.bySpelling[bytes] else { continue }
             try balance(symbol, &open)
             add(.symbol(symbol))
-            return advance(to: position + symbol.rawValue.utf8.count)
+            return advance(to: position + length)
         }
         throw TemplateFault("unexpected character '\(Text.scalar(in: source, at: position).0)'", line: line)
     }
