@@ -37,7 +37,7 @@ struct Eval: ParsableCommand {
     @Flag(help: "Measure the model without the adapter, too.")
     var baseline = false
 
-    @Option(help: ArgumentHelp("Answered rows to print.", valueName: "n"))
+    @Option(help: ArgumentHelp("Answered rows to print, from all over the data.", valueName: "n"))
     var show = 0
 
     @Option(help: ArgumentHelp("End with status 79 when the loss is above this, in nats a token.", valueName: "nats"))
@@ -91,7 +91,8 @@ struct Eval: ParsableCommand {
                 })
             return try Output.json(.object(object))
         }
-        for i in result.answers.indices.prefix(show) {
+        let shown = min(max(0, show), result.answers.count)
+        for i in (0..<shown).map({ $0 * result.answers.count / shown }) {
             let answer = result.answers[i]
             try Output.line("row \(i + 1)\(answer.isMatch ? "" : "  (no match)")")
             try Output.line("  prompt    \(Self.oneLine(answer.prompt))")
