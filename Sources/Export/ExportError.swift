@@ -9,6 +9,8 @@ public enum ExportError: GraftError {
     case model(path: String, problems: [String])
     /// The adapter holds something that an adapter file of the format cannot carry.
     case adapter(path: String, problems: [String])
+    /// A GGUF file that graft cannot run.
+    case unreadable(path: String, problems: [String])
     /// A value that the requested type cannot hold.
     case value(tensor: String, row: Int, found: Float, type: String)
 
@@ -31,6 +33,10 @@ public enum ExportError: GraftError {
             return list(
                 "\(path): the adapter cannot be written as a GGUF adapter:", problems,
                 "Export the merged model instead: leave out --adapter-only.")
+        case .unreadable(let path, let problems):
+            return list(
+                "\(path): graft cannot run this GGUF file:", problems,
+                "Use a file of type F32, F16, BF16 or Q8_0, or the model's Hugging Face folder.")
         case .value(let tensor, let row, let found, let type):
             return "tensor \(quoted(tensor)), row \(row): the value \(found) cannot be written as \(type)\n"
                 + (found.isFinite ? "Choose bf16 or f32." : "The weights are damaged; take an earlier checkpoint.")

@@ -1,0 +1,248 @@
+public import FileFormats
+public import FineTuning
+import Foundation
+public import TensorCore
+
+/// A GGUF file as a model to run: its metadata as a configuration, its tensors as Hugging Face's.
+///
+/// Rows that were interleaved for llama.cpp are put back. f32, f16, bf16 and q8_0 are read.
+public final class GGUFModel {
+    public let path: String
+    public let file: GGUFFile
+    public let config: ModelConfig
+
+    /// - Throws: `FileError`; `ExportError.unreadable` with everything that graft cannot run, all at once.
+    public init(path: String) throws {
+        self.path = path
+        file = try GGUFFile(path: path)
+        var reader = GGUFConfigReader(file)
+        let json = reader.config()
+        guard reader.problems.isEmpty else { throw ExportError.unreadable(path: path, problems: reader.problems) }
+        config = try ModelConfig(json: json, path: path)
+        let problems = mismatches()
+        guard problems.isEmpty else { throw ExportError.unreadable(path: path, problems: problems) }
+    }
+
+    private static let readTypes: [GGMLType] = [.f32, .f16, .bf16, .q8_0]
+
+    private func mismatches() -> [String] {
+        var problems: [String] = []
+        var known: Set<ByteString> = ["rope_freqs.weight"]
+        for parameter in ParameterTable(config).parameters {
+            known.insert(ByteString(parameter.ggufName))
+            guard let tensor = file.tensor(named: parameter.ggufName) else {
+                problems.append("\(parameter.ggufName) is missing")
+                continue
+            }
+            if tensor.shape != parameter.shape {
+                problems.append("\(parameter.ggufName): expected shape \(parameter.shape), found \(tensor.shape)")
+            }
+            if !Self.readTypes.contains(tensor.type) {
+                problems.append(
+                    "\(parameter.ggufName) is \(tensor.type.name); "
+                        + "\(Self.readTypes.map(\.name).joined(separator: ", ")) can be read")
+            }
+        }
+        for tensor in file.tensors where !known.contains(ByteString(tensor.name)) {
+            problems.append("\(quoted(tensor.name)) is not part of a \(config.family.rawValue) model")
+        }
+        // A file of some other type of quantisation would list each of its tensors.
+        return problems.count <= 12 ? problems : problems.prefix(12) + ["and \(problems.count - 12) more"]
+    }
+
+    /// A parameter's values in f32, in the order of Hugging Face's rows.
+    public func tensor(_ parameter: ParameterTable.Parameter) -> Tensor {
+        guard let info = file.tensor(named: parameter.ggufName) else {
+            preconditionFailure("\(parameter.ggufName) is not of this model")
+        }
+        let result = Tensor(parameter.shape)
+        let bytes = file.withBytes(of: info)
+        let width = parameter.shape.count == 1 && parameter.permutedHeads != nil ? 1 : parameter.shape.last ?? 1
+        let rows = info.elementCount / width
+        guard let rowSize = info.type.byteCount(of: [width]) else { preconditionFailure("rows of \(width)") }
+        let order = RowOrder(heads: parameter.permutedHeads, rows: rows)
+        result.withFloats { values in
+            for row in 0..<rows {
+                let start = order.source(of: row) * width
+                RowEncoding.decode(
+                    UnsafeRawBufferPointer(rebasing: bytes[row * rowSize..<(row + 1) * rowSize]), as: info.type,
+                    into: UnsafeMutableBufferPointer(rebasing: values[start..<start + width]))
+            }
+        }
+        return result
+    }
+}
+
+extension RowEncoding {
+    /// Reads a row that `encode` wrote.
+    static func decode(
+        _ bytes: UnsafeRawBufferPointer, as type: GGMLType, into row: UnsafeMutableBufferPointer<Float>
+    ) {
+        switch type {
+        case .f32: ElementConversion.widen(bytes, as: .f32, into: row)
+        case .f16: ElementConversion.widen(bytes, as: .f16, into: row)
+        case .bf16: ElementConversion.widen(bytes, as: .bf16, into: row)
+        case .q8_0:
+            let length = type.blockLength
+            let size = type.blockSize
+            precondition(bytes.count == row.count / length * size)
+            for block in 0..<row.count / length {
+                let start = block * size
+                let step = ElementConversion.float(f16: bytes.loadUnaligned(fromByteOffset: start, as: UInt16.self))
+                for i in 0..<length {
+                    row[block * length + i] = step * Float(bytes.load(fromByteOffset: start + 2 + i, as: Int8.self))
+                }
+            }
+        default: preconditionFailure("\(type) is not read")
+        }
+    }
+}
+
+/// A GGUF file's metadata as the config.json that it came from.
+private struct GGUFConfigReader {
+    private let file: GGUFFile
+    private let architecture: String
+    var problems: [String] = []
+
+    init(_ file: GGUFFile) {
+        self.file = file
+        architecture = file["general.architecture"]?.stringValue ?? ""
+    }
+
+    private func value(_ key: String) -> GGUFValue? { file["\(architecture).\(key)"] }
+
+    private mutating func integer(_ key: String, default fallback: Int? = nil) -> JSONValue {
+        if let number = value(key)?.intValue { return .integer(number) }
+        // Some files give a number for each layer; the families that graft runs have one for all.
+        if let numbers = value(key)?.intsValue, let first = numbers.first, numbers.allSatisfy({ $0 == first }) {
+            return .integer(first)
+        }
+        if let fallback, value(key) == nil { return .integer(fallback) }
+        problems.append("\(architecture).\(key) is \(value(key) == nil ? "missing" : "no integer")")
+        return .integer(1)
+    }
+
+    mutating func config() -> JSONObject {
+        guard ByteString(architecture) == "llama" || ByteString(architecture) == "qwen2" else {
+            problems.append("general.architecture is \(quoted(architecture)); graft runs \"llama\" and \"qwen2\"")
+            return JSONObject()
+        }
+        if let kind = file["general.type"]?.stringValue, !kind.hasSameBytes(as: "model") {
+            problems.append("general.type is \(quoted(kind)); expected a model")
+        }
+        if value("expert_count")?.intValue ?? 0 > 0 { problems.append("a mixture of experts cannot be run yet") }
+        func has(_ name: String) -> Bool { file.tensor(named: name) != nil }
+        let vocabulary = file.tensor(named: "token_embd.weight")?.shape.first ?? 1
+        let hidden = integer("embedding_length")
+        let heads = integer("attention.head_count")
+        let headDim = max(1, hidden.intValue ?? 1) / max(1, heads.intValue ?? 1)
+        var json = JSONObject([
+            ("model_type", .string(architecture)), ("vocab_size", .integer(vocabulary)), ("hidden_size", hidden),
+            ("intermediate_size", integer("feed_forward_length")), ("num_hidden_layers", integer("block_count")),
+            ("num_attention_heads", heads),
+            ("num_key_value_heads", integer("attention.head_count_kv", default: heads.intValue)),
+            ("head_dim", integer("attention.key_length", default: headDim)),
+            ("max_position_embeddings", integer("context_length")),
+            ("rms_norm_eps", .double(value("attention.layer_norm_rms_epsilon")?.doubleValue ?? 1e-6)),
+            ("tie_word_embeddings", .bool(!has("output.weight"))),
+            ("attention_bias", .bool(has("blk.0.attn_q.bias"))), ("mlp_bias", .bool(has("blk.0.ffn_gate.bias"))),
+            ("hidden_act", "silu"), ("torch_dtype", "float32"),
+        ])
+        for (key, name) in [("bos_token_id", "bos"), ("pad_token_id", "padding")] {
+            if let id = file["tokenizer.ggml.\(name)_token_id"]?.intValue { json[key] = .integer(id) }
+        }
+        let ends = ["eos", "eot"].compactMap { file["tokenizer.ggml.\($0)_token_id"]?.intValue }
+        json["eos_token_id"] = .array(ends.map { .integer($0) })
+        let theta = value("rope.freq_base")?.doubleValue ?? 10_000
+        json["rope_theta"] = .double(theta)
+        if let scaling = scaling(theta: theta, headDim: json["head_dim"]?.intValue ?? headDim) {
+            json["rope_scaling"] = scaling
+        }
+        return json
+    }
+
+    private mutating func scaling(theta: Double, headDim: Int) -> JSONValue? {
+        if let tensor = file.tensor(named: "rope_freqs.weight") {
+            guard tensor.type == .f32, tensor.shape == [headDim / 2] else {
+                problems.append(
+                    "rope_freqs.weight is \(tensor.type.name) \(tensor.shape), expected F32 [\(headDim / 2)]")
+                return nil
+            }
+            var divisors = [Float](repeating: 0, count: headDim / 2)
+            divisors.withUnsafeMutableBufferPointer {
+                ElementConversion.widen(file.withBytes(of: tensor), as: .f32, into: $0)
+            }
+            let found = Llama3Scaling(divisors: divisors, theta: theta, headDim: headDim)
+            if found == nil { problems.append("rope_freqs.weight is not the scaling of Llama 3") }
+            return found?.json
+        }
+        let type = value("rope.scaling.type")?.stringValue ?? "none"
+        let factor = value("rope.scaling.factor")?.doubleValue ?? 1
+        switch ByteString(type) {
+        case "none": return nil
+        case "linear": return ["rope_type": "linear", "factor": .double(factor)]
+        case "yarn":
+            var yarn = JSONObject([("rope_type", "yarn"), ("factor", .double(factor))])
+            if let original = value("rope.scaling.original_context_length")?.intValue {
+                yarn["original_max_position_embeddings"] = .integer(original)
+            }
+            for (key, name) in [("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow")] {
+                if let number = value("rope.scaling.\(name)")?.doubleValue { yarn[key] = .double(number) }
+            }
+            if let own = value("rope.scaling.attn_factor")?.doubleValue {
+                yarn["attention_factor"] = .double(own * (factor <= 1 ? 1 : 0.1 * log(factor) + 1))
+            }
+            return .object(yarn)
+        default:
+            problems.append("rope.scaling.type is \(quoted(type)); graft runs none, linear and yarn")
+            return nil
+        }
+    }
+}
+
+/// The parameters of Llama 3's frequency scaling, found again from the divisors that it gives.
+struct Llama3Scaling {
+    private let factor, low, high, original: Double
+
+    /// The file holds the divisor d of each frequency; between the two thresholds 1 / d is linear in the number of
+    /// turns that the original context makes, so that two divisors there give the line.
+    init?(divisors: [Float], theta: Double, headDim: Int) {
+        let wavelengths = divisors.indices.map { 2 * .pi * pow(theta, Double(2 * $0) / Double(headDim)) }
+        let factor = Double(divisors.max() ?? 1)
+        guard divisors.allSatisfy({ $0.isFinite && $0 >= 1 }), factor > 1 else { return nil }
+        let ramp = divisors.indices.filter { divisors[$0] > 1.0001 && Double(divisors[$0]) < factor * 0.9999 }
+        func smooth(_ i: Int) -> Double { (1 / Double(divisors[i]) - 1 / factor) / (1 - 1 / factor) }
+        var candidates: [(low: Double, high: Double, original: Double)] = []
+        if let first = ramp.first, let last = ramp.last, first != last {
+            let slope = (smooth(first) - smooth(last)) / (1 / wavelengths[first] - 1 / wavelengths[last])
+            let offset = slope / wavelengths[first] - smooth(first)
+            if offset > 0, slope > 0 { candidates.append((1, 1 + 1 / offset, (slope / offset).rounded())) }
+        } else if let only = ramp.first {
+            candidates.append((1, 4, (wavelengths[only] * (smooth(only) * 3 + 1)).rounded()))
+            // A range so narrow that it holds this frequency alone.
+            candidates.append((1, 1.001, wavelengths[only] * (1 + 0.001 * smooth(only))))
+        }
+        candidates.append((1, 4, 8192))
+        if let scaled = divisors.indices.first(where: { divisors[$0] > 1.0001 }), scaled > 0 {
+            // Nothing lies between the thresholds: any two with the step between them do.
+            candidates.append((1, 1.0001, (wavelengths[scaled - 1] * wavelengths[scaled]).squareRoot()))
+        }
+        let match = candidates.first { candidate in
+            divisors.indices.allSatisfy { i in
+                let turns = candidate.original / wavelengths[i]
+                let smooth = min(1, max(0, (turns - candidate.low) / (candidate.high - candidate.low)))
+                return abs(1 / ((1 - smooth) / factor + smooth) / Double(divisors[i]) - 1) < 1e-3
+            }
+        }
+        guard let match else { return nil }
+        self.factor = factor
+        (low, high, original) = match
+    }
+
+    var json: JSONValue {
+        [
+            "rope_type": "llama3", "factor": .double(factor), "low_freq_factor": .double(low),
+            "high_freq_factor": .double(high), "original_max_position_embeddings": .double(original),
+        ]
+    }
+}
