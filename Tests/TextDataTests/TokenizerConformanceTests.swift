@@ -46,6 +46,22 @@ struct TokenizerConformanceTests {
         }
     }
 
+    @Test("ids of GGUF vocabularies are llama.cpp's", arguments: ["gpt-2", "llama-spm", "falcon", "deepseek-coder"])
+    func gguf(name: String) throws {
+        let root = try #require(conformanceFolder)
+        let vectors = try JSONParser.parse(readFile("\(root)/tokenizer_vectors/gguf-\(name).json"))
+        let file = try #require(vectors["files"]?.objectValue?.keys.first)
+        let tokenizer = try Tokenizer(path: "\(root)/\(file)")
+        for entry in try #require(vectors["cases"]?.arrayValue) {
+            let text = try #require(entry["text"]?.stringValue)
+            func ids(_ key: String) -> [Int32] { (entry[key]?.arrayValue ?? []).map { Int32($0.intValue ?? -1) } }
+            let plain = try tokenizer.encoding(of: text, addSpecialTokens: false, parseSpecialTokens: false)
+            #expect(plain.ids == ids("ids"), "\(text.debugDescription)")
+            let special = try tokenizer.encoding(of: text, addSpecialTokens: true)
+            #expect(special.ids == ids("ids_special"), "\(text.debugDescription)")
+        }
+    }
+
     /// The ranges lie in the text, begin at its start, leave no gap and reach its end.
     private func expectCovers(_ encoding: TextData.Encoding, _ text: String) {
         guard !encoding.ids.isEmpty else { return }

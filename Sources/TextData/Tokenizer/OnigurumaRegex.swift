@@ -8,21 +8,27 @@ final class OnigurumaRegex: @unchecked Sendable {
     let pattern: String
     private let regex: OnigRegex
 
+    /// How often all searches in a text may backtrack together: honest patterns do so a few times a byte.
+    private static let retries = 1_000_000
+    private static let retriesPerByte = 200
+    private static let retriesAtFirst = 2_000
+
     /// Compiling touches tables that the library shares between expressions.
-    private static let compiling = Mutex(false)
+    private static let compiling = Mutex<(isInitialized: Bool, properties: OnigurumaProperties)>(
+        (false, OnigurumaProperties()))
 
     /// - Throws: `TokenizerError.invalidPattern` with Oniguruma's reason.
     init(_ pattern: String) throws {
         self.pattern = pattern
         var compiled: OnigRegex?
         var info = OnigErrorInfo()
-        let bytes = Array(pattern.utf8)
-        let reason: String? = Self.compiling.withLock { isInitialized in
-            if !isInitialized {
+        let reason: String? = Self.compiling.withLock { state in
+            if !state.isInitialized {
                 var encodings: [OnigEncoding?] = [graft_onig_utf8()]
                 onig_initialize(&encodings, 1)
-                isInitialized = true
+                state.isInitialized = true
             }
+            let bytes = Array(state.properties.rewrite(pattern).utf8)
             return bytes.withUnsafeBufferPointer { buffer in
                 // An empty array may have no address; Oniguruma wants one.
                 withUnsafePointer(to: UInt8(0)) { placeholder in
@@ -51,7 +57,7 @@ final class OnigurumaRegex: @unchecked Sendable {
     /// Calls `body` with each match in turn, as offsets into `bytes`, which must be valid UTF-8. An empty match that
     /// touches the one before it does not count.
     ///
-    /// - Throws: `TokenizerError.patternTooSlow` when a search backtracks more than the text's length allows for.
+    /// - Throws: `TokenizerError.patternTooSlow` when the searches backtrack more than the text's length allows for.
     func forEachMatch(in bytes: UnsafeBufferPointer<UInt8>, _ body: (Range<Int>) -> Void) throws {
         guard let start = bytes.baseAddress, let region = onig_region_new(), let limits = onig_new_match_param() else {
             return
@@ -61,17 +67,24 @@ final class OnigurumaRegex: @unchecked Sendable {
             onig_free_match_param(limits)
         }
         onig_initialize_match_param(limits)
-        // Honest patterns retry a few times a byte; 10 million is Oniguruma's own limit for one match.
-        let retries = UInt(min(10_000_000, 100_000 + 100 * bytes.count))
-        onig_set_retry_limit_in_match_of_match_param(limits, retries)
-        onig_set_retry_limit_in_search_of_match_param(limits, retries)
-
+        var budget = Self.retries + Self.retriesPerByte * bytes.count
         let end = start + bytes.count
         var position = 0
         var previousEnd = -1
         while position <= bytes.count {
-            let found = onig_search_with_param(
-                regex, start, end, start + position, end, region, OnigOptionType(ONIG_OPTION_NONE), limits)
+            // Most searches retry a few times. One that needs more is run again with more, and what it was allowed is
+            // taken from the text's budget: Oniguruma does not tell what it used.
+            var allowed = Self.retriesAtFirst
+            var found: Int32
+            repeat {
+                onig_set_retry_limit_in_match_of_match_param(limits, UInt(allowed))
+                onig_set_retry_limit_in_search_of_match_param(limits, UInt(allowed))
+                found = onig_search_with_param(
+                    regex, start, end, start + position, end, region, OnigOptionType(ONIG_OPTION_NONE), limits)
+                guard found < -1 else { break }
+                budget -= allowed
+                allowed = min(allowed * 8, budget)
+            } while allowed > 0
             if found == ONIG_MISMATCH { return }
             guard found >= 0 else { throw TokenizerError.patternTooSlow(pattern: pattern, byteOffset: position) }
             let match = Int(region.pointee.beg[0])..<Int(region.pointee.end[0])

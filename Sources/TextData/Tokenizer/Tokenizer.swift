@@ -68,9 +68,9 @@ public final class Tokenizer: Sendable {
     private let addedByContent: [ByteString: Int32]
     private let scratches = Mutex<[BPEScratch]>([])
 
-    /// Reads a model folder or a single tokenizer.json.
+    /// Reads a model folder, a single tokenizer.json or a GGUF file.
     ///
-    /// - Throws: `TokenizerError`. Files other than tokenizer.json may be missing from the folder.
+    /// - Throws: `TokenizerError`, and the errors of `GGUFFile`. Files other than tokenizer.json may be missing from the folder.
     public convenience init(path: String) throws {
         let (parts, config) = try TokenizerFiles(path: path).read()
         try self.init(parts, config)

@@ -13,6 +13,8 @@ struct TokenizerFiles {
             throw TokenizerError.missing(path: path, looked: ["tokenizer.json"])
         }
         guard isFolder.boolValue else {
+            let file = try bytes(of: path, limit: 4)
+            if file.elementsEqual("GGUF".utf8) { return try GGUFVocabulary(try GGUFFile(path: path)).read() }
             return (try readJSON(path), TokenizerConfig())
         }
         let file = path + "/tokenizer.json"
@@ -32,14 +34,15 @@ struct TokenizerFiles {
         try TokenizerJSONReader(path: file).read(parse(bytes(of: file), file))
     }
 
-    private func bytes(of file: String) throws -> [UInt8] {
+    /// The whole file, or its first `limit` bytes.
+    private func bytes(of file: String, limit: Int? = nil) throws -> [UInt8] {
         guard let handle = FileHandle(forReadingAtPath: file) else {
             throw TokenizerError.unreadable(path: file, reason: String(cString: strerror(errno)))
         }
         defer { try? handle.close() }
         let data: Data?
         do {
-            data = try handle.read(upToCount: Self.limit + 1)
+            data = try handle.read(upToCount: limit ?? Self.limit + 1)
         } catch {
             throw TokenizerError.unreadable(path: file, reason: error.localizedDescription)
         }
