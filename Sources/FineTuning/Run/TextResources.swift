@@ -24,9 +24,7 @@ public struct TextResources: Sendable {
         }
         self.path = path
         tokenizer = try Tokenizer(path: path)
-        var isFolder: ObjCBool = false
-        _ = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
-        template = isFolder.boolValue ? try ChatTemplate.loadIfPresent(folder: path) : nil
+        template = try Self.template(at: path)
         stopTokens = Self.declaredStops(path)
         if let eos = tokenizer.eosID { stopTokens.insert(eos) }
     }
@@ -50,6 +48,8 @@ public struct TextResources: Sendable {
         if let adapter, let text = try TextResources(ifPresentAt: adapter) {
             self = text
             stopTokens.formUnion(Self.declaredStops(model))
+        } else if Self.isGGUF(model) {
+            try self.init(path: model)
         } else {
             try self.init(ifPresentAt: model)
         }
@@ -108,13 +108,35 @@ extension TextResources {
         return try Tokenizer(path: path)
     }
 
-    /// The chat template of a folder; of a single file, that of the folder it stands in.
+    /// The chat template of a folder or a GGUF file; of another single file, that of the folder it stands in.
     public static func template(at path: String) throws -> ChatTemplate? {
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
             throw FileError.missing(path: path, what: "model folder or tokenizer file")
         }
         if isFolder.boolValue { return try ChatTemplate.loadIfPresent(folder: path) }
+        if isGGUF(path) { return try template(inGGUF: path) }
         return try ChatTemplate.loadIfPresent(folder: URL(fileURLWithPath: path).deletingLastPathComponent().path)
+    }
+
+    /// Whether a file begins as GGUF files do.
+    public static func isGGUF(_ path: String) -> Bool {
+        guard let handle = FileHandle(forReadingAtPath: path) else { return false }
+        defer { try? handle.close() }
+        return (try? handle.read(upToCount: 4)).map { $0.elementsEqual("GGUF".utf8) } ?? false
+    }
+
+    private static func template(inGGUF path: String) throws -> ChatTemplate? {
+        let file = try GGUFFile(path: path)
+        guard let source = file["tokenizer.chat_template"]?.stringValue else { return nil }
+        let tokens = file["tokenizer.ggml.tokens"]?.stringsValue
+        var constants = JSONObject()
+        for name in ["bos", "eos", "unknown", "padding"] {
+            guard let id = file["tokenizer.ggml.\(name)_token_id"]?.intValue, let tokens, tokens.indices.contains(id)
+            else { continue }
+            let key = ["unknown": "unk", "padding": "pad"][name] ?? name
+            constants[key + "_token"] = .string(tokens[id].description)
+        }
+        return try ChatTemplate(source: source, name: path, constants: constants)
     }
 }

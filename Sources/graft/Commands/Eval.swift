@@ -58,8 +58,9 @@ struct Eval: ParsableCommand {
     func run() throws {
         let messages = output.messages
         let pool = compute.pool
-        let (loaded, text) = try rows.load(model: base.model, adapter: base.adapter, messages)
-        let model = try DecoderModel(folder: base.model, dtype: compute.dtype)
+        let text = try base.text()
+        let loaded = try rows.load(config: base.config(), text: text, messages)
+        let model = try base.load(compute.dtype)
         var options = EvaluationOptions()
         options.answeredRows = answers ?? .max
         options.maxTokens = maxTokens
