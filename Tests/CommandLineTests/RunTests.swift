@@ -300,6 +300,19 @@ import Testing
             _ = try run("export --model merged --out model.gguf --type q8_0 --quiet")
             let gguf = try run("inspect model.gguf").output
             #expect(gguf.contains("tokenizer.chat_template"))
+            // The file answers as the folder that it was made from.
+            func reply(_ model: String) throws -> String? {
+                try Program.run(
+                    ["generate", "--model", model, "--chat", "--prompt", "வணக்கம் உலகம்", "--json"], in: folder
+                ).json()["text"]?.stringValue
+            }
+            #expect(try reply("merged") == "வணக்கம் உலகம்")
+            #expect(try reply("model.gguf") == "வணக்கம் உலகம்")
+            let line = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}\n"
+            let rendered = try ["merged", "model.gguf"].map {
+                try Program.run(["text", "render", "--model", $0], input: line, in: folder).output
+            }
+            #expect(rendered[0] == rendered[1] && rendered[0].contains("<|im_start|>user"))
         }
     }
 }

@@ -18,7 +18,7 @@ extension DecoderModel {
         let files = try SafetensorsFolder(path: folder)
         let problems = Self.mismatches(config, files)
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: folder, problems: problems) }
-        self.init(config: config, dtype: dtype) { parameter in
+        self.init(config: config, dtype: dtype, make: { parameter in
             let entry = files.entry(named: parameter.name)!
             let isMatrix = parameter.shape.count == 2
             if training == .all {
@@ -35,13 +35,24 @@ extension DecoderModel {
             }
             let tensor = Tensor(parameter.shape, values: files.floats(of: entry))
             return Weight(frozen: isMatrix && dtype == .bf16 ? tensor.converted(to: .bf16) : tensor, name: parameter.name)
-        }
+        })
+    }
+
+    /// A frozen model of parameters that `tensor` gives in f32, for files that are no Hugging Face folders.
+    public convenience init(
+        config: ModelConfig, dtype: DType, tensor: (ParameterTable.Parameter) throws -> Tensor
+    ) rethrows {
+        try self.init(config: config, dtype: dtype, make: { parameter in
+            let values = try tensor(parameter)
+            let isMatrix = parameter.shape.count == 2
+            return Weight(frozen: isMatrix ? values.converted(to: dtype) : values, name: parameter.name)
+        })
     }
 
     /// Random weights as Transformers initialises them: normal with the config's `initializer_range`, norms 1, biases 0.
     public convenience init(initialising config: ModelConfig, dtype: DType, seed: UInt64, training: BaseTraining) {
         var index: UInt64 = 0
-        self.init(config: config, dtype: dtype) { parameter in
+        self.init(config: config, dtype: dtype, make: { parameter in
             let tensor = Tensor(parameter.shape)
             let random = CounterRNG(seed, 0x696E_6974, index)
             index += 1
@@ -57,7 +68,7 @@ extension DecoderModel {
             return training == .all
                 ? Weight(trainable: tensor, name: parameter.name, dtype: stored)
                 : Weight(frozen: tensor.converted(to: stored), name: parameter.name)
-        }
+        })
     }
 
     /// Builds the model from weights that `make` gives for each parameter of the table, in the table's order.

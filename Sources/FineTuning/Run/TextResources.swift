@@ -10,7 +10,7 @@ public struct TextResources: Sendable {
     /// A folder, or a single tokenizer file.
     public let path: String
     /// Tokens that end a text, from config.json, generation_config.json and the tokenizer.
-    public let stopTokens: Set<Int32>
+    public private(set) var stopTokens: Set<Int32>
 
     /// Names of files any of which makes a folder one with a tokenizer.
     private static let tokenizerFiles = [
@@ -24,21 +24,35 @@ public struct TextResources: Sendable {
         }
         self.path = path
         tokenizer = try Tokenizer(path: path)
-        var isFolder: ObjCBool = false
-        _ = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
-        template = isFolder.boolValue ? try ChatTemplate.loadIfPresent(folder: path) : nil
+        template = try Self.template(at: path)
+        stopTokens = Self.declaredStops(path)
+        if let eos = tokenizer.eosID { stopTokens.insert(eos) }
+    }
+
+    /// The end tokens that a folder's config.json and generation_config.json name.
+    private static func declaredStops(_ folder: String) -> Set<Int32> {
         var stops: Set<Int32> = []
-        if let eos = tokenizer.eosID { stops.insert(eos) }
-        if isFolder.boolValue {
-            for name in ["config.json", "generation_config.json"] {
-                guard let bytes = try? readFile(path + "/" + name, limit: 16 << 20),
-                    let value = (try? JSONParser.parse(bytes))?["eos_token_id"]
-                else { continue }
-                let ids = value.arrayValue ?? [value]
-                stops.formUnion(ids.compactMap { $0.intValue.flatMap(Int32.init(exactly:)) })
-            }
+        for name in ["config.json", "generation_config.json"] {
+            guard let bytes = try? readFile(folder + "/" + name, limit: 16 << 20),
+                let value = (try? JSONParser.parse(bytes))?["eos_token_id"]
+            else { continue }
+            let ids = value.arrayValue ?? [value]
+            stops.formUnion(ids.compactMap { $0.intValue.flatMap(Int32.init(exactly:)) })
         }
-        stopTokens = stops
+        return stops
+    }
+
+    /// What a model with an adapter on it reads and writes text with: the tokenizer and template that travel with the
+    /// adapter, since those are what it was trained with; else the model's. Nil when neither has a tokenizer.
+    public init?(model: String, adapter: String?) throws {
+        if let adapter, let text = try TextResources(ifPresentAt: adapter) {
+            self = text
+            stopTokens.formUnion(Self.declaredStops(model))
+        } else if Self.isGGUF(model) {
+            try self.init(path: model)
+        } else {
+            try self.init(ifPresentAt: model)
+        }
     }
 
     /// Nil for a folder without tokenizer files.
@@ -94,13 +108,35 @@ extension TextResources {
         return try Tokenizer(path: path)
     }
 
-    /// The chat template of a folder; of a single file, that of the folder it stands in.
+    /// The chat template of a folder or a GGUF file; of another single file, that of the folder it stands in.
     public static func template(at path: String) throws -> ChatTemplate? {
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
             throw FileError.missing(path: path, what: "model folder or tokenizer file")
         }
         if isFolder.boolValue { return try ChatTemplate.loadIfPresent(folder: path) }
+        if isGGUF(path) { return try template(inGGUF: path) }
         return try ChatTemplate.loadIfPresent(folder: URL(fileURLWithPath: path).deletingLastPathComponent().path)
+    }
+
+    /// Whether a file begins as GGUF files do.
+    public static func isGGUF(_ path: String) -> Bool {
+        guard let handle = FileHandle(forReadingAtPath: path) else { return false }
+        defer { try? handle.close() }
+        return (try? handle.read(upToCount: 4)).map { $0.elementsEqual("GGUF".utf8) } ?? false
+    }
+
+    private static func template(inGGUF path: String) throws -> ChatTemplate? {
+        let file = try GGUFFile(path: path)
+        guard let source = file["tokenizer.chat_template"]?.stringValue else { return nil }
+        let tokens = file["tokenizer.ggml.tokens"]?.stringsValue
+        var constants = JSONObject()
+        for name in ["bos", "eos", "unknown", "padding"] {
+            guard let id = file["tokenizer.ggml.\(name)_token_id"]?.intValue, let tokens, tokens.indices.contains(id)
+            else { continue }
+            let key = ["unknown": "unk", "padding": "pad"][name] ?? name
+            constants[key + "_token"] = .string(tokens[id].description)
+        }
+        return try ChatTemplate(source: source, name: path, constants: constants)
     }
 }

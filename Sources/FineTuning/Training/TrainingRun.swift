@@ -79,6 +79,7 @@ public final class TrainingRun {
         resume: Bool, shouldStop: () -> Bool = { false }, report: (Event) -> Void = { _ in }
     ) throws {
         let prepared = try prepare()
+        try prepared.summary.checkMemory()
         let directory = try RunDirectory(path: recipe.output, resume: resume)
         try directory.settle(recipe)
         let (model, settings) = (prepared.model, prepared.settings)
@@ -250,7 +251,7 @@ public final class TrainingRun {
     private func answers(_ model: DecoderModel, _ samples: [TrainingData.Sample], _ data: TrainingData) -> [String] {
         guard !samples.isEmpty, let decode = data.decode else { return [] }
         var options = GenerationOptions()
-        options.maxTokens = 128
+        options.maxTokens = TrainingData.Sample.affordableTokens(model, samples: samples.count)
         options.stopTokens = data.stopTokens
         return model.generate(prompts: samples.map(\.prompt), options: options, pool: pool).map { decode($0.tokens) }
     }

@@ -37,7 +37,7 @@ struct Eval: ParsableCommand {
     @Flag(help: "Measure the model without the adapter, too.")
     var baseline = false
 
-    @Option(help: ArgumentHelp("Answered rows to print.", valueName: "n"))
+    @Option(help: ArgumentHelp("Answered rows to print, from all over the data.", valueName: "n"))
     var show = 0
 
     @Option(help: ArgumentHelp("End with status 79 when the loss is above this, in nats a token.", valueName: "nats"))
@@ -58,8 +58,9 @@ struct Eval: ParsableCommand {
     func run() throws {
         let messages = output.messages
         let pool = compute.pool
-        let (loaded, text) = try rows.load(model: base.model, messages)
-        let model = try DecoderModel(folder: base.model, dtype: compute.dtype)
+        let text = try base.text()
+        let loaded = try rows.load(config: base.config(), text: text, messages)
+        let model = try base.load(compute.dtype)
         var options = EvaluationOptions()
         options.answeredRows = answers ?? .max
         options.maxTokens = maxTokens
@@ -91,7 +92,8 @@ struct Eval: ParsableCommand {
                 })
             return try Output.json(.object(object))
         }
-        for i in result.answers.indices.prefix(show) {
+        let shown = min(max(0, show), result.answers.count)
+        for i in (0..<shown).map({ $0 * result.answers.count / shown }) {
             let answer = result.answers[i]
             try Output.line("row \(i + 1)\(answer.isMatch ? "" : "  (no match)")")
             try Output.line("  prompt    \(Self.oneLine(answer.prompt))")

@@ -19,7 +19,7 @@ struct Generate: ParsableCommand {
             Examples:
               graft generate --model models/base --prompt "Once upon a time" --max-tokens 100
               graft generate --model models/base --adapter runs/x/adapter --chat --prompt "Good morning"
-              graft generate --model models/base --chat --prompt - < letter.txt
+              graft generate --model model.gguf --chat --prompt - < letter.txt
               graft generate --model models/base --prompt "Dear" --temperature 0.8 --top-p 0.95 --seed 7
 
             \(exitStatusHelp)
@@ -63,14 +63,17 @@ struct Generate: ParsableCommand {
     }
 
     func run() throws {
-        let text = try TextResources(path: base.model)
-        let config = try ModelConfig(path: base.model)
+        guard let text = try base.text() else {
+            throw FineTuningError.badInput([
+                "\(base.model): the folder has no tokenizer, so there is no text to go on with; add tokenizer.json"
+            ])
+        }
         let ids = try promptIDs(text)
         guard !ids.isEmpty else {
             throw ValidationError("the prompt is empty, and this tokenizer puts nothing before a text")
         }
-        try config.checkIDs(ids)
-        let model = try DecoderModel(folder: base.model, dtype: compute.dtype)
+        let model = try base.load(compute.dtype)
+        try model.config.checkIDs(ids)
         if let adapter = base.adapter { try model.attachAdapter(folder: adapter) }
         var options = GenerationOptions()
         options.maxTokens = maxTokens

@@ -45,9 +45,8 @@ struct Logits: ParsableCommand {
     func run() throws {
         let tokens = parsedIDs ?? []
         try refuseExisting(out)
-        let config = try ModelConfig(path: base.model)
-        try config.checkIDs(tokens)
-        let model = try DecoderModel(folder: base.model, dtype: compute.dtype)
+        try base.config().checkIDs(tokens)
+        let model = try base.load(compute.dtype)
         if let adapter = base.adapter { try model.attachAdapter(folder: adapter) }
         let logits = model.logits(tokens: tokens, pool: compute.pool)
         let writer = try SafetensorsWriter(

@@ -19,7 +19,7 @@ struct Plan: ParsableCommand {
               graft plan recipe.yaml --preview 5 --set data.train_on=last
               graft plan recipe.yaml --json
 
-            Nothing is written.
+            Nothing is written. Ends with status 78 when the run would not fit into memory.
 
             \(exitStatusHelp)
             """)
@@ -49,6 +49,7 @@ struct Plan: ParsableCommand {
         } else {
             try Output.write(describe(prepared, seconds, previews))
         }
+        try prepared.summary.checkMemory()
     }
 
     private typealias Piece = (text: String, isTrained: Bool)

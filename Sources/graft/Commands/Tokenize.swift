@@ -35,10 +35,14 @@ struct Tokenize: ParsableCommand {
     func run() throws {
         try refuseExisting(out)
         let messages = output.messages
-        let (loaded, text) = try rows.load(model: model, messages)
-        guard let text else {
+        guard FileManager.default.fileExists(atPath: model) else {
+            throw FileError.missing(path: model, what: "model folder")
+        }
+        let config = try ModelConfig(path: model)
+        guard let text = try TextResources(ifPresentAt: model) else {
             throw FineTuningError.badInput(["\(model) has no tokenizer; add tokenizer.json to the folder"])
         }
+        let loaded = try rows.load(config: config, text: text, messages)
         let options: JSONValue = [
             "train_on": .string(rows.trainOn.rawValue), "max_length": .integer(rows.maxLength),
             "overlong": .string(rows.overlong.rawValue), "graft": .string(versionText),
@@ -86,12 +90,7 @@ struct RowOptions: ParsableArguments {
         if data.split(separator: ",").isEmpty { throw ValidationError("--data names no file") }
     }
 
-    func load(model: String, _ messages: Messages) throws -> (LoadedRows, TextResources?) {
-        guard FileManager.default.fileExists(atPath: model) else {
-            throw FileError.missing(path: model, what: "model folder")
-        }
-        let config = try ModelConfig(path: model)
-        let text = try TextResources(ifPresentAt: model)
+    func load(config: ModelConfig, text: TextResources?, _ messages: Messages) throws -> LoadedRows {
         var options = ExampleOptions()
         options.trainOn = trainOn
         options.maxLength = maxLength == 0 ? config.maxPositions : maxLength
@@ -101,6 +100,6 @@ struct RowOptions: ParsableArguments {
         guard !loaded.examples.isEmpty else {
             throw FineTuningError.badInput(["\(data): no rows, or every row was dropped"])
         }
-        return (loaded, text)
+        return loaded
     }
 }

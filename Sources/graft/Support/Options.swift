@@ -1,5 +1,7 @@
 import ArgumentParser
+import Export
 import FileFormats
+import FineTuning
 import Foundation
 import TensorCore
 
@@ -53,9 +55,38 @@ var hasBF16Products: Bool { matmulLibrary.hasPrefix("oneDNN") }
 
 /// A base with what is put on it.
 struct ModelOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("The Hugging Face model folder (config.json, safetensors, tokenizer).", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp(
+            "The Hugging Face model folder (config.json, safetensors, tokenizer), or a GGUF file of type f32, f16, bf16 "
+                + "or q8_0.", valueName: "dir|file.gguf"))
     var model: String
 
     @Option(help: ArgumentHelp("A PEFT LoRA adapter folder to put on the model.", valueName: "dir"))
     var adapter: String?
+
+    private func requirePresent() throws {
+        guard FileManager.default.fileExists(atPath: model) else {
+            throw FileError.missing(path: model, what: "model folder or GGUF file")
+        }
+    }
+
+    /// The configuration alone.
+    func config() throws -> ModelConfig {
+        try requirePresent()
+        return TextResources.isGGUF(model) ? try GGUFModel(path: model).config : try ModelConfig(path: model)
+    }
+
+    /// The model; the adapter is not on it yet.
+    func load(_ dtype: DType) throws -> DecoderModel {
+        try requirePresent()
+        guard TextResources.isGGUF(model) else { return try DecoderModel(folder: model, dtype: dtype) }
+        let file = try GGUFModel(path: model)
+        return DecoderModel(config: file.config, dtype: dtype, tensor: file.tensor)
+    }
+
+    /// What text is read and written with; nil when there is no tokenizer.
+    func text() throws -> TextResources? {
+        try requirePresent()
+        return try TextResources(model: model, adapter: adapter)
+    }
 }
