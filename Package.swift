@@ -59,14 +59,17 @@ let package = Package(
             dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: swiftSettings),
 
-        .testTarget(name: "TensorCoreTests", dependencies: ["TensorCore"], swiftSettings: swiftSettings),
+        .testTarget(
+            name: "TensorCoreTests", dependencies: ["TensorCore", "CKernels"],
+            swiftSettings: swiftSettings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
+        .testTarget(name: "CorpusTests", dependencies: ["corpus"], swiftSettings: swiftSettings),
         .testTarget(name: "FileFormatsTests", dependencies: ["FileFormats"], swiftSettings: swiftSettings),
         .testTarget(name: "TextDataTests", dependencies: ["TextData", "FileFormats"], swiftSettings: swiftSettings),
         .testTarget(
             name: "FineTuningTests", dependencies: ["FineTuning", "TensorCore", "TextData", "FileFormats"],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "ExportTests", dependencies: ["Export", "FineTuning", "TextData", "FileFormats"],
+            name: "ExportTests", dependencies: ["Export", "FineTuning", "TextData", "FileFormats", "TensorCore"],
             swiftSettings: swiftSettings),
         // Runs the built program, as a user or a script does.
         .testTarget(

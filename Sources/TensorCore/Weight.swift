@@ -65,7 +65,8 @@ public final class LowRankAdapter {
         b.refresh()
         let source = b.master ?? b.value.converted(to: .f32)
         let scaled = Tensor(b.shape)
-        for i in 0..<source.count { scaled.f32[i] = source.f32[i] * scale }
+        let (from, to) = (source.f32, scaled.f32)
+        for i in 0..<source.count { to[i] = from[i] * scale }
         kernels(scaledB.dtype).pointee.from_f32(scaledB.raw, scaled.f32, scaled.count)
     }
 }

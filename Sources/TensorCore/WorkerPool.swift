@@ -1,3 +1,4 @@
+internal import CKernels
 import Foundation
 import Synchronization
 
@@ -42,8 +43,9 @@ public final class WorkerPool: @unchecked Sendable {
     /// What the threads share with the pool; they keep it alive until they have left.
     private final class Shared: @unchecked Sendable {
         let condition = NSCondition()
-        var generation = 0
-        var running = 0
+        /// The number of the loop, and the workers that have not left it; changed under the lock, watched without it.
+        let generation = Atomic<Int>(0)
+        let running = Atomic<Int>(0)
         var stopping = false
         var body: ((Int, Worker) -> Void)?
         var itemCount = 0
@@ -56,17 +58,30 @@ public final class WorkerPool: @unchecked Sendable {
             var seen = 0
             condition.lock()
             while true {
-                while generation == seen && !stopping { condition.wait() }
+                while generation.load(ordering: .relaxed) == seen && !stopping { condition.wait() }
                 if stopping { break }
-                seen = generation
-                let (body, itemCount) = (self.body!, itemCount)
+                seen = generation.load(ordering: .relaxed)
                 condition.unlock()
-                run(body, itemCount, worker)
+                runCurrent(worker)
                 condition.lock()
-                running -= 1
-                if running == 0 { condition.broadcast() }
+                if running.subtract(1, ordering: .releasing).newValue == 0 { condition.broadcast() }
+                condition.unlock()
+                // The next loop of a step mostly follows within microseconds, sooner than a sleeping thread wakes.
+                Self.spin { generation.load(ordering: .relaxed) != seen }
+                condition.lock()
             }
             condition.unlock()
+        }
+
+        /// A function of its own: its reference to the body is gone when the worker counts as done.
+        @inline(never) private func runCurrent(_ worker: Worker) { run(body!, itemCount, worker) }
+
+        /// Watches for a short while, about 20 microseconds, whether `isDone`.
+        static func spin(_ isDone: () -> Bool) {
+            for _ in 0..<400 {
+                if isDone() { return }
+                graft_pause()
+            }
         }
 
         func run(_ body: (Int, Worker) -> Void, _ itemCount: Int, _ worker: Worker) {
@@ -127,13 +142,14 @@ public final class WorkerPool: @unchecked Sendable {
             shared.next.store(0, ordering: .relaxed)
             shared.body = body
             shared.itemCount = itemCount
-            shared.generation += 1
-            shared.running = count - 1
+            shared.generation.add(1, ordering: .relaxed)
+            shared.running.store(count - 1, ordering: .relaxed)
             shared.condition.broadcast()
             shared.condition.unlock()
             shared.run(body, itemCount, workers[0])
+            Shared.spin { shared.running.load(ordering: .relaxed) == 0 }
             shared.condition.lock()
-            while shared.running > 0 { shared.condition.wait() }
+            while shared.running.load(ordering: .acquiring) > 0 { shared.condition.wait() }
             shared.body = nil
             shared.condition.unlock()
         }

@@ -122,7 +122,7 @@ func largestDifference(_ a: [Float], _ b: [Float]) -> Float {
             let mean = losses.reduce(0, +) / Double(losses.count)
             #expect(abs(mean - Double(want[step])) < 1e-4, "step \(step)")
             optimizer.apply(learningRate: 1e-2, gradientScale: 1 / Double(losses.count), pool: pool)
-            model.refreshWeights()
+            model.refreshWeights(pool)
         }
         for weight in model.trainableWeights {
             let want = try fixture.floats("train." + weight.name)

@@ -85,6 +85,15 @@ double graft_sum_of_squares(const float *x, size_t n);
 void graft_f16_to_f32(float *out, const uint16_t *in, size_t n);
 void graft_f32_to_f16(uint16_t *out, const float *in, size_t n);
 
+// A short rest in a loop that watches memory.
+static inline void graft_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
 // A random word as a function of (key, counter): SplitMix64's finaliser over both.
 static inline uint64_t graft_random(uint64_t key, uint64_t counter) {
     uint64_t z = key + (counter + 1) * 0x9E3779B97F4A7C15ull;

@@ -209,8 +209,9 @@ public final class DecoderModel {
     }
 
     /// Brings the copies that operations read up to date after an optimiser step.
-    public func refreshWeights() {
-        for weight in weights { weight.refresh() }
-        for (_, adapter) in adapters { adapter.refresh() }
+    public func refreshWeights(_ pool: WorkerPool) {
+        let adapters = adapters, learning = weights.filter(\.isTrainable)
+        pool.parallelFor(learning.count) { i, _ in learning[i].refresh() }
+        pool.parallelFor(adapters.count) { i, _ in adapters[i].adapter.refresh() }
     }
 }

@@ -25,37 +25,55 @@ public final class AdamW {
         moments = weights.map { (.zeros($0.shape), .zeros($0.shape)) }
     }
 
+    /// Parameters are worked on in pieces of this many, one a worker at a time.
+    private static let piece = 1 << 16
+
+    /// The pieces of all weights: the weight's index, the first element and the number of elements.
+    private var pieces: [(weight: Int, first: Int, count: Int)] {
+        weights.indices.flatMap { index in
+            let count = weights[index].shape.reduce(1, *)
+            return stride(from: 0, to: count, by: Self.piece).map { (index, $0, min(Self.piece, count - $0)) }
+        }
+    }
+
     /// The norm of all gradients together, each multiplied by `scale`; summed in a fixed order.
-    public func gradientNorm(scale: Double) -> Double {
-        var sum = 0.0
-        for weight in weights { weight.gradient!.withFloats { sum += graft_sum_of_squares($0.baseAddress, $0.count) } }
-        return sum.squareRoot() * scale
+    public func gradientNorm(scale: Double, pool: WorkerPool) -> Double {
+        let pieces = pieces
+        var sums = [Double](repeating: 0, count: pieces.count)
+        sums.withUnsafeMutableBufferPointer { sums in
+            let sums = sums.baseAddress!
+            pool.parallelFor(pieces.count) { i, _ in
+                let (index, first, count) = pieces[i]
+                weights[index].gradient!.withFloats {
+                    sums[i] = graft_sum_of_squares($0.baseAddress! + first, count)
+                }
+            }
+        }
+        return sums.reduce(0, +).squareRoot() * scale
     }
 
     /// One step with gradients multiplied by `gradientScale`; the gradients are cleared.
     public func apply(learningRate: Double, gradientScale: Double, pool: WorkerPool) {
         step += 1
         let correction1 = 1 - pow(options.beta1, Double(step)), correction2 = 1 - pow(options.beta2, Double(step))
-        for (weight, moment) in zip(weights, moments) {
-            let (master, gradient) = (weight.master!, weight.gradient!)
-            master.withFloats { parameters in
-                gradient.withFloats { gradients in
-                    moment.first.withFloats { first in
-                        moment.second.withFloats { second in
-                            let count = parameters.count, piece = 1 << 16
-                            pool.parallelFor((count + piece - 1) / piece) { i, _ in
-                                let start = i * piece, length = min(piece, count - start)
-                                graft_adamw(
-                                    parameters.baseAddress! + start, first.baseAddress! + start,
-                                    second.baseAddress! + start, gradients.baseAddress! + start, Float(gradientScale),
-                                    Float(learningRate), options.beta1, options.beta2, Float(options.eps),
-                                    Float(options.weightDecay), Float(correction1), Float(correction2), length)
-                            }
+        let pieces = pieces
+        pool.parallelFor(pieces.count) { i, _ in
+            let (index, first, count) = pieces[i]
+            let (weight, moment) = (weights[index], moments[index])
+            weight.master!.withFloats { parameters in
+                weight.gradient!.withFloats { gradients in
+                    moment.first.withFloats { moment1 in
+                        moment.second.withFloats { moment2 in
+                            graft_adamw(
+                                parameters.baseAddress! + first, moment1.baseAddress! + first,
+                                moment2.baseAddress! + first, gradients.baseAddress! + first, Float(gradientScale),
+                                Float(learningRate), options.beta1, options.beta2, Float(options.eps),
+                                Float(options.weightDecay), Float(correction1), Float(correction2), count)
                         }
                     }
+                    (gradients.baseAddress! + first).update(repeating: 0, count: count)
                 }
             }
-            gradient.fillZero()
         }
     }
 

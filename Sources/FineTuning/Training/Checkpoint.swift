@@ -152,7 +152,7 @@ extension Trainer {
             throw FineTuningError.checkpoint(path: path, problems: problems)
         }
         for (file, entry, target) in copies { target.withBytes { $0.copyMemory(from: file.withBytes(of: entry)) } }
-        model.refreshWeights()
+        model.refreshWeights(pool)
         optimizer.step = taken
         state.step = step
         state.tokens = json["tokens"]?.intValue ?? 0

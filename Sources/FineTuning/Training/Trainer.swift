@@ -187,7 +187,7 @@ public final class Trainer {
         }
         let rate = settings.schedule.rate(at: state.step)
         state.step += 1
-        let norm = optimizer.gradientNorm(scale: 1 / Double(max(1, trained)))
+        let norm = optimizer.gradientNorm(scale: 1 / Double(max(1, trained)), pool: pool)
         guard loss.isFinite, norm.isFinite, trained > 0 else {
             optimizer.discardGradients()
             return .skipped(rows: rows, detail: "the loss is \(loss / Double(trained)) and the gradient norm \(norm)")
@@ -196,7 +196,7 @@ public final class Trainer {
         // PyTorch's clip_grad_norm_.
         if let limit = settings.maxGradNorm { scale *= min(1, limit / (norm + 1e-6)) }
         optimizer.apply(learningRate: rate, gradientScale: scale, pool: pool)
-        model.refreshWeights()
+        model.refreshWeights(pool)
         state.tokens += tokens
         state.trainedTokens += trained
         return .taken(
