@@ -11,8 +11,8 @@ struct Graft: ParsableCommand {
             Raw rows in, a verified adapter or a GGUF out. No Python, no network, no GPU needed.
 
             A first run:
-              graft plan recipe.yaml              what it will cost, and what is trained on
-              graft train recipe.yaml             rows to an adapter, in a run directory
+              graft plan recipe.yaml       what it will cost, and what is trained on
+              graft train recipe.yaml      rows to an adapter, in a run directory
               graft eval --model M --adapter runs/x/adapter --data held-out.jsonl
               graft merge --model M --adapter runs/x/adapter --out merged
               graft export --model merged --out model.gguf --type q8_0

@@ -29,11 +29,7 @@ public final class RunDirectory {
     ///   holder's process id, `.io`.
     public init(path: String, resume: Bool) throws {
         self.path = path
-        do {
-            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-        } catch {
-            throw FileError.io(operation: "create", path: path, code: Self.errorCode(error))
-        }
+        try Self.createFolders(path)
         // The lock comes first: of two that start at once, the second must not see the first one's files.
         lock = try FileLock(path: path + "/.lock")
         let names = try FileManager.default.contentsOfDirectory(atPath: path).filter { $0 != ".lock" }
@@ -72,11 +68,16 @@ public final class RunDirectory {
         }
     }
 
-    private static func errorCode(_ error: any Error) -> Int32 {
-        let cocoa = error as NSError
-        let underlying = cocoa.userInfo[NSUnderlyingErrorKey] as? NSError
-        if let underlying, underlying.domain == NSPOSIXErrorDomain { return Int32(underlying.code) }
-        return cocoa.code == CocoaError.Code.fileWriteNoPermission.rawValue ? EACCES : EEXIST
+    /// Creates a folder and those above it; one that stands is no error.
+    private static func createFolders(_ path: String) throws {
+        if mkdir(path, 0o777) == 0 || (errno == EEXIST && isFolder(path)) { return }
+        let code = errno
+        let parent = URL(fileURLWithPath: path).deletingLastPathComponent().path
+        guard code == ENOENT, parent != path else { throw FileError.io(operation: "create", path: path, code: code) }
+        try createFolders(parent)
+        guard mkdir(path, 0o777) == 0 || (errno == EEXIST && isFolder(path)) else {
+            throw FileError.io(operation: "create", path: path, code: errno)
+        }
     }
 }
 

@@ -17,10 +17,12 @@ struct Eval: ParsableCommand {
             before and after.
 
             Examples:
-              graft eval --model models/base --adapter runs/x/adapter --data data/held-out.jsonl
-              graft eval --model models/base --adapter runs/x/adapter --data held-out.jsonl --baseline --show 5
-              graft eval --model models/base --data held-out.jsonl --answers 0        losses only
-              graft eval --model models/base --adapter A --data D --min-exact-match 0.9   a gate: status 79 below it
+              graft eval --model base --adapter runs/x/adapter --data held-out.jsonl
+              graft eval --model base --adapter runs/x/adapter --data held-out.jsonl \\
+                --baseline --show 5
+              graft eval --model base --data held-out.jsonl --answers 0      losses only
+              graft eval --model base --adapter A --data D --min-exact-match 0.9
+                                                    a gate: status 79 below
 
             \(exitStatusHelp)
             """)

@@ -15,8 +15,8 @@ struct ExportCommand: ParsableCommand {
 
             Examples:
               graft export --model merged --out model.gguf --type q8_0
-              graft export --model models/base --adapter runs/x/adapter --out model.gguf --type f16
-              graft export --model models/base --adapter runs/x/adapter --out adapter.gguf --type f16 --adapter-only
+              graft export --model base --adapter runs/x/adapter --out m.gguf --type f16
+              graft export --model base --adapter A --out a.gguf --adapter-only
 
             Types: f32, f16, bf16, q8_0. The output must not exist.
 

@@ -17,10 +17,10 @@ struct Generate: ParsableCommand {
             --seed. Keys and values of earlier tokens are kept, so that each token costs one pass over the weights.
 
             Examples:
-              graft generate --model models/base --prompt "Once upon a time" --max-tokens 100
-              graft generate --model models/base --adapter runs/x/adapter --chat --prompt "Good morning"
+              graft generate --model base --prompt "Once upon a time" --max-tokens 100
+              graft generate --model base --adapter runs/x/adapter --chat --prompt "Hello"
               graft generate --model model.gguf --chat --prompt - < letter.txt
-              graft generate --model models/base --prompt "Dear" --temperature 0.8 --top-p 0.95 --seed 7
+              graft generate --model base --prompt "Dear" --temperature 0.8 --top-p 0.95
 
             \(exitStatusHelp)
             """)

@@ -13,8 +13,8 @@ struct Logits: ParsableCommand {
             model with another.
 
             Example:
-              graft logits --model models/base --ids 1,306,4658 --out logits.safetensors
-              graft logits --model models/base --adapter runs/x/adapter --ids 1,306 --out tuned.safetensors
+              graft logits --model base --ids 1,306,4658 --out logits.safetensors
+              graft logits --model base --adapter runs/x/adapter --ids 1,306 --out l.safetensors
 
             The model needs no tokenizer. The output must not exist.
 

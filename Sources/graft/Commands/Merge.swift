@@ -13,8 +13,8 @@ struct Merge: ParsableCommand {
             llama.cpp's converter read it.
 
             Examples:
-              graft merge --model models/base --adapter runs/x/adapter --out merged
-              graft merge --model models/base --adapter runs/x/adapter --out merged --dtype bf16
+              graft merge --model base --adapter runs/x/adapter --out merged
+              graft merge --model base --adapter runs/x/adapter --out merged --dtype bf16
 
             --dtype keep stores each tensor in the base's own type; f32, f16 and bf16 convert all of them. The output \
             must not exist.

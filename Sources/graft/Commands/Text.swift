@@ -13,7 +13,8 @@ struct Text: ParsableCommand {
 
               echo '"Hello"' | graft text encode --model M          [9906]
               echo '[9906]'  | graft text decode --model M          "Hello"
-              echo '{"messages": [{"role": "user", "content": "Hi"}]}' | graft text render --model M
+              echo '{"messages": [{"role": "user", "content": "Hi"}]}' \\
+                | graft text render --model M               "<|user|>..."
 
             See the help of each: graft help text encode
             """,
@@ -72,7 +73,7 @@ extension Text {
 
                 Examples:
                   echo '"Hello"' | graft text encode --model models/base
-                  graft text encode --model tokenizer.json --no-special < strings.jsonl > ids.jsonl
+                  graft text encode --model tokenizer.json --no-special < in.jsonl > ids.jsonl
 
                 \(exitStatusHelp)
                 """)
@@ -157,9 +158,9 @@ extension Text {
                   any other key            a variable of the template
 
                 Examples:
-                  echo '{"messages": [{"role": "user", "content": "Hi"}], "add_generation_prompt": true}' \\
+                  echo '{"messages": [{"role": "user", "content": "Hi"}]}' \\
                     | graft text render --model models/base
-                  graft text render --model models/base --now 2024-07-26T10:00:00 < conversations.jsonl
+                  graft text render --model base --now 2024-07-26T10:00:00 < chats.jsonl
 
                 \(exitStatusHelp)
                 """)

@@ -14,8 +14,9 @@ struct Tokenize: ParsableCommand {
             it as a path under data.train in a recipe.
 
             Examples:
-              graft tokenize --model models/base --data data/train.jsonl --out train.h5
-              graft tokenize --model models/base --data a.jsonl,b.jsonl --out all.h5 --max-length 2048 --overlong split
+              graft tokenize --model base --data train.jsonl --out train.h5
+              graft tokenize --model base --data a.jsonl,b.jsonl --out all.h5 \\
+                --max-length 2048 --overlong split
 
             The output must not exist. Lengths are in tokens.
 

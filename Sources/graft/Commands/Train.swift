@@ -10,13 +10,13 @@ struct Train: ParsableCommand {
         discussion: """
             Reads a recipe (YAML), trains, and fills the run directory that the recipe names as its output:
 
-              adapter/               PEFT folder: adapter_config.json, adapter_model.safetensors, tokenizer, template
-              model/                 instead of it with 'method: full': a Hugging Face model folder
-              checkpoints/           what an exact resume needs; the newest two are kept
-              metrics.jsonl          step, loss, learning rate, gradient norm, tokens, speed, memory: an object a line
+              adapter/               PEFT folder, with tokenizer and template
+              model/                 with 'method: full': a Hugging Face folder
+              checkpoints/           what an exact resume needs; two are kept
+              metrics.jsonl          an object a step: loss, learning rate, speed...
               recipe.resolved.yaml   the recipe with every default filled in
-              report.html            loss curve, data statistics, answers before and after
-              manifest.json          versions and SHA-256 of all that the result follows from
+              report.html            loss curve, data, answers before and after
+              manifest.json          versions, and SHA-256 of what went in and out
 
             The smallest recipe:
               model: models/base
@@ -26,8 +26,8 @@ struct Train: ParsableCommand {
 
             Examples:
               graft train recipe.yaml
-              graft train recipe.yaml --set training.epochs=5 --set output=runs/second
-              graft train recipe.yaml --resume          after an interruption; bytes are those of an unbroken run
+              graft train recipe.yaml --set training.epochs=5 --set output=runs/two
+              graft train recipe.yaml --resume    the bytes are those of an unbroken run
 
             Losses are in nats a trained token. SIGINT, SIGTERM or SIGUSR1 saves a checkpoint after the step under \
             way and ends with status 75; a second SIGINT ends at once. Results depend neither on --threads nor on \
