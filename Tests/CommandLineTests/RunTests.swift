@@ -50,6 +50,13 @@ import Testing
         }
     }
 
+    /// What changes when a run opens its log or writes to it.
+    private func metricsStamp(_ folder: String) -> [Int] {
+        var status = stat()
+        guard stat(folder + "/run/metrics.jsonl", &status) == 0 else { return [] }
+        return [Int(status.st_ino), Int(status.st_size), status.st_mtim.tv_sec, status.st_mtim.tv_nsec]
+    }
+
     /// Stopped by a signal again and again and gone on with, the run ends in the bytes of one that was not.
     @Test(arguments: [SIGTERM, SIGINT, SIGUSR1])
     func aStoppedRunResumesToTheSameBytes(signal: Int32) throws {
@@ -60,10 +67,10 @@ import Testing
         try withRun(steps: 60) { folder in
             var resume = false
             for delay in [30_000, 45_000, 60_000] {
+                let before = metricsStamp(folder)
                 let running = try Program.start(["train", "r.yaml", "--quiet"] + (resume ? ["--resume"] : []), in: folder)
-                for _ in 0..<400 where !FileManager.default.fileExists(atPath: folder + "/run/metrics.jsonl") {
-                    usleep(5_000)
-                }
+                // A loaded machine may take long to start a program; a signal before it listens would just end it.
+                for _ in 0..<4000 where metricsStamp(folder) == before && running.process.isRunning { usleep(5_000) }
                 usleep(UInt32(delay))
                 kill(running.process.processIdentifier, signal)
                 let result = running.wait()

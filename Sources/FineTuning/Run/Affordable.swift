@@ -1,5 +1,5 @@
 import Foundation
-public import TensorCore
+import TensorCore
 
 extension TrainingRun.Summary {
     /// Refuses a run that cannot fit into the memory this process may use, before anything is written.
