@@ -37,7 +37,8 @@ import Testing
             try expect(66, ["m"], from: ["generate", "--model", "m", "--prompt", "p"], in: folder)
             try expect(66, ["m"], from: ["eval", "--model", "m", "--data", "d"], in: folder)
             try expect(66, ["m"], from: ["export", "--model", "m", "--out", "o.gguf"], in: folder)
-            try expect(66, ["a"], from: ["merge", "--model", Fixture.model, "--adapter", "a", "--out", "o"], in: folder)
+            try expect(
+                66, ["a"], from: ["merge", "--model", Fixture.model, "--adapter", "a", "--out", "o"], in: folder)
         }
     }
 
@@ -102,7 +103,9 @@ import Testing
         try withFolder { folder in
             try FileManager.default.copyItem(atPath: Fixture.model + "/config.json", toPath: folder + "/config.json")
             let huge = withUnsafeBytes(of: UInt64(1) << 60) { Data($0) } + Data("{}".utf8)
-            let damaged = [Data(), whole.prefix(7), whole.prefix(100), whole.prefix(whole.count - 1), whole + Data([0]), huge]
+            let damaged = [
+                Data(), whole.prefix(7), whole.prefix(100), whole.prefix(whole.count - 1), whole + Data([0]), huge,
+            ]
             for data in damaged {
                 try data.write(to: URL(fileURLWithPath: folder + "/model.safetensors"))
                 try expect(
@@ -136,7 +139,9 @@ import Testing
         #expect(result.status == 0)
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/sh")
-        shell.arguments = ["-c", "exec \"$0\" inspect \"$1\" --json > /dev/full 2>/dev/null", Program.path, Fixture.model]
+        shell.arguments = [
+            "-c", "exec \"$0\" inspect \"$1\" --json > /dev/full 2>/dev/null", Program.path, Fixture.model,
+        ]
         try shell.run()
         shell.waitUntilExit()
         #expect(shell.terminationStatus == 74)

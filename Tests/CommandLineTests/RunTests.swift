@@ -60,7 +60,8 @@ import Testing
         try withRun(steps: 60) { folder in
             var resume = false
             for delay in [30_000, 45_000, 60_000] {
-                let running = try Program.start(["train", "r.yaml", "--quiet"] + (resume ? ["--resume"] : []), in: folder)
+                let running = try Program.start(
+                    ["train", "r.yaml", "--quiet"] + (resume ? ["--resume"] : []), in: folder)
                 for _ in 0..<400 where !FileManager.default.fileExists(atPath: folder + "/run/metrics.jsonl") {
                     usleep(5_000)
                 }
@@ -156,14 +157,20 @@ import Testing
         try withFolder { folder in
             for type in ["f32", "f16", "bf16", "q8_0"] {
                 let result = try Program.run(
-                    ["export", "--model", Fixture.model, "--adapter", Fixture.adapter, "--out", "\(type).gguf", "--type",
-                        type], in: folder)
+                    [
+                        "export", "--model", Fixture.model, "--adapter", Fixture.adapter, "--out", "\(type).gguf",
+                        "--type",
+                        type,
+                    ], in: folder)
                 #expect(result.status == 0, "\(result.errors)")
                 let inspected = try Program.run(["inspect", "\(type).gguf", "--json"], in: folder).json()
                 #expect(inspected["kind"]?.stringValue == "GGUF")
             }
             let adapter = try Program.run(
-                ["export", "--model", Fixture.model, "--adapter", Fixture.adapter, "--out", "a.gguf", "--adapter-only"],
+                [
+                    "export", "--model", Fixture.model, "--adapter", Fixture.adapter, "--out", "a.gguf",
+                    "--adapter-only",
+                ],
                 in: folder)
             #expect(adapter.status == 0, "\(adapter.errors)")
         }
@@ -217,13 +224,15 @@ import Testing
             let input = texts.map { JSONWriter.text(.string($0)) }.joined(separator: "\n") + "\n"
             let ids = try Program.run(["text", "encode", "--model", "tok"], input: input, in: folder)
             #expect(ids.status == 0, "\(ids.errors)")
-            let back = try Program.run(["text", "decode", "--model", "tok/tokenizer.json"], input: ids.output, in: folder)
+            let back = try Program.run(
+                ["text", "decode", "--model", "tok/tokenizer.json"], input: ids.output, in: folder)
             #expect(back.output == input)
             let skipped = try Program.run(
                 ["text", "decode", "--model", "tok", "--skip-special"], input: ids.output, in: folder)
             #expect(skipped.output.split(separator: "\n")[4] == "\"\"")
             let literal = try Program.run(
-                ["text", "encode", "--model", "tok", "--literal", "--json"], input: "\"<|im_end|>\"\n", in: folder).json()
+                ["text", "encode", "--model", "tok", "--literal", "--json"], input: "\"<|im_end|>\"\n", in: folder
+            ).json()
             #expect(try #require(literal[0]?.arrayValue).count > 1)
         }
     }
