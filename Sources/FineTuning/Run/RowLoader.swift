@@ -15,13 +15,13 @@ public struct LoadedRows: Sendable {
 /// Reads rows for one model: files of rows through the template and the tokenizer, token stores as they are.
 public struct RowLoader: Sendable {
     public var text: TextResources?
-    /// The model's: ids must be below it.
-    public var vocabularySize: Int
+    /// The model's: ids must be below its vocabulary's size.
+    public var config: ModelConfig
     public var options: ExampleOptions
 
-    public init(text: TextResources?, vocabularySize: Int, options: ExampleOptions) {
+    public init(text: TextResources?, config: ModelConfig, options: ExampleOptions) {
         self.text = text
-        self.vocabularySize = vocabularySize
+        self.config = config
         self.options = options
     }
 
@@ -32,8 +32,11 @@ public struct RowLoader: Sendable {
     public func load(_ patterns: [String], progress: (String) -> Void = { _ in }) throws -> LoadedRows {
         var result = LoadedRows()
         result.files = try expandedPaths(patterns)
-        let builder = ExampleBuilder(
-            tokenizer: text?.tokenizer, template: text?.template, vocabularySize: vocabularySize, options: options)
+        var builder = ExampleBuilder(
+            tokenizer: text?.tokenizer, template: text?.template, vocabularySize: config.vocabularySize,
+            options: options)
+        // A tokenizer that names no end of text leaves it to config.json.
+        builder.endID = builder.endID ?? config.eosTokenIDs.first.flatMap { Int32(exactly: $0) }
         // Row files that stand together are read together: faults of all of them are told at once.
         var pending: [String] = []
         func flush() throws {
@@ -59,10 +62,10 @@ public struct RowLoader: Sendable {
     private func addStore(_ path: String, to result: inout LoadedRows) throws {
         let store = try TokenStore(path: path)
         var problems: [String] = []
-        if store.header.vocabularySize > vocabularySize {
+        if store.header.vocabularySize > config.vocabularySize {
             problems.append(
                 "\(path): made with a vocabulary of \(store.header.vocabularySize) tokens; the model has "
-                    + "\(vocabularySize)")
+                    + "\(config.vocabularySize)")
         }
         if let text, try !text.tokenizerHash().hasSameBytes(as: store.header.tokenizerHash) {
             problems.append("\(path): made with another tokenizer than the model's; run 'graft tokenize' again")

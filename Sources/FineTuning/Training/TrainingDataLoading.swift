@@ -6,13 +6,13 @@ extension TrainingData {
     /// Reads and tokenises the rows of a recipe.
     ///
     /// - Throws: `TextError` naming every bad row, `TokenizerError`, `FileError`, `FineTuningError.badInput`.
-    static func load(_ recipe: Recipe, vocabularySize: Int) throws -> TrainingData {
+    static func load(_ recipe: Recipe, config: ModelConfig) throws -> TrainingData {
         let text = try recipe.tokenizerFolder.flatMap { try TextResources(ifPresentAt: $0) }
         var options = ExampleOptions()
         options.trainOn = ExampleOptions.TrainOn(rawValue: recipe.data.trainOn.rawValue) ?? .assistant
         options.maxLength = recipe.data.maxLength
         options.overlong = ExampleOptions.Overlong(rawValue: recipe.data.overlong.rawValue) ?? .error
-        let loader = RowLoader(text: text, vocabularySize: vocabularySize, options: options)
+        let loader = RowLoader(text: text, config: config, options: options)
 
         var data = TrainingData(train: [], eval: [])
         var report = DataReport()

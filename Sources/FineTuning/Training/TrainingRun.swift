@@ -50,7 +50,7 @@ public final class TrainingRun {
     /// - Throws: every module's errors; `FineTuningError.badRecipe` for settings that do not go together.
     public func prepare() throws -> Prepared {
         let config = try modelConfig()
-        let data = try TrainingData.load(recipe, vocabularySize: config.vocabularySize)
+        let data = try TrainingData.load(recipe, config: config)
         guard !data.train.isEmpty else { throw FineTuningError.badInput(["data.train has no rows"]) }
         let dtype = try precision()
         let model = try makeModel(config, dtype)

@@ -122,13 +122,13 @@ struct Generate: ParsableCommand {
             }
             prompt = input
         }
-        guard chat else { return text.tokenizer.encode(prompt, addSpecialTokens: true).ids }
+        guard chat else { return try text.tokenizer.encoding(of: prompt, addSpecialTokens: true).ids }
         guard let template = text.template else { throw TextError.noTemplate(folder: base.model) }
         var messages: [JSONValue] = [["role": "user", "content": .string(prompt)]]
         if let system { messages.insert(["role": "system", "content": .string(system)], at: 0) }
         let rendered = try template.render(messages: messages, addGenerationPrompt: true)
         // The template writes BOS itself: no specials are added, or there would be two.
-        return text.tokenizer.encode(rendered.text, addSpecialTokens: false).ids
+        return try text.tokenizer.encoding(of: rendered.text, addSpecialTokens: false).ids
     }
 
     /// The special token that the template puts after an assistant's message.
@@ -141,7 +141,7 @@ struct Generate: ParsableCommand {
         guard let rendered = try? template.render(messages: messages).text,
             let end = rendered.range(of: marker, options: [.backwards, .literal])?.upperBound
         else { return [] }
-        let tail = text.tokenizer.encode(String(rendered[end...]), addSpecialTokens: false).ids
+        let tail = try text.tokenizer.encoding(of: String(rendered[end...]), addSpecialTokens: false).ids
         return tail.first(where: text.tokenizer.isSpecial).map { [$0] } ?? []
     }
 }

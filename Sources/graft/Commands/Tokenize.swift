@@ -96,7 +96,7 @@ struct RowOptions: ParsableArguments {
         options.trainOn = trainOn
         options.maxLength = maxLength == 0 ? config.maxPositions : maxLength
         options.overlong = overlong
-        let loader = RowLoader(text: text, vocabularySize: config.vocabularySize, options: options)
+        let loader = RowLoader(text: text, config: config, options: options)
         let loaded = try loader.load(data.split(separator: ",").map(String.init)) { messages.progress("reading \($0)") }
         guard !loaded.examples.isEmpty else {
             throw FineTuningError.badInput(["\(data): no rows, or every row was dropped"])
