@@ -134,6 +134,23 @@ import Testing
         }
     }
 
+    /// A model of a few terabytes is refused before anything is read or made.
+    @Test func aRunThatCannotFitIsRefusedWithTheEstimate() throws {
+        try withFolder { folder in
+            try write(
+                """
+                {"model_type": "llama", "vocab_size": 100000, "hidden_size": 32768, "intermediate_size": 131072,
+                 "num_hidden_layers": 100, "num_attention_heads": 256, "max_position_embeddings": 512}
+                """, to: folder + "/config.json")
+            try write("{\"input_ids\": [1, 2], \"labels\": [1, 2]}", to: folder + "/rows.jsonl")
+            try write(
+                "model: {init: config.json}\noutput: out\ndata: {train: [rows.jsonl]}", to: folder + "/r.yaml")
+            for command in ["train", "plan"] {
+                try expect(78, ["not enough memory", "MiB are needed"], from: [command, "r.yaml"], in: folder)
+            }
+        }
+    }
+
     @Test func aFullDiskIs74() throws {
         let result = try Program.run(["inspect", Fixture.model, "--json"])
         #expect(result.status == 0)

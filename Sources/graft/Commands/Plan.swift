@@ -49,7 +49,6 @@ struct Plan: ParsableCommand {
         } else {
             try Output.write(describe(prepared, seconds, previews))
         }
-        try prepared.summary.checkMemory()
     }
 
     private typealias Piece = (text: String, isTrained: Bool)
