@@ -37,7 +37,8 @@ import Testing
             try expect(66, ["m"], from: ["generate", "--model", "m", "--prompt", "p"], in: folder)
             try expect(66, ["m"], from: ["eval", "--model", "m", "--data", "d"], in: folder)
             try expect(66, ["m"], from: ["export", "--model", "m", "--out", "o.gguf"], in: folder)
-            try expect(66, ["a"], from: ["merge", "--model", Fixture.model, "--adapter", "a", "--out", "o"], in: folder)
+            try expect(
+                66, ["a"], from: ["merge", "--model", Fixture.model, "--adapter", "a", "--out", "o"], in: folder)
         }
     }
 
@@ -102,7 +103,9 @@ import Testing
         try withFolder { folder in
             try FileManager.default.copyItem(atPath: Fixture.model + "/config.json", toPath: folder + "/config.json")
             let huge = withUnsafeBytes(of: UInt64(1) << 60) { Data($0) } + Data("{}".utf8)
-            let damaged = [Data(), whole.prefix(7), whole.prefix(100), whole.prefix(whole.count - 1), whole + Data([0]), huge]
+            let damaged = [
+                Data(), whole.prefix(7), whole.prefix(100), whole.prefix(whole.count - 1), whole + Data([0]), huge,
+            ]
             for data in damaged {
                 try data.write(to: URL(fileURLWithPath: folder + "/model.safetensors"))
                 try expect(
@@ -131,12 +134,31 @@ import Testing
         }
     }
 
+    /// A model of a few terabytes is refused before anything is read or made.
+    @Test func aRunThatCannotFitIsRefusedWithTheEstimate() throws {
+        try withFolder { folder in
+            try write(
+                """
+                {"model_type": "llama", "vocab_size": 100000, "hidden_size": 32768, "intermediate_size": 131072,
+                 "num_hidden_layers": 100, "num_attention_heads": 256, "max_position_embeddings": 512}
+                """, to: folder + "/config.json")
+            try write("{\"input_ids\": [1, 2], \"labels\": [1, 2]}", to: folder + "/rows.jsonl")
+            try write(
+                "model: {init: config.json}\noutput: out\ndata: {train: [rows.jsonl]}", to: folder + "/r.yaml")
+            for command in ["train", "plan"] {
+                try expect(78, ["not enough memory", "MiB are needed"], from: [command, "r.yaml"], in: folder)
+            }
+        }
+    }
+
     @Test func aFullDiskIs74() throws {
         let result = try Program.run(["inspect", Fixture.model, "--json"])
         #expect(result.status == 0)
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/sh")
-        shell.arguments = ["-c", "exec \"$0\" inspect \"$1\" --json > /dev/full 2>/dev/null", Program.path, Fixture.model]
+        shell.arguments = [
+            "-c", "exec \"$0\" inspect \"$1\" --json > /dev/full 2>/dev/null", Program.path, Fixture.model,
+        ]
         try shell.run()
         shell.waitUntilExit()
         #expect(shell.terminationStatus == 74)

@@ -25,7 +25,9 @@ import Testing
     @Test func theProgramListsItsCommandsAndItsVersion() throws {
         let page = try Program.run("--help")
         #expect(page.status == 0)
-        for command in ["tokenize", "train", "eval", "generate", "merge", "export", "inspect", "plan", "doctor", "text", "logits"] {
+        for command in [
+            "tokenize", "train", "eval", "generate", "merge", "export", "inspect", "plan", "doctor", "text", "logits",
+        ] {
             #expect(page.output.contains("\n  \(command) "))
         }
         #expect(try Program.run("--version").output.hasPrefix("graft "))

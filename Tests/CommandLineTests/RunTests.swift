@@ -68,7 +68,8 @@ import Testing
             var resume = false
             for delay in [30_000, 45_000, 60_000] {
                 let before = metricsStamp(folder)
-                let running = try Program.start(["train", "r.yaml", "--quiet"] + (resume ? ["--resume"] : []), in: folder)
+                let running = try Program.start(
+                    ["train", "r.yaml", "--quiet"] + (resume ? ["--resume"] : []), in: folder)
                 // A loaded machine may take long to start a program; a signal before it listens would just end it.
                 for _ in 0..<4000 where metricsStamp(folder) == before && running.process.isRunning { usleep(5_000) }
                 usleep(UInt32(delay))
@@ -163,14 +164,20 @@ import Testing
         try withFolder { folder in
             for type in ["f32", "f16", "bf16", "q8_0"] {
                 let result = try Program.run(
-                    ["export", "--model", Fixture.model, "--adapter", Fixture.adapter, "--out", "\(type).gguf", "--type",
-                        type], in: folder)
+                    [
+                        "export", "--model", Fixture.model, "--adapter", Fixture.adapter, "--out", "\(type).gguf",
+                        "--type",
+                        type,
+                    ], in: folder)
                 #expect(result.status == 0, "\(result.errors)")
                 let inspected = try Program.run(["inspect", "\(type).gguf", "--json"], in: folder).json()
                 #expect(inspected["kind"]?.stringValue == "GGUF")
             }
             let adapter = try Program.run(
-                ["export", "--model", Fixture.model, "--adapter", Fixture.adapter, "--out", "a.gguf", "--adapter-only"],
+                [
+                    "export", "--model", Fixture.model, "--adapter", Fixture.adapter, "--out", "a.gguf",
+                    "--adapter-only",
+                ],
                 in: folder)
             #expect(adapter.status == 0, "\(adapter.errors)")
         }
@@ -224,13 +231,15 @@ import Testing
             let input = texts.map { JSONWriter.text(.string($0)) }.joined(separator: "\n") + "\n"
             let ids = try Program.run(["text", "encode", "--model", "tok"], input: input, in: folder)
             #expect(ids.status == 0, "\(ids.errors)")
-            let back = try Program.run(["text", "decode", "--model", "tok/tokenizer.json"], input: ids.output, in: folder)
+            let back = try Program.run(
+                ["text", "decode", "--model", "tok/tokenizer.json"], input: ids.output, in: folder)
             #expect(back.output == input)
             let skipped = try Program.run(
                 ["text", "decode", "--model", "tok", "--skip-special"], input: ids.output, in: folder)
             #expect(skipped.output.split(separator: "\n")[4] == "\"\"")
             let literal = try Program.run(
-                ["text", "encode", "--model", "tok", "--literal", "--json"], input: "\"<|im_end|>\"\n", in: folder).json()
+                ["text", "encode", "--model", "tok", "--literal", "--json"], input: "\"<|im_end|>\"\n", in: folder
+            ).json()
             #expect(try #require(literal[0]?.arrayValue).count > 1)
         }
     }

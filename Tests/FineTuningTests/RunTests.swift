@@ -123,12 +123,16 @@ private let recipe = try? Recipe(
         report.learningRate = [(1, 0), (5000, .nan)]
         report.facts = [("rows", "120")]
         report.tables = [.init(title: "Data", rows: [["file", "rows"], ["a.jsonl", "120"]])]
-        report.samples = [.init(prompt: "<script>alert(1)</script>", expected: "नमस्ते", before: "\u{1B}[31m", after: "नमस्ते")]
+        report.samples = [
+            .init(prompt: "<script>alert(1)</script>", expected: "नमस्ते", before: "\u{1B}[31m", after: "नमस्ते")
+        ]
         let html = report.html
         #expect(!html.contains("<script"))
         #expect(html.contains("&lt;script&gt;alert(1)") && html.contains("a&amp;b") && html.contains("runs/&lt;x&gt;"))
         #expect(!html.contains("\u{1B}") && html.contains("After ✓"))
-        for reference in ["http://", "https://", "src=", "href=", "url(", "@import"] { #expect(!html.contains(reference)) }
+        for reference in ["http://", "https://", "src=", "href=", "url(", "@import"] {
+            #expect(!html.contains(reference))
+        }
         #expect(html.utf8.count < 80_000)
         #expect(!html.contains("nan"))
     }

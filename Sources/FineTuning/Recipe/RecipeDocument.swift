@@ -18,7 +18,8 @@ struct RecipeValue {
     var kindName: String {
         switch content {
         case .null: "null"
-        case .scalar(let text, let isPlain): isPlain ? String(quoted(text).dropFirst().dropLast()) : "the text \(quoted(text))"
+        case .scalar(let text, let isPlain):
+            isPlain ? String(quoted(text).dropFirst().dropLast()) : "the text \(quoted(text))"
         case .sequence: "a list"
         case .mapping: "a mapping"
         }

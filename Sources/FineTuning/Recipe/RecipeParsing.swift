@@ -66,7 +66,10 @@ extension Recipe {
 }
 
 extension RecipeSection {
-    func has(_ key: String) -> Bool { var copy = self; return copy.value(key) != nil }
+    func has(_ key: String) -> Bool {
+        var copy = self
+        return copy.value(key) != nil
+    }
 }
 
 /// `path` itself when it is absolute, else below `folder`; `~` is the shell's business. Dots are folded away.
@@ -268,7 +271,10 @@ extension RecipeValue {
     }
 
     private mutating func set(_ parts: ArraySlice<String>, to value: RecipeValue, location: String) {
-        guard let first = parts.first else { self = value; return }
+        guard let first = parts.first else {
+            self = value
+            return
+        }
         var entries: [(key: String, keyLocation: String, value: RecipeValue)] = []
         if case .mapping(let found) = content { entries = found }
         var inner = RecipeValue(content: .null, location: location)

@@ -28,8 +28,10 @@ struct RecipeSection {
         case .mapping(let found): entries = found
         default:
             entries = []
-            problems.add(location, "\(name.isEmpty ? "the recipe" : name) must be a mapping of keys, not "
-                + (value?.kindName ?? "nothing"))
+            problems.add(
+                location,
+                "\(name.isEmpty ? "the recipe" : name) must be a mapping of keys, not "
+                    + (value?.kindName ?? "nothing"))
         }
     }
 
@@ -68,7 +70,9 @@ struct RecipeSection {
     mutating func integer(_ key: String, in range: ClosedRange<Int>, or alternatives: String = "") -> Int? {
         guard let value = value(key) else { return nil }
         if let number = value.integer, range.contains(number) { return number }
-        let limits = range.upperBound == .max ? "of at least \(range.lowerBound)"
+        let limits =
+            range.upperBound == .max
+            ? "of at least \(range.lowerBound)"
             : "from \(range.lowerBound) to \(range.upperBound)"
         wrong(key, value, expected: "a whole number \(limits)\(alternatives)")
         return nil

@@ -1,19 +1,36 @@
 import Foundation
 import TensorCore
 
-extension TrainingRun.Summary {
-    /// Refuses a run that cannot fit into the memory this process may use, before anything is written.
+extension TrainingRun {
+    /// Refuses a run that cannot fit into the memory this process may use, before the model is read.
     ///
-    /// - Throws: `RunError.notEnoughMemory` with the estimate and what needs less.
-    public func checkMemory() throws {
-        guard let limit = ProcessMemory.limitBytes, memoryBytes > limit else { return }
-        func mebibytes(_ bytes: Int) -> String { "\(bytes >> 20) MiB" }
+    /// Counts what the run needs at the least: the longest row alone in its micro-batch, activations recomputed where
+    /// the recipe allows it.
+    /// - Parameter longest: tokens of the longest row.
+    /// - Throws: `RunError.notEnoughMemory` with the estimate and what would fit.
+    func checkMemory(_ config: ModelConfig, dtype: DType, longest: Int) throws {
+        guard let limit = ProcessMemory.limitBytes else { return }
+        let isFull = recipe.adapter.method == .full
+        let plan = MemoryPlan(
+            config, dtype: dtype, trainableCount: isFull ? config.parameterCount : 0, threads: pool.count)
+        let isCheckpointed = recipe.training.activationCheckpointing != .off
+        let needed = plan.peakBytes(microbatchTokens: longest, checkpointing: isCheckpointed)
+        guard needed > limit else { return }
+        func mebibytes(_ bytes: Int) -> String { "\(max(0, bytes) >> 20) MiB" }
+        let fixed = plan.peakBytes(microbatchTokens: 0, checkpointing: isCheckpointed)
         var lines = [
-            "not enough memory: about \(mebibytes(memoryBytes)) are needed, and \(mebibytes(limit)) may be used"
+            "not enough memory: about \(mebibytes(needed)) are needed (the weights and what learns "
+                + "\(mebibytes(plan.weightBytes + plan.trainableBytes)), a row of \(longest) tokens "
+                + "\(mebibytes(needed - fixed))), and \(mebibytes(limit)) may be used"
         ]
-        if !checkpointing { lines.append("training.activation_checkpointing: true keeps less for the backward pass") }
-        lines.append("training.microbatch_tokens below \(microbatchTokens), and a lower data.max_length, need less")
-        if precision == "f32" { lines.append("training.precision: bf16 halves the weights") }
+        let tokens = (limit - fixed) / max(1, plan.checkpointedBytesPerToken)
+        if tokens >= 2 {
+            lines.append("rows of at most \(tokens) tokens would fit: set data.max_length and data.overlong")
+        } else if isFull {
+            lines.append("adapter.method: lora needs far less")
+        }
+        if !isCheckpointed { lines.append("training.activation_checkpointing: true keeps less for the backward pass") }
+        if dtype == .f32, supportsBF16Products { lines.append("training.precision: bf16 halves the weights") }
         throw RunError.notEnoughMemory(lines)
     }
 }

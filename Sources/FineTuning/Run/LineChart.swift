@@ -30,8 +30,11 @@ struct LineChart {
         let yTicks = Self.ticks(from: min(lowest, 0 < lowest && lowest < highest / 4 ? 0 : lowest), to: highest)
         let xTicks = Self.ticks(from: first, to: last).filter { $0 >= first && $0 <= last && $0 == $0.rounded() }
         let (low, high) = (min(yTicks.first ?? lowest, lowest), max(yTicks.last ?? highest, highest))
-        let plotWidth = width - margin.left - margin.right, plotHeight = height - margin.top - margin.bottom
-        func x(_ step: Double) -> Double { margin.left + plotWidth * (last > first ? (step - first) / (last - first) : 0.5) }
+        let plotWidth = width - margin.left - margin.right
+        let plotHeight = height - margin.top - margin.bottom
+        func x(_ step: Double) -> Double {
+            margin.left + plotWidth * (last > first ? (step - first) / (last - first) : 0.5)
+        }
         func y(_ value: Double) -> Double {
             margin.top + plotHeight * (1 - (high > low ? (value - low) / (high - low) : 0.5))
         }
@@ -76,13 +79,15 @@ struct LineChart {
         let rough = (high - low) / 5
         let magnitude = pow(10, floor(log10(rough)))
         let size = [1, 2, 5, 10].map { $0 * magnitude }.first { $0 >= rough } ?? rough
-        let first = Int((low / size).rounded(.down)), last = Int((high / size).rounded(.up))
+        let first = Int((low / size).rounded(.down))
+        let last = Int((high / size).rounded(.up))
         return (first...last).map { Double($0) * size }
     }
 
     private static func label(_ value: Double) -> String {
         if value == 0 { return "0" }
-        let text = abs(value) < 0.01 || abs(value) >= 1e5 ? String(format: "%.1e", value) : String(format: "%.4g", value)
+        let text =
+            abs(value) < 0.01 || abs(value) >= 1e5 ? String(format: "%.1e", value) : String(format: "%.4g", value)
         return text.replacingOccurrences(of: "e-0", with: "e-").replacingOccurrences(of: "e+0", with: "e")
     }
 

@@ -77,7 +77,10 @@ public struct RunManifest {
             JSONObject([
                 ("format", "graft-run-1"),
                 ("versions", .object(JSONObject(versions.map { ($0.name, .string($0.version)) }))),
-                ("base", .object(JSONObject([("path", basePath.map { .string($0) } ?? .null), ("files", files(base))]))),
+                (
+                    "base",
+                    .object(JSONObject([("path", basePath.map { .string($0) } ?? .null), ("files", files(base))]))
+                ),
                 ("tokenizer", files(tokenizer)),
                 ("chat_template_sha256", templateHash.map { .string($0) } ?? .null),
                 ("data", .object(JSONObject([("train", files(data)), ("eval", files(evalData))]))),

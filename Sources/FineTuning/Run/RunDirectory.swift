@@ -119,7 +119,8 @@ extension RunDirectory {
     /// - Throws: `RunError.exists`.
     public static func checkFree(_ path: String) throws {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-        let isOccupied = names.contains { $0 != ".lock" }
+        let isOccupied =
+            names.contains { $0 != ".lock" }
             || (names.isEmpty && FileManager.default.fileExists(atPath: path) && !isFolder(path))
         if isOccupied { throw RunError.exists(path: path) }
     }

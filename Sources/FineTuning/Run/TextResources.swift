@@ -89,7 +89,8 @@ public struct TextResources: Sendable {
     /// SHA-256 of all tokenizer files, so that ids are known to come from this very tokenizer.
     public func tokenizerHash() throws -> String {
         var stream = SHA256Stream()
-        for file in files where !["generation_config.json", "chat_template.jinja", "chat_template.json"].contains(file.name) {
+        for file in files
+        where !["generation_config.json", "chat_template.jinja", "chat_template.json"].contains(file.name) {
             stream.update(Array(file.name.utf8) + [0])
             stream.update(Array(try sha256(ofFile: file.path).utf8))
         }

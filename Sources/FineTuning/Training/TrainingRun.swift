@@ -53,6 +53,8 @@ public final class TrainingRun {
         let data = try TrainingData.load(recipe, config: config)
         guard !data.train.isEmpty else { throw FineTuningError.badInput(["data.train has no rows"]) }
         let dtype = try precision()
+        let longest = (data.train + data.eval).reduce(1) { max($0, $1.ids.count) }
+        try checkMemory(config, dtype: dtype, longest: longest)
         let model = try makeModel(config, dtype)
         let adapter = try attachAdapter(model)
         let plan = MemoryPlan(
@@ -79,7 +81,6 @@ public final class TrainingRun {
         resume: Bool, shouldStop: () -> Bool = { false }, report: (Event) -> Void = { _ in }
     ) throws {
         let prepared = try prepare()
-        try prepared.summary.checkMemory()
         let directory = try RunDirectory(path: recipe.output, resume: resume)
         try directory.settle(recipe)
         let (model, settings) = (prepared.model, prepared.settings)

@@ -30,10 +30,13 @@ struct Eval: ParsableCommand {
     @OptionGroup var base: ModelOptions
     @OptionGroup var rows: RowOptions
 
-    @Option(help: ArgumentHelp("Rows to answer, from the first; all by default, 0 computes losses only.", valueName: "n"))
+    @Option(
+        help: ArgumentHelp("Rows to answer, from the first; all by default, 0 computes losses only.", valueName: "n"))
     var answers: Int?
 
-    @Option(help: ArgumentHelp("Tokens of the longest answer; a few more than the data's longest by default.", valueName: "n"))
+    @Option(
+        help: ArgumentHelp(
+            "Tokens of the longest answer; a few more than the data's longest by default.", valueName: "n"))
     var maxTokens: Int?
 
     @Flag(help: "Measure the model without the adapter, too.")
@@ -45,7 +48,9 @@ struct Eval: ParsableCommand {
     @Option(help: ArgumentHelp("End with status 79 when the loss is above this, in nats a token.", valueName: "nats"))
     var maxLoss: Double?
 
-    @Option(help: ArgumentHelp("End with status 79 when the share of exact matches is below this (0 to 1).", valueName: "share"))
+    @Option(
+        help: ArgumentHelp(
+            "End with status 79 when the share of exact matches is below this (0 to 1).", valueName: "share"))
     var minExactMatch: Double?
 
     @OptionGroup var compute: ComputeOptions

@@ -27,7 +27,9 @@ struct Generate: ParsableCommand {
 
     @OptionGroup var base: ModelOptions
 
-    @Option(help: ArgumentHelp("The text to continue, or the message to answer; - reads standard input.", valueName: "text"))
+    @Option(
+        help: ArgumentHelp("The text to continue, or the message to answer; - reads standard input.", valueName: "text")
+    )
     var prompt: String
 
     @Flag(help: "Take the prompt for a user's message and answer it by the chat template.")
@@ -45,7 +47,8 @@ struct Generate: ParsableCommand {
     @Option(help: ArgumentHelp("Draw from the k most likely tokens only.", valueName: "k"))
     var topK: Int?
 
-    @Option(help: ArgumentHelp("Draw from the most likely tokens that together reach this probability.", valueName: "p"))
+    @Option(
+        help: ArgumentHelp("Draw from the most likely tokens that together reach this probability.", valueName: "p"))
     var topP: Double?
 
     @Option(help: ArgumentHelp("Decides what is drawn.", valueName: "n"))

@@ -25,7 +25,9 @@ struct Merge: ParsableCommand {
     @Option(help: ArgumentHelp("The Hugging Face model folder.", valueName: "dir"))
     var model: String
 
-    @Option(help: ArgumentHelp("The PEFT LoRA adapter folder to fold in; without it only the type changes.", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp(
+            "The PEFT LoRA adapter folder to fold in; without it only the type changes.", valueName: "dir"))
     var adapter: String?
 
     @Option(help: ArgumentHelp("The folder to write.", valueName: "dir"))

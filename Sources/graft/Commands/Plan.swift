@@ -49,7 +49,6 @@ struct Plan: ParsableCommand {
         } else {
             try Output.write(describe(prepared, seconds, previews))
         }
-        try prepared.summary.checkMemory()
     }
 
     private typealias Piece = (text: String, isTrained: Bool)
@@ -63,7 +62,8 @@ struct Plan: ParsableCommand {
             var end = start + 1
             while end < example.ids.count, example.isTrained[end] == isTrained { end += 1 }
             let ids = example.ids[start..<end]
-            let shown = text?.tokenizer.decode(ids, skipSpecialTokens: false)
+            let shown =
+                text?.tokenizer.decode(ids, skipSpecialTokens: false)
                 ?? ids.map(String.init).joined(separator: " ") + " "
             pieces.append((shown, isTrained))
             start = end
@@ -147,7 +147,8 @@ extension TrainingRun.Prepared {
         let passes = 4.0 + (adapter == nil ? 2 : 0) + (settings.checkpointsActivations ? 2 : 0)
         let adapters = adapter == nil ? 0 : 6 * Double(summary.trainableParameters)
         let perToken = passes * Double(summary.parameters) + adapters
-        let perStep = Double(summary.trainTokens) / Double(max(1, summary.trainRows))
+        let perStep =
+            Double(summary.trainTokens) / Double(max(1, summary.trainRows))
             * Double(min(settings.batchSize, summary.trainRows))
         return perStep * Double(settings.totalSteps) * perToken / max(1, flopsPerSecond) / 0.6
     }

@@ -45,7 +45,9 @@ struct LineError: GraftError {
     var line: Int
     var reason: String
     var exitStatus: ExitStatus { .badInput }
-    var description: String { "standard input, line \(line): \(reason)\n  correct the line; earlier lines were answered" }
+    var description: String {
+        "standard input, line \(line): \(reason)\n  correct the line; earlier lines were answered"
+    }
 }
 
 /// Prints answers: a line each, or all of them as one JSON array.
@@ -96,7 +98,8 @@ extension Text {
                     throw LineError(line: line, reason: "expected a JSON string, found \(value.kindName)")
                 }
                 let ids = try tokenizer.encoding(
-                    of: text, addSpecialTokens: !noSpecial, parseSpecialTokens: !literal).ids
+                    of: text, addSpecialTokens: !noSpecial, parseSpecialTokens: !literal
+                ).ids
                 try answers.add(.array(ids.map { .integer(Int($0)) }))
             }
             try answers.finish()

@@ -47,7 +47,8 @@ extension Text {
         @Option(help: ArgumentHelp("The special token that ends a text; the last one by default.", valueName: "token"))
         var eos: String?
 
-        @Option(help: ArgumentHelp("The special token that fills rows up; the first one by default.", valueName: "token"))
+        @Option(
+            help: ArgumentHelp("The special token that fills rows up; the first one by default.", valueName: "token"))
         var pad: String?
 
         @Option(help: ArgumentHelp("A Jinja chat template to put into the folder.", valueName: "file.jinja"))
@@ -68,7 +69,8 @@ extension Text {
         func validate() throws {
             for (flag, token) in [("--bos", bos), ("--eos", eos), ("--pad", pad)] {
                 if let token, !specialTokens.contains(where: { $0.hasSameBytes(as: token) }) {
-                    throw ValidationError("\(flag) '\(token)' is not one of the special tokens; add --special '\(token)'")
+                    throw ValidationError(
+                        "\(flag) '\(token)' is not one of the special tokens; add --special '\(token)'")
                 }
             }
         }
@@ -113,7 +115,8 @@ extension Text {
         private var tokenizerConfig: JSONValue {
             [
                 "add_bos_token": .bool(bos != nil), "bos_token": bos.map { .string($0) } ?? .null,
-                "clean_up_tokenization_spaces": false, "eos_token": .string(eos ?? specialTokens[specialTokens.count - 1]),
+                "clean_up_tokenization_spaces": false,
+                "eos_token": .string(eos ?? specialTokens[specialTokens.count - 1]),
                 "pad_token": .string(pad ?? specialTokens[0]), "tokenizer_class": "PreTrainedTokenizerFast",
                 "unk_token": .null,
             ]

@@ -76,7 +76,8 @@ struct Inspector {
             return try Inspector(path: path + "/tokenizer.json", showsAll: showsAll).inspect()
         }
         throw InspectError.unknown(
-            path: path, reason: "the folder has no config.json, adapter_config.json, recipe.resolved.yaml or tokenizer.json")
+            path: path,
+            reason: "the folder has no config.json, adapter_config.json, recipe.resolved.yaml or tokenizer.json")
     }
 
     private func inspectFile() throws -> Inspection {
@@ -93,7 +94,9 @@ struct Inspector {
         let first = head.first { ![0x20, 0x09, 0x0A, 0x0D, 0xEF, 0xBB, 0xBF].contains($0) }
         if name == "metrics.jsonl" { return try metrics() }
         if name.hasSuffix(".jsonl") { return try rows() }
-        if first == UInt8(ascii: "{") || first == UInt8(ascii: "[") { return try json(isList: first == UInt8(ascii: "[")) }
+        if first == UInt8(ascii: "{") || first == UInt8(ascii: "[") {
+            return try json(isList: first == UInt8(ascii: "["))
+        }
         throw InspectError.unknown(path: path, reason: "neither safetensors, GGUF, a token store, JSON nor a recipe")
     }
 
@@ -104,7 +107,8 @@ struct Inspector {
     }
 
     private func addTensors(_ entries: [TensorEntry], to result: inout Inspection) {
-        var parameters = 0, bytes = 0
+        var parameters = 0
+        var bytes = 0
         for entry in entries { (parameters, bytes) = (parameters + entry.elementCount, bytes + entry.byteRange.count) }
         let types = Dictionary(grouping: entries, by: \.type.rawValue).mapValues(\.count).sorted { $0.key < $1.key }
         result.add("tensors", .integer(entries.count))
@@ -317,7 +321,8 @@ struct Inspector {
 
     private func rows() throws -> Inspection {
         var rows: [JSONValue] = []
-        let lines = try readFile(path, limit: 1 << 32).split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        let lines = try readFile(path, limit: 1 << 32).split(
+            separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         for (index, line) in lines.enumerated() where line.contains(where: { ![0x20, 0x09, 0x0D].contains($0) }) {
             do { rows.append(try JSONParser.parse(Array(line))) } catch let error as JSONError {
                 throw InspectError.badRow(path: path, row: index + 1, reason: error.description)
