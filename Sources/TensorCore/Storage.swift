@@ -34,9 +34,23 @@ final class Storage {
 
 /// Keeps freed blocks for the next step, so that a training loop stops asking the system for pages after its first
 /// step: fresh pages cost a fault and a clearing each.
+///
+/// Micro-batches differ in length, so a block also serves requests of down to half its size, and what stays idle is
+/// bounded.
 final class Arena: Sendable {
+    private struct State {
+        /// Idle blocks by size class.
+        var free: [Int: [UInt]] = [:]
+        /// The class of a block that was given out for a smaller one.
+        var borrowed: [UInt: Int] = [:]
+        var idleBytes = 0
+        var usedBytes = 0
+    }
+
     static let shared = Arena()
-    private let free = Mutex<[Int: [UInt]]>([:])
+    /// Idle bytes beyond a quarter of the used ones and this are returned when a request finds no block.
+    private static let idleAllowance = 256 << 20
+    private let state = Mutex(State())
 
     /// Sizes are rounded up to eighths of a power of two: few classes, at most 12.5 % lost.
     private static func sizeClass(_ byteCount: Int) -> Int {
@@ -47,24 +61,54 @@ final class Arena: Sendable {
 
     func take(_ byteCount: Int) -> UnsafeMutableRawPointer {
         let size = Self.sizeClass(byteCount)
-        if let address = free.withLock({ $0[size]?.popLast() }) { return UnsafeMutableRawPointer(bitPattern: address)! }
+        let (address, surplus) = state.withLock { state -> (UInt?, [UInt]) in
+            if let (address, found) = Self.find(size, in: &state) {
+                state.idleBytes -= found
+                state.usedBytes += found
+                if found != size { state.borrowed[address] = found }
+                return (address, [])
+            }
+            state.usedBytes += size
+            guard state.idleBytes > state.usedBytes / 4 + Self.idleAllowance else { return (nil, []) }
+            return (nil, Self.removeIdle(&state))
+        }
+        for block in surplus { Foundation.free(UnsafeMutableRawPointer(bitPattern: block)) }
+        if let address { return UnsafeMutableRawPointer(bitPattern: address)! }
         var block: UnsafeMutableRawPointer?
         let status = posix_memalign(&block, size >= 1 << 16 ? 4096 : 64, size)
         precondition(status == 0 && block != nil, "out of memory: \(size) bytes")
         return block!
     }
 
+    /// A block of the class, or the smallest of at most twice its size.
+    private static func find(_ size: Int, in state: inout State) -> (address: UInt, size: Int)? {
+        if let address = state.free[size]?.popLast() { return (address, size) }
+        let fitting = state.free.lazy.filter { $0.key > size && $0.key <= 2 * size && !$0.value.isEmpty }
+        guard let best = fitting.map(\.key).min(), let address = state.free[best]?.popLast() else { return nil }
+        return (address, best)
+    }
+
+    private static func removeIdle(_ state: inout State) -> [UInt] {
+        defer {
+            state.free.removeAll()
+            state.idleBytes = 0
+        }
+        return state.free.values.flatMap { $0 }
+    }
+
     func give(_ pointer: UnsafeMutableRawPointer, _ byteCount: Int) {
         let address = UInt(bitPattern: pointer)
-        free.withLock { $0[Self.sizeClass(byteCount), default: []].append(address) }
+        state.withLock { state in
+            let size = state.borrowed.removeValue(forKey: address) ?? Self.sizeClass(byteCount)
+            state.free[size, default: []].append(address)
+            state.idleBytes += size
+            state.usedBytes -= size
+        }
     }
 
     /// Returns the kept blocks to the system.
     func trim() {
-        let blocks = free.withLock { table in
-            defer { table.removeAll() }
-            return table.values.flatMap { $0 }
-        }
+        let blocks = state.withLock { Self.removeIdle(&$0) }
         for address in blocks { Foundation.free(UnsafeMutableRawPointer(bitPattern: address)) }
     }
 }
