@@ -10,10 +10,7 @@ enum Conformance {
         if let path = ProcessInfo.processInfo.environment["GRAFT_CONFORMANCE"] { return URL(fileURLWithPath: path) }
         let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
-        let sibling = package.deletingLastPathComponent().appendingPathComponent("shared/conformance")
-        if FileManager.default.fileExists(atPath: sibling.path) { return sibling }
-        return package.deletingLastPathComponent().deletingLastPathComponent()
-            .appendingPathComponent("shared/conformance")
+        return package.deletingLastPathComponent().appendingPathComponent("shared/conformance")
     }()
     static var hasTemplates: Bool {
         FileManager.default.fileExists(atPath: root.appendingPathComponent("chat_templates/index.json").path)

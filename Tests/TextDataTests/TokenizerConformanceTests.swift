@@ -7,9 +7,7 @@ import TextData
 let conformanceFolder: String? = {
     let fallback = URL(filePath: #filePath).appending(path: "../../../../shared/conformance").standardized.path
     let path = ProcessInfo.processInfo.environment["GRAFT_CONFORMANCE"] ?? fallback
-    for path in [path, "/work/shared/conformance"]
-    where FileManager.default.fileExists(atPath: path + "/tokenizer_vectors") { return path }
-    return nil
+    return FileManager.default.fileExists(atPath: path + "/tokenizer_vectors") ? path : nil
 }()
 
 func readFile(_ path: String) throws -> [UInt8] { Array(try Data(contentsOf: URL(filePath: path))) }
