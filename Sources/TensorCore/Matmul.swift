@@ -139,8 +139,10 @@ struct ProductKey: Hashable {
             }
             let product = products.product(a, b, c, accumulate: accumulate)
             let memory = scratch(0, byteCount: product.pointee.scratch_bytes)
+            let began = ledger == nil ? 0 : Ledger.now
             let status = graft_product_run(product, a.pointer, b.pointer, c.pointer, memory)
             precondition(status == 0, "a oneDNN product failed with status \(status)")
+            ledger?.addProduct(a, b, c, accumulate, since: began)
         }
     }
 #else
@@ -169,11 +171,13 @@ struct ProductKey: Hashable {
             }
             precondition(a.dtype == .f32 && b.dtype == .f32 && c.dtype == .f32, "bf16 needs oneDNN")
             let (aOrder, aStride) = Self.layout(a), (bOrder, bStride) = Self.layout(b)
+            let began = ledger == nil ? 0 : Ledger.now
             cblas_sgemm(
                 CblasRowMajor, aOrder, bOrder, Int32(a.rows), Int32(b.columns), Int32(a.columns), 1,
                 a.pointer.assumingMemoryBound(to: Float.self), aStride, b.pointer.assumingMemoryBound(to: Float.self),
                 bStride, accumulate ? 1 : 0, c.pointer.assumingMemoryBound(to: Float.self),
                 Int32(max(c.rowStride, c.columns)))
+            ledger?.addProduct(a, b, c, accumulate, since: began)
         }
 
         /// Order and leading dimension. BLAS wants the latter as long as a row even where there is one row only: a
@@ -185,6 +189,17 @@ struct ProductKey: Hashable {
         }
     }
 #endif
+
+extension Ledger {
+    /// Counts the product C (+)= A B, which began at `began`, for the operation that runs.
+    func addProduct(_ a: Matrix, _ b: Matrix, _ c: Matrix, _ accumulate: Bool, since began: Double) {
+        entries[current].productSeconds += Ledger.now - began
+        entries[current].productOperations += 2 * Double(a.rows) * Double(a.columns) * Double(b.columns)
+        let result = c.rows * c.columns * c.dtype.size
+        let operands = a.rows * a.columns * a.dtype.size + b.rows * b.columns * b.dtype.size
+        entries[current].bytes += Double(operands + (accumulate ? 2 * result : result))
+    }
+}
 
 /// The name and version of the library that multiplies.
 public var matmulLibrary: String { Matmul.libraryName }

@@ -18,7 +18,7 @@ public struct ProductRate: Sendable {
         let (x, w, y) = (source.converted(to: dtype), source.converted(to: dtype), Tensor([size, size], dtype))
         let tiles = RowTiles(size)
         func run() {
-            pool.parallelFor(tiles.count) { tile, worker in
+            pool.parallelFor(tiles.count, .other) { tile, worker in
                 let (first, count) = (tiles.first(tile), tiles.rows(tile))
                 worker.multiply(
                     Matrix(x).rows(first, count), Matrix(w).transposed, into: Matrix(y).rows(first, count))

@@ -7,7 +7,11 @@ internal import CKernels
 public final class Tensor {
     public let shape: [Int]
     public let dtype: DType
-    let storage: Storage
+    /// Nil while the content is released.
+    private(set) var storage: Storage?
+    private let byteOffset: Int
+    private var isReleased = false
+    private var rebuild: ((Tensor, Executor) -> Void)?
     /// Whether a gradient flows through this tensor.
     public internal(set) var requiresGradient = false
     /// d loss / d self, same shape; set while the tape runs backward. f32 for the residual stream and for parameters,
@@ -25,6 +29,7 @@ public final class Tensor {
         self.shape = shape
         self.dtype = dtype
         storage = Storage(byteCount: max(1, shape.reduce(1, *)) * dtype.size)
+        byteOffset = 0
     }
 
     /// A tensor over memory that `owner` keeps valid and that nobody changes, such as a mapped checkpoint.
@@ -32,17 +37,27 @@ public final class Tensor {
         self.shape = shape
         self.dtype = dtype
         storage = Storage(mapped: pointer, owner: owner)
+        byteOffset = 0
     }
 
-    private init(sharing other: Tensor, shape: [Int]) {
-        precondition(shape.reduce(1, *) == other.count)
+    private init(sharing other: Tensor, shape: [Int], from element: Int = 0) {
+        precondition(element + shape.reduce(1, *) <= other.count)
         self.shape = shape
         dtype = other.dtype
         storage = other.storage
+        byteOffset = other.byteOffset + element * other.dtype.size
     }
 
     /// The same memory with another shape of as many elements; the view has no gradient of its own.
-    public func view(_ shape: [Int]) -> Tensor { Tensor(sharing: self, shape: shape) }
+    public func view(_ shape: [Int]) -> Tensor {
+        precondition(shape.reduce(1, *) == count)
+        return Tensor(sharing: self, shape: shape)
+    }
+
+    /// `count` rows from `first`, in the same memory.
+    func rowView(_ first: Int, _ count: Int) -> Tensor {
+        Tensor(sharing: self, shape: [count, width], from: first * width)
+    }
 
     public static func zeros(_ shape: [Int], _ dtype: DType = .f32) -> Tensor {
         let tensor = Tensor(shape, dtype)
@@ -56,13 +71,39 @@ public final class Tensor {
         values.withUnsafeBytes { raw.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
     }
 
+    // MARK: content that is computed twice rather than kept
+
+    /// Says how the content is computed again after it was released: `body` queues the loops that do.
+    func rebuilds(_ body: @escaping (Tensor, Executor) -> Void) { rebuild = body }
+
+    /// Announces that the content is not needed until `restoreContent`; `dropContent` then gives the memory back.
+    func releaseContent() { isReleased = true }
+
+    /// Gives the memory back, unless the content was asked for meanwhile.
+    func dropContent() {
+        if isReleased { storage = nil }
+    }
+
+    /// Has the content computed again if it was released.
+    func restoreContent(_ executor: Executor) {
+        guard isReleased else { return }
+        isReleased = false
+        guard storage == nil else { return }
+        guard let rebuild else { preconditionFailure("the tensor's content is released for good") }
+        storage = Storage(byteCount: max(1, count) * dtype.size)
+        rebuild(self, executor)
+    }
+
     public func fillZero() { raw.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount) }
 
-    var raw: UnsafeMutableRawPointer { storage.pointer }
+    var raw: UnsafeMutableRawPointer {
+        guard let storage else { preconditionFailure("the tensor's content is released") }
+        return storage.pointer + byteOffset
+    }
     /// The elements; only for f32.
     var f32: UnsafeMutablePointer<Float> {
         precondition(dtype == .f32)
-        return storage.pointer.assumingMemoryBound(to: Float.self)
+        return raw.assumingMemoryBound(to: Float.self)
     }
     /// The address of row `index`.
     func row(_ index: Int) -> UnsafeMutableRawPointer { raw + index * width * dtype.size }

@@ -6,9 +6,9 @@ public final class Weight {
     /// What operations multiply with, in the precision of the computation; norms and biases are always f32.
     public private(set) var value: Tensor
     /// f32; present when the weight learns.
-    public let master: Tensor?
+    public private(set) var master: Tensor?
     /// The gradient's sum over the micro-batches of the step, f32; present when the weight learns.
-    public let gradient: Tensor?
+    public private(set) var gradient: Tensor?
 
     public var isTrainable: Bool { master != nil }
     public var shape: [Int] { value.shape }
@@ -28,6 +28,48 @@ public final class Weight {
         self.master = master
         gradient = .zeros(master.shape)
         value = dtype == .f32 ? master : master.converted(to: dtype)
+    }
+
+    /// Moves matrices of one width, all of which learn or none, next to each other in memory, so that one product can
+    /// take them together.
+    public static func stack(_ weights: [Weight]) {
+        guard weights.count > 1, let first = weights.first else { return }
+        let same = weights.allSatisfy {
+            $0.value.width == first.value.width && $0.value.dtype == first.value.dtype
+                && $0.isTrainable == first.isTrainable
+        }
+        guard same else { return }
+        let values = joined(weights.map(\.value))
+        let masters = first.value === first.master ? values : joined(weights.compactMap(\.master))
+        let gradients = joined(weights.compactMap(\.gradient))
+        for (i, weight) in weights.enumerated() {
+            weight.value = values[i]
+            guard weight.isTrainable else { continue }
+            weight.master = masters[i]
+            weight.gradient = gradients[i]
+        }
+    }
+
+    /// Copies of the matrices in one block of memory.
+    private static func joined(_ tensors: [Tensor]) -> [Tensor] {
+        guard let first = tensors.first else { return [] }
+        let all = Tensor([tensors.reduce(0) { $0 + $1.rows }, first.width], first.dtype)
+        var row = 0
+        return tensors.map { tensor in
+            let part = all.rowView(row, tensor.rows)
+            part.raw.copyMemory(from: tensor.raw, byteCount: tensor.byteCount)
+            row += tensor.rows
+            return part
+        }
+    }
+
+    /// Whether `next` begins where this one ends, as `stack` leaves them.
+    func isFollowed(by next: Weight) -> Bool {
+        func follows(_ a: Tensor?, _ b: Tensor?) -> Bool {
+            guard let a, let b else { return a == nil && b == nil }
+            return a.storage === b.storage && a.storage != nil && a.raw + a.byteCount == b.raw && a.width == b.width
+        }
+        return follows(value, next.value) && follows(gradient, next.gradient)
     }
 
     /// Brings `value` up to date after the master copy changed.

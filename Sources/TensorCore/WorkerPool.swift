@@ -11,6 +11,8 @@ public final class WorkerPool: @unchecked Sendable {
     public final class Worker: @unchecked Sendable {
         public let index: Int
         var products = ProductCache()
+        /// Present while the pool is profiled.
+        var ledger: Ledger?
         private var buffers: [UnsafeMutableRawPointer?] = Array(repeating: nil, count: 16)
         private var sizes = Array(repeating: 0, count: 16)
 
@@ -49,6 +51,7 @@ public final class WorkerPool: @unchecked Sendable {
         var stopping = false
         var body: ((Int, Worker) -> Void)?
         var itemCount = 0
+        var operation = Operation.other.rawValue
         let next = Atomic<Int>(0)
         /// Whether a loop runs, so that one started meanwhile does not touch what it uses.
         let isBusy = Atomic<Bool>(false)
@@ -74,7 +77,7 @@ public final class WorkerPool: @unchecked Sendable {
         }
 
         /// A function of its own: its reference to the body is gone when the worker counts as done.
-        @inline(never) private func runCurrent(_ worker: Worker) { run(body!, itemCount, worker) }
+        @inline(never) private func runCurrent(_ worker: Worker) { run(body!, itemCount, operation, worker) }
 
         /// Watches for a short while, about 20 microseconds, whether `isDone`.
         static func spin(_ isDone: () -> Bool) {
@@ -84,12 +87,15 @@ public final class WorkerPool: @unchecked Sendable {
             }
         }
 
-        func run(_ body: (Int, Worker) -> Void, _ itemCount: Int, _ worker: Worker) {
-            while true {
-                let item = next.add(1, ordering: .relaxed).oldValue
-                guard item < itemCount else { return }
-                body(item, worker)
+        func run(_ body: (Int, Worker) -> Void, _ itemCount: Int, _ operation: Int, _ worker: Worker) {
+            func runItems() {
+                while true {
+                    let item = next.add(1, ordering: .relaxed).oldValue
+                    guard item < itemCount else { return }
+                    body(item, worker)
+                }
             }
+            if let ledger = worker.ledger { ledger.time(operation, runItems) } else { runItems() }
         }
     }
 
@@ -113,6 +119,31 @@ public final class WorkerPool: @unchecked Sendable {
         }
     }
 
+    // MARK: profile
+
+    private var profile: Profile?
+    private var profileBegan = 0.0
+
+    /// Measures from now on; for a pool that one thread uses. A clock is read twice an operation and tile.
+    public func beginProfile() {
+        profile = Profile()
+        profileBegan = Ledger.now
+        for worker in workers { worker.ledger = Ledger() }
+    }
+
+    /// What was measured since `beginProfile`, without ending it.
+    public var measuredProfile: Profile? {
+        guard var profile else { return nil }
+        profile.threads = count
+        profile.seconds = Ledger.now - profileBegan
+        for operation in Operation.allCases {
+            for worker in workers {
+                profile.entries[operation, default: .init()] += worker.ledger!.entries[operation.rawValue]
+            }
+        }
+        return profile
+    }
+
     deinit {
         shared.condition.lock()
         shared.stopping = true
@@ -123,8 +154,16 @@ public final class WorkerPool: @unchecked Sendable {
     /// Calls `body(item, worker)` for every item in `0..<itemCount`, in parallel, and returns when all are done.
     ///
     /// A loop inside a loop, or from another thread while one runs, runs on its caller alone with a worker of its own.
-    public func parallelFor(_ itemCount: Int, _ body: (Int, Worker) -> Void) {
+    public func parallelFor(_ itemCount: Int, _ operation: Operation = .other, _ body: (Int, Worker) -> Void) {
         guard itemCount > 0 else { return }
+        guard profile != nil else { return runLoop(itemCount, operation, body) }
+        let began = Ledger.now
+        runLoop(itemCount, operation, body)
+        profile?.loopSeconds += Ledger.now - began
+        profile?.loops += 1
+    }
+
+    private func runLoop(_ itemCount: Int, _ operation: Operation, _ body: (Int, Worker) -> Void) {
         // OpenMP's switch is the thread's own, and this may be another thread than the one that made the pool.
         Matmul.makeThreadSequential()
         guard !shared.isBusy.exchange(true, ordering: .acquiring) else {
@@ -134,19 +173,20 @@ public final class WorkerPool: @unchecked Sendable {
         }
         defer { shared.isBusy.store(false, ordering: .releasing) }
         if count == 1 || itemCount == 1 {
-            for item in 0..<itemCount { body(item, workers[0]) }
-            return
+            shared.next.store(0, ordering: .relaxed)
+            return shared.run(body, itemCount, operation.rawValue, workers[0])
         }
         withoutActuallyEscaping(body) { body in
             shared.condition.lock()
             shared.next.store(0, ordering: .relaxed)
             shared.body = body
             shared.itemCount = itemCount
+            shared.operation = operation.rawValue
             shared.generation.add(1, ordering: .relaxed)
             shared.running.store(count - 1, ordering: .relaxed)
             shared.condition.broadcast()
             shared.condition.unlock()
-            shared.run(body, itemCount, workers[0])
+            shared.run(body, itemCount, operation.rawValue, workers[0])
             Shared.spin { shared.running.load(ordering: .relaxed) == 0 }
             shared.condition.lock()
             while shared.running.load(ordering: .acquiring) > 0 { shared.condition.wait() }

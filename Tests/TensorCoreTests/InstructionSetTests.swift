@@ -23,12 +23,13 @@ private let loops: [(name: String, run: @Sendable (KernelSet) -> [[Float]])] = [
     ("rms_norm", { set in
         let (rows, n) = (3, 53)
         let (x, weight) = (normals(rows * n, 1), normals(n, 2))
-        let (out, dout) = (Tensor([rows * n], set.dtype), stored(normals(rows * n, 3), set.dtype))
+        let (out, unit) = (Tensor([rows * n], set.dtype), Tensor([rows * n], set.dtype))
+        let dout = stored(normals(rows * n, 3), set.dtype)
         var (rstd, dx, dweight) = ([Float](repeating: 0, count: rows), normals(rows * n, 4), normals(n, 5))
-        set.table.rms_norm(out.raw, &rstd, x, weight, 1e-5, rows, n)
-        set.table.rms_norm_backward(&dx, dout.raw, x, rstd, weight, rows, n)
-        set.table.rms_norm_weight_backward(&dweight, dout.raw, x, rstd, rows, n, 7, 41)
-        return [out.floats(), rstd, dx, dweight]
+        set.table.rms_norm(out.raw, unit.raw, &rstd, x, weight, 1e-5, rows, n)
+        set.table.rms_norm_backward(&dx, dout.raw, unit.raw, rstd, weight, rows, n)
+        set.table.rms_norm_weight_backward(&dweight, dout.raw, unit.raw, rows, n, 7, 41)
+        return [out.floats(), unit.floats(), rstd, dx, dweight]
     }),
     ("sum_rows", { set in
         var sum = normals(45, 1)

@@ -123,13 +123,4 @@ import Testing
         let covered = (0..<tiles.count).flatMap { tiles.first($0)..<tiles.first($0) + tiles.rows($0) }
         #expect(covered == Array(0..<rows))
     }
-
-    @Test("ranges cover every element once", arguments: [0, 1, 15, 16, 17, 4095, 4096, 8193, 300_001])
-    func ranges(count: Int) {
-        let covered = Mutex<[Range<Int>]>([])
-        WorkerPool(threads: 2).forRanges(count) { first, length in
-            covered.withLock { $0.append(first..<first + length) }
-        }
-        #expect(covered.withLock { $0 }.sorted { $0.lowerBound < $1.lowerBound }.flatMap { $0 } == Array(0..<count))
-    }
 }

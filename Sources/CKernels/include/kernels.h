@@ -16,14 +16,18 @@ typedef struct {
     void (*accumulate_f32)(float *acc, const void *in, size_t n);
     // out[r, c] += bias[c]
     void (*add_bias)(void *out, size_t stride, const float *bias, size_t rows, size_t n);
-    // RMSNorm (arXiv:1910.07467): out = x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + eps).
-    void (*rms_norm)(void *out, float *rstd, const float *x, const float *weight, float eps, size_t rows, size_t n);
+    // out[r, c] = in[r, c] * weight[c]
+    void (*scale_columns)(void *out, const void *in, const float *weight, size_t rows, size_t n);
+    // RMSNorm (arXiv:1910.07467): unit = x * rstd, rstd = 1 / sqrt(mean(x^2) + eps); out = unit * weight, with unit
+    // rounded to the storage type first, as Transformers does.
+    void (*rms_norm)(void *out, void *unit, float *rstd, const float *x, const float *weight, float eps, size_t rows,
+                     size_t n);
     // dx += the gradient through the norm. `dout` in the storage type.
-    void (*rms_norm_backward)(float *dx, const void *dout, const float *x, const float *rstd, const float *weight,
+    void (*rms_norm_backward)(float *dx, const void *dout, const void *unit, const float *rstd, const float *weight,
                               size_t rows, size_t n);
-    // dweight[c] += sum over rows of dout * x * rstd, for columns [first, last) of rows of width n.
-    void (*rms_norm_weight_backward)(float *dweight, const void *dout, const float *x, const float *rstd, size_t rows,
-                                     size_t n, size_t first, size_t last);
+    // dweight[c] += sum over rows of dout * unit, for columns [first, last) of rows of width n.
+    void (*rms_norm_weight_backward)(float *dweight, const void *dout, const void *unit, size_t rows, size_t n,
+                                     size_t first, size_t last);
     // out[c] += sum over rows of in[r, c], for columns [first, last) of rows of width n.
     void (*sum_rows)(float *out, const void *in, size_t rows, size_t n, size_t first, size_t last);
     // Rotary embedding in place (arXiv:2104.09864, halves layout): heads of width head_dim, the first 2 * half elements
@@ -55,6 +59,14 @@ typedef struct {
     // Cross-entropy of one row of f32 logits; returns -log p(target). When dlogits is not null it gets
     // softmax - onehot(target) in the storage type.
     double (*cross_entropy)(void *dlogits, const float *logits, size_t n, int32_t target);
+    // One block of columns of a softmax that goes over its columns once (arXiv:1805.02867). top[r] and sum[r] are the
+    // largest score so far and the sum of exp(score - top[r]); they are brought up to date. exponentials =
+    // exp(score - top[r]) with the new top, in the storage type; scale[r] = exp(old top - new top), by which what was
+    // summed with earlier exponentials has to be multiplied.
+    void (*softmax_block)(void *exponentials, float *top, float *sum, float *scale, const float *scores, size_t rows,
+                          size_t n);
+    // out = acc * inverse - target, one row; out and target in the storage type.
+    void (*softmax_gradient)(void *out, const float *acc, float inverse, const void *target, size_t n);
     // out[i] = keep(i) ? in[i] / (1 - p) : 0, with keep drawn from (key, first + i); see graft_random.
     void (*dropout)(void *out, const void *in, uint64_t key, uint64_t first, float p, size_t n);
     // acc += mask * in / (1 - p): the gradient through dropout, f32 in and out.

@@ -36,6 +36,16 @@ extension DecoderModel {
             }
             attach(a, .zeros([module.outputWidth, rank]), to: module.name, config.scale(rank: rank, alpha: alpha))
         }
+        stackAdapters()
+    }
+
+    /// Lays the matrices A that read the same input next to each other.
+    private func stackAdapters() {
+        for layer in layers {
+            for roles in [[.attentionQuery, .attentionKey, .attentionValue], [LinearRole.feedForwardGate, .feedForwardUp]] {
+                Weight.stack(roles.compactMap { layer[$0].adapter?.a })
+            }
+        }
     }
 
     private static func suffixes(_ modules: [String]) -> String {
@@ -72,6 +82,7 @@ extension DecoderModel {
             let (a, b) = try file.matrices(of: update)
             attach(a, b, to: update.module, update.scale)
         }
+        stackAdapters()
         return file.config
     }
 

@@ -108,10 +108,13 @@ public final class DecoderModel {
         tape.rotateInPlace(qkv[1], heads: config.keyValueHeadCount, positions: positions, table: table)
         let attended = attend(tape, qkv, layer: index, context)
         let middle = tape.linear(attended, layer.output, addedTo: input, dropout: drop(1))
+        tape.release(x, input)
         let y = tape.rmsNorm(middle, weight: layer.postAttentionNorm, eps: config.rmsNormEps, dtype: dtype)
         let gateUp = tape.linear(y, [layer.gate, layer.up], dropout: drop(2))
         let activated = tape.swiGLU(gate: gateUp[0], up: gateUp[1])
-        return tape.linear(activated, layer.down, addedTo: middle, dropout: drop(3))
+        let output = tape.linear(activated, layer.down, addedTo: middle, dropout: drop(3))
+        tape.release(y, activated, middle)
+        return output
     }
 
     private func attend(_ tape: Tape, _ qkv: [Tensor], layer: Int, _ context: Context) -> Tensor {
@@ -156,12 +159,14 @@ public final class DecoderModel {
     public func losses(_ tape: Tape, _ batch: PackedBatch, options: PassOptions = PassOptions()) -> [Double] {
         let trained = batch.targets.indices.filter { batch.targets[$0] != ignoredTarget }
         guard !trained.isEmpty else { return [] }
-        let x = residual(
-            tape, tokens: batch.tokens, positions: batch.positions,
-            context: .packed(segmentStarts: batch.segmentStarts), options: options)
-        // Rows without a target never enter the head.
-        let rows = trained.count == batch.count ? x : tape.selectRows(x, trained)
-        return tape.crossEntropy(normed(tape, rows), head: head, targets: trained.map { batch.targets[$0] })
+        return tape.fusing {
+            let x = residual(
+                tape, tokens: batch.tokens, positions: batch.positions,
+                context: .packed(segmentStarts: batch.segmentStarts), options: options)
+            // Rows without a target never enter the head.
+            let rows = trained.count == batch.count ? x : tape.selectRows(x, trained)
+            return tape.crossEntropy(normed(tape, rows), head: head, targets: trained.map { batch.targets[$0] })
+        }
     }
 
     /// All logits of one sequence, f32 `[T, vocabulary]`.
@@ -172,19 +177,24 @@ public final class DecoderModel {
     /// All logits of a batch, f32 `[T, vocabulary]`; the targets are not used.
     public func logits(_ batch: PackedBatch, pool: WorkerPool) -> Tensor {
         let tape = Tape(pool: pool, recording: false)
-        let x = residual(
-            tape, tokens: batch.tokens, positions: batch.positions,
-            context: .packed(segmentStarts: batch.segmentStarts), options: PassOptions())
-        return tape.logits(normed(tape, x), head: head)
+        return tape.fusing {
+            let x = residual(
+                tape, tokens: batch.tokens, positions: batch.positions,
+                context: .packed(segmentStarts: batch.segmentStarts), options: PassOptions())
+            return tape.logits(normed(tape, x), head: head)
+        }
     }
 
     /// Logits of the last of `tokens`, f32 `[1, vocabulary]`, after those that `cache` holds; the cache grows.
     public func nextLogits(tokens: [Int32], cache: KeyValueCache, pool: WorkerPool) -> Tensor {
         let tape = Tape(pool: pool, recording: false)
         let positions = tokens.indices.map { Int32(cache.length + $0) }
-        let x = residual(tape, tokens: tokens, positions: positions, context: .cached(cache), options: PassOptions())
-        cache.advance(tokens.count)
-        return tape.logits(normed(tape, tape.selectRows(x, [tokens.count - 1])), head: head)
+        defer { cache.advance(tokens.count) }
+        return tape.fusing {
+            let x = residual(
+                tape, tokens: tokens, positions: positions, context: .cached(cache), options: PassOptions())
+            return tape.logits(normed(tape, tape.selectRows(x, [tokens.count - 1])), head: head)
+        }
     }
 
     // MARK: what learns
@@ -211,7 +221,7 @@ public final class DecoderModel {
     /// Brings the copies that operations read up to date after an optimiser step.
     public func refreshWeights(_ pool: WorkerPool) {
         let adapters = adapters, learning = weights.filter(\.isTrainable)
-        pool.parallelFor(learning.count) { i, _ in learning[i].refresh() }
-        pool.parallelFor(adapters.count) { i, _ in adapters[i].adapter.refresh() }
+        pool.parallelFor(learning.count, .optimizer) { i, _ in learning[i].refresh() }
+        pool.parallelFor(adapters.count, .optimizer) { i, _ in adapters[i].adapter.refresh() }
     }
 }

@@ -50,7 +50,9 @@ extension DecoderModel {
     }
 
     /// Random weights as Transformers initialises them: normal with the config's `initializer_range`, norms 1, biases 0.
-    public convenience init(initialising config: ModelConfig, dtype: DType, seed: UInt64, training: BaseTraining) {
+    public convenience init(
+        initialising config: ModelConfig, dtype: DType, seed: UInt64, training: BaseTraining, pool: WorkerPool
+    ) {
         var index: UInt64 = 0
         self.init(config: config, dtype: dtype, make: { parameter in
             let tensor = Tensor(parameter.shape)
@@ -58,10 +60,12 @@ extension DecoderModel {
             index += 1
             let isBias = parameter.name.utf8.reversed().starts(with: ".bias".utf8.reversed())
             tensor.withFloats { values in
-                if parameter.shape.count == 2 {
-                    for i in values.indices { values[i] = Float(random.normal(UInt64(i)) * config.initializerRange) }
-                } else {
-                    for i in values.indices { values[i] = isBias ? 0 : 1 }
+                guard parameter.shape.count == 2 else { return values.update(repeating: isBias ? 0 : 1) }
+                let base = values.baseAddress!, count = values.count, piece = 1 << 16
+                pool.parallelFor((count + piece - 1) / piece) { item, _ in
+                    for i in item * piece..<min(count, (item + 1) * piece) {
+                        base[i] = Float(random.normal(UInt64(i)) * config.initializerRange)
+                    }
                 }
             }
             let stored = parameter.shape.count == 2 ? dtype : .f32

@@ -19,6 +19,7 @@ public final class RunDirectory {
     public var checkpointsPath: String { path + "/checkpoints" }
     public var metricsPath: String { path + "/metrics.jsonl" }
     public var resolvedRecipePath: String { path + "/recipe.resolved.yaml" }
+    public var profilePath: String { path + "/profile.json" }
     public var reportPath: String { path + "/report.html" }
     public var manifestPath: String { path + "/manifest.json" }
 

@@ -42,7 +42,7 @@ public final class AdamW {
         var sums = [Double](repeating: 0, count: pieces.count)
         sums.withUnsafeMutableBufferPointer { sums in
             let sums = sums.baseAddress!
-            pool.parallelFor(pieces.count) { i, _ in
+            pool.parallelFor(pieces.count, .optimizer) { i, _ in
                 let (index, first, count) = pieces[i]
                 weights[index].gradient!.withFloats {
                     sums[i] = graft_sum_of_squares($0.baseAddress! + first, count)
@@ -57,7 +57,7 @@ public final class AdamW {
         step += 1
         let correction1 = 1 - pow(options.beta1, Double(step)), correction2 = 1 - pow(options.beta2, Double(step))
         let pieces = pieces
-        pool.parallelFor(pieces.count) { i, _ in
+        pool.parallelFor(pieces.count, .optimizer) { i, _ in
             let (index, first, count) = pieces[i]
             let (weight, moment) = (weights[index], moments[index])
             weight.master!.withFloats { parameters in

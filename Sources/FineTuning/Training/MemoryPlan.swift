@@ -21,12 +21,12 @@ public struct MemoryPlan: Sendable {
         let queries = config.headCount * config.headDim, keys = config.keyValueHeadCount * config.headDim
         weightBytes = config.parameterCount * size
         trainableBytes = trainableCount * (4 * 4 + (dtype == .f32 ? 0 : size) + size)
-        // Residual stream in f32 twice a block; norms, q, k, v, attention, gate, up and their product in the
-        // computation's type; the log sums of attention.
-        let block = 2 * hidden * 4 + (2 * hidden + 2 * queries + 2 * keys + 3 * config.intermediateSize) * size
+        // Two normalised inputs, q, k, v, attention's result, gate and up in the computation's type; the log sums of
+        // attention. What follows from these row by row is computed again.
+        let block = (2 * hidden + 2 * queries + 2 * keys + 2 * config.intermediateSize) * size
             + config.headCount * 4
-        // While a block runs backward, the gradients of its widest part exist too.
-        let working = (2 * config.intermediateSize + 3 * hidden + 2 * queries) * size + 2 * hidden * 4
+        // While a block runs backward, what was computed again, its gradients and the residual stream's.
+        let working = (4 * config.intermediateSize + 4 * hidden + 3 * queries + 2 * keys) * size + 3 * hidden * 4
         activationBytesPerToken = block * config.layerCount + working
         checkpointedBytesPerToken = hidden * 4 * config.layerCount + block + working
         let logitRows = min(128, max(16, (32 << 20) / (4 * config.vocabularySize) / 16 * 16))
@@ -39,11 +39,11 @@ public struct MemoryPlan: Sendable {
         return weightBytes + trainableBytes + scratchBytes + perToken * microbatchTokens
     }
 
-    /// The micro-batch that graft chooses: about 1.5 GB of activations, which keeps products large, from 512 to 16384
+    /// The micro-batch that graft chooses: about 1 GiB of activations, which keeps products large, from 512 to 16384
     /// tokens. It depends on the model alone, so that a run gives the same bytes on another machine of its kind.
     public func chosenMicrobatchTokens(checkpointing: Bool) -> Int {
         let perToken = checkpointing ? checkpointedBytesPerToken : activationBytesPerToken
-        let tokens = (3 << 29) / max(1, perToken)
+        let tokens = (1 << 30) / max(1, perToken)
         return min(16_384, max(512, tokens / 256 * 256))
     }
 }

@@ -48,6 +48,8 @@ public enum TrainerEvent {
         public var gradientNorm: Double
         public var tokens: Int
         public var trainedTokens: Int
+        /// Floating-point operations, as `OperationCount` counts them.
+        public var operations: Double
         public var seconds: Double
         /// Of the whole run, time before a resume included.
         public var elapsedSeconds: Double
@@ -75,6 +77,7 @@ public final class Trainer {
     let train: [TokenizedExample]
     let eval: [TokenizedExample]
     let pool: WorkerPool
+    private let operationCount: OperationCount
     public internal(set) var state = TrainerState()
 
     /// Steps in a row that may be skipped before the run stops.
@@ -90,6 +93,7 @@ public final class Trainer {
         self.eval = eval
         self.settings = settings
         self.pool = pool
+        operationCount = OperationCount(model)
         optimizer = AdamW(model.trainableWeights, settings.optimizer)
     }
 
@@ -171,7 +175,7 @@ public final class Trainer {
         let rows = rows(ofStep: state.step)
         let batches = microbatches(rows.map { train[$0] }, tokens: settings.microbatchTokens)
         let key = CounterRNG(settings.seed, 0x6472_6F70, UInt64(state.step)).key
-        var loss = 0.0, tokens = 0, trained = 0
+        var loss = 0.0, tokens = 0, trained = 0, operations = 0.0
         for batch in batches {
             let tape = Tape(pool: pool, recording: true)
             var options = DecoderModel.PassOptions()
@@ -184,6 +188,7 @@ public final class Trainer {
             for value in losses { loss += value }
             trained += losses.count
             tokens += batch.count
+            operations += operationCount.operations(of: batch)
         }
         let rate = settings.schedule.rate(at: state.step)
         state.step += 1
@@ -202,16 +207,32 @@ public final class Trainer {
         return .taken(
             TrainerEvent.Step(
                 step: state.step, loss: loss / Double(trained), learningRate: rate, gradientNorm: norm, tokens: tokens,
-                trainedTokens: trained, seconds: Date().timeIntervalSince(began), elapsedSeconds: 0,
+                trainedTokens: trained, operations: operations, seconds: Date().timeIntervalSince(began), elapsedSeconds: 0,
                 peakResidentBytes: ProcessMemory.peakResidentBytes))
     }
 }
 
-/// Cuts examples, in order, into batches of at most `tokens` tokens; a longer example makes a batch of its own.
+/// Cuts examples, in order, into batches of at most `tokens` tokens, as few as go and then as even as go; a longer
+/// example makes a batch of its own.
 public func microbatches(_ examples: [TokenizedExample], tokens limit: Int) -> [PackedBatch] {
+    let lengths = examples.map(\.ids.count)
+    func batchCount(_ limit: Int) -> Int {
+        var (batches, filled) = (0, 0)
+        for length in lengths {
+            if batches == 0 || filled + length > limit { (batches, filled) = (batches + 1, 0) }
+            filled += length
+        }
+        return batches
+    }
+    let fewest = batchCount(limit)
+    var (low, high) = (0, limit)
+    while low < high {
+        let middle = (low + high) / 2
+        if batchCount(middle) > fewest { low = middle + 1 } else { high = middle }
+    }
     var batches: [PackedBatch] = [], current = PackedBatch()
     for example in examples {
-        if current.count > 0, current.count + example.ids.count > limit {
+        if current.count > 0, current.count + example.ids.count > high {
             batches.append(current)
             current = PackedBatch()
         }

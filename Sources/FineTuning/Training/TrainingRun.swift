@@ -9,6 +9,8 @@ public final class TrainingRun {
     public enum Event {
         case prepared(Summary)
         case trainer(TrainerEvent)
+        /// After the last step, when a profile was asked for.
+        case profiled(TrainingProfile)
     }
 
     /// What is known before the first step.
@@ -76,10 +78,12 @@ public final class TrainingRun {
 
     /// Trains and writes the run directory.
     ///
+    /// - Parameter profiling: measure the steps by operation and write `profile.json`.
     /// - Throws: as `prepare`, and `FineTuningError.stopped` when `shouldStop` said so.
     public func execute(
-        resume: Bool, shouldStop: () -> Bool = { false }, report: (Event) -> Void = { _ in }
+        resume: Bool, profiling: Bool = false, shouldStop: () -> Bool = { false }, report: (Event) -> Void = { _ in }
     ) throws {
+        var profile = profiling ? TrainingProfile() : nil
         let prepared = try prepare()
         let directory = try RunDirectory(path: recipe.output, resume: resume)
         try directory.settle(recipe)
@@ -98,8 +102,15 @@ public final class TrainingRun {
             }
             try self.write(event, to: log!, totalSteps: settings.totalSteps, elapsed: trainer.state.elapsedSeconds)
             report(.trainer(event))
+            if case .step(let step) = event { profile?.add(step, self.pool) }
         }
         try log?.synchronize()
+        if var profile {
+            profile.finish(model.dtype, pool)
+            let text = JSONWriter.text(.object(profile.json), .pretty) + "\n"
+            try AtomicFile.write(Array(text.utf8), to: directory.profilePath)
+            report(.profiled(profile))
+        }
         try writeResult(prepared, directory)
         let after = answers(model, samples, prepared.data)
         try writeReport(prepared, directory, zip(samples, zip(before, after)).map { ($0, $1.0, $1.1) }, trainer.state)
@@ -132,7 +143,7 @@ public final class TrainingRun {
         switch recipe.model {
         case .folder(let path): return try DecoderModel(folder: path, dtype: dtype, training: training)
         case .initial:
-            return DecoderModel(initialising: config, dtype: dtype, seed: recipe.training.seed, training: training)
+            return DecoderModel(initialising: config, dtype: dtype, seed: recipe.training.seed, training: training, pool: pool)
         }
     }
 

@@ -50,16 +50,16 @@ extension Tape {
         let result = Tensor([q.rows, q.width], q.dtype)
         let learns = isRecording && (q.requiresGradient || k.requiresGradient || v.requiresGradient)
         let logSums = learns ? Tensor([max(1, q.rows), shape.heads]) : nil
-        AttentionPass(shape: shape, q: q, k: k, v: v, output: result, logSums: logSums).forward(spans, pool)
+        AttentionPass(shape: shape, q: q, k: k, v: v, output: result, logSums: logSums).forward(spans, executor)
         guard learns, let logSums else { return result }
-        record([result]) { [pool] in
+        record([result]) { [executor] in
             guard let d = result.takeGradient() else { return }
             let (dq, dk, dv) = (Tensor(q.shape, q.dtype), Tensor(k.shape, k.dtype), Tensor(v.shape, v.dtype))
             AttentionPass(shape: shape, q: q, k: k, v: v, output: result, logSums: logSums)
-                .backward(spans, d, dq, dk, dv, pool)
-            if q.requiresGradient { q.addGradient(dq, pool) }
-            if k.requiresGradient { k.addGradient(dk, pool) }
-            if v.requiresGradient { v.addGradient(dv, pool) }
+                .backward(spans, d, dq, dk, dv, executor)
+            if q.requiresGradient { q.addGradient(dq, executor) }
+            if k.requiresGradient { k.addGradient(dk, executor) }
+            if v.requiresGradient { v.addGradient(dv, executor) }
         }
         return result
     }
@@ -74,14 +74,17 @@ extension Tape {
         let result = Tensor(q.shape, q.dtype)
         let span = Span(
             queryRow: 0, queries: q.rows, keyRow: 0, keys: length, firstPosition: length - q.rows)
-        AttentionPass(shape: shape, q: q, k: keys, v: values, output: result, logSums: nil).forward([span], pool)
+        AttentionPass(shape: shape, q: q, k: keys, v: values, output: result, logSums: nil).forward([span], executor)
         return result
     }
 
     /// Copies rows into a cache from row `position` on.
     public func store(_ rows: Tensor, into cache: Tensor, at position: Int) {
         precondition(position + rows.rows <= cache.rows && rows.width == cache.width && rows.dtype == cache.dtype)
-        cache.row(position).copyMemory(from: rows.raw, byteCount: rows.byteCount)
+        let rowBytes = rows.width * rows.dtype.size
+        executor.rows(rows.rows, .attention, bytesPerRow: 2 * rowBytes) { first, count, _ in
+            cache.row(position + first).copyMemory(from: rows.row(first), byteCount: count * rowBytes)
+        }
     }
 }
 
@@ -118,7 +121,7 @@ private struct AttentionPass {
 
     // MARK: forward
 
-    func forward(_ spans: [Span], _ pool: WorkerPool) {
+    func forward(_ spans: [Span], _ executor: Executor) {
         var tasks: [(span: Span, head: Int, first: Int, count: Int)] = []
         for span in spans.sorted(by: { $0.keys > $1.keys }) where span.queries > 0 {
             let tile = tileQueries(span), run = max(tile, 256 / tile * tile)
@@ -128,7 +131,7 @@ private struct AttentionPass {
                 }
             }
         }
-        pool.parallelFor(tasks.count) { i, worker in
+        executor.loop(tasks.count, .attention) { i, worker in
             let task = tasks[i]
             forward(task.span, task.head, task.first, task.count, worker)
         }
@@ -167,9 +170,9 @@ private struct AttentionPass {
 
     /// With P the probabilities and D = rowsum(dO * O): dV = P^T dO, dS = P (dO V^T - D) scale, dQ = dS K, dK = dS^T Q
     /// (arXiv:2205.14135, appendix B). One task owns a key head of a segment, and with it the sums dK and dV.
-    func backward(_ spans: [Span], _ d: Tensor, _ dq: Tensor, _ dk: Tensor, _ dv: Tensor, _ pool: WorkerPool) {
+    func backward(_ spans: [Span], _ d: Tensor, _ dq: Tensor, _ dk: Tensor, _ dv: Tensor, _ executor: Executor) {
         let sorted = spans.filter { $0.queries > 0 }.sorted { $0.keys > $1.keys }
-        pool.parallelFor(sorted.count * shape.keyValueHeads) { i, worker in
+        executor.loop(sorted.count * shape.keyValueHeads, .attentionBackward) { i, worker in
             backward(sorted[i / shape.keyValueHeads], i % shape.keyValueHeads, d, dq, dk, dv, worker)
         }
     }

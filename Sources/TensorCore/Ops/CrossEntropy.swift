@@ -13,18 +13,35 @@ extension Tape {
     public func crossEntropy(_ x: Tensor, head: Projection, targets: [Int32]) -> [Double] {
         let vocabulary = head.outputWidth
         precondition(x.rows == targets.count && targets.allSatisfy { 0..<vocabulary ~= Int($0) })
+        if !head.isTrainable, head.adapter == nil { return frozenCrossEntropy(x, head, targets) }
         let learns = isRecording && (x.requiresGradient || head.isTrainable)
         let pass = CrossEntropyPass(
-            pool: pool, x: x, head: head, targets: targets,
+            executor: executor, x: x, head: head, targets: targets,
             dx: learns && x.requiresGradient ? Tensor(x.shape, x.dtype) : nil, learns: learns)
         let losses = pass.run()
         if learns {
             // A scalar result has no tensor to carry a gradient; the loss is a sum, so d loss = 1.
-            record([]) { [pool] in
-                if let dx = pass.dx { x.addGradient(dx, pool) }
+            record([]) { [executor] in
+                if let dx = pass.dx { x.addGradient(dx, executor) }
             }
         }
         return losses
+    }
+
+    private func frozenCrossEntropy(_ x: Tensor, _ head: Projection, _ targets: [Int32]) -> [Double] {
+        let learns = isRecording && x.requiresGradient
+        let losses = Tensor([max(1, targets.count)])
+        let pass = FrozenHeadPass(
+            x: x, head: head, targets: targets, losses: losses, dx: learns ? Tensor(x.shape, x.dtype) : nil)
+        executor.rows(x.rows, .headAndLoss) { first, count, worker in pass.run(first, count, worker) }
+        executor.flush()
+        if learns {
+            // A scalar result has no tensor to carry a gradient; the loss is a sum, so d loss = 1.
+            record([]) { [executor] in
+                if let dx = pass.dx { x.addGradient(dx, executor) }
+            }
+        }
+        return targets.indices.map { Double(losses.f32[$0]) }
     }
 
     /// All logits, f32 `[T, V]`, for inference.
@@ -38,8 +55,67 @@ extension Tensor {
     fileprivate func clearedToZero() -> Tensor { fillZero(); return self }
 }
 
+/// Loss and gradient of a head that does not learn, in one pass over blocks of the vocabulary.
+///
+/// With p the softmax, dx = sum_v p_v W_v - W_target: attention in which the head's rows are keys and values, so that
+/// the blocks' sums can be brought to a common maximum as they come (arXiv:2205.14135) and no row of logits is ever
+/// kept, not even for one tile.
+private struct FrozenHeadPass {
+    let x: Tensor
+    let head: Projection
+    let targets: [Int32]
+    let losses: Tensor
+    let dx: Tensor?
+
+    /// Columns of a block: a tile's scores and exponentials stay in cache.
+    private static let block = 512
+
+    func run(_ first: Int, _ rows: Int, _ worker: WorkerPool.Worker) {
+        let vocabulary = head.outputWidth, dtype = x.dtype, width = x.width
+        let weight = Matrix(head.weight.value), input = Matrix(x).rows(first, rows)
+        let acc = Matrix(worker.floats(1, count: rows * width), rows: rows, columns: width, .f32)
+        let state = worker.floats(2, count: 4 * rows)
+        let (top, sum, scale, target) = (state, state + rows, state + 2 * rows, state + 3 * rows)
+        top.update(repeating: -.infinity, count: rows)
+        sum.update(repeating: 0, count: rows)
+        for start in stride(from: 0, to: vocabulary, by: Self.block) {
+            let columns = min(Self.block, vocabulary - start)
+            let scores = Matrix(worker.floats(3, count: rows * columns), rows: rows, columns: columns, .f32)
+            let values = scores.pointer.assumingMemoryBound(to: Float.self)
+            worker.multiply(input, weight.rows(start, columns).transposed, into: scores)
+            if let bias = head.bias {
+                kernels(.f32).pointee.add_bias(values, columns, bias.value.f32 + start, rows, columns)
+            }
+            for r in 0..<rows where start..<start + columns ~= Int(targets[first + r]) {
+                target[r] = values[r * columns + Int(targets[first + r]) - start]
+            }
+            let exponentials = Matrix(
+                worker.scratch(4, byteCount: rows * columns * dtype.size), rows: rows, columns: columns, dtype)
+            kernels(dtype).pointee.softmax_block(exponentials.pointer, top, sum, scale, values, rows, columns)
+            guard dx != nil else { continue }
+            if start > 0 { rescale(acc, scale) }
+            worker.multiply(exponentials, weight.rows(start, columns), into: acc, accumulate: start > 0)
+        }
+        for r in 0..<rows {
+            losses.f32[first + r] = Float(log(Double(sum[r])) + Double(top[r]) - Double(target[r]))
+            guard let dx else { continue }
+            kernels(dtype).pointee.softmax_gradient(
+                dx.row(first + r), acc.pointer.assumingMemoryBound(to: Float.self) + r * width, 1 / sum[r],
+                head.weight.value.row(Int(targets[first + r])), width)
+        }
+    }
+
+    private func rescale(_ acc: Matrix, _ scale: UnsafePointer<Float>) {
+        let values = acc.pointer.assumingMemoryBound(to: Float.self)
+        for r in 0..<acc.rows where scale[r] != 1 {
+            for i in r * acc.columns..<(r + 1) * acc.columns { values[i] *= scale[r] }
+        }
+    }
+}
+
+/// Loss and gradients of a head that learns.
 private struct CrossEntropyPass {
-    let pool: WorkerPool
+    let executor: Executor
     let x: Tensor
     let head: Projection
     let targets: [Int32]
@@ -62,7 +138,7 @@ private struct CrossEntropyPass {
             let losses = losses.baseAddress!
             for chunk in stride(from: 0, to: targets.count, by: chunkRows) {
                 let count = min(chunkRows, targets.count - chunk)
-                pool.parallelFor((count + tileRows - 1) / tileRows) { tile, worker in
+                executor.loop((count + tileRows - 1) / tileRows, .headAndLoss) { tile, worker in
                     let first = chunk + tile * tileRows
                     let rows = min(tileRows, chunk + count - first)
                     runTile(first, rows, losses, kept.map { $0.row(first - chunk) }, hidden, dHidden, worker)
@@ -115,7 +191,7 @@ private struct CrossEntropyPass {
         let vocabulary = head.outputWidth, block = 256
         let dLogits = Matrix(kept.raw, rows: count, columns: vocabulary, x.dtype)
         let input = Matrix(x).rows(first, count)
-        pool.parallelFor((vocabulary + block - 1) / block) { i, worker in
+        executor.loop((vocabulary + block - 1) / block, .headAndLoss) { i, worker in
             let start = i * block, width = min(block, vocabulary - start)
             let piece = dLogits.columns(start, width).transposed
             if let gradient = head.weight.gradient {
@@ -134,7 +210,7 @@ private struct CrossEntropyPass {
             }
         }
         guard let adapter = head.adapter, let dA = adapter.a.gradient, let dHidden else { return }
-        pool.parallelFor((x.width + block - 1) / block) { i, worker in
+        executor.loop((x.width + block - 1) / block, .headAndLoss) { i, worker in
             let start = i * block, width = min(block, x.width - start)
             worker.multiply(
                 Matrix(dHidden).rows(first, count).transposed, input.columns(start, width),

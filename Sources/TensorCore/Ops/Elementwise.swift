@@ -1,61 +1,36 @@
 internal import CKernels
 
-/// How T rows are cut into tiles. The cut depends on T alone, never on the number of threads, so that results do not.
-struct RowTiles {
-    let count: Int
-    private let size: Int
-    private let total: Int
-
-    /// Large enough for products at full speed, small enough that a tile's rows stay in cache.
-    init(_ rows: Int, largest: Int = 256) {
-        total = rows
-        size = rows >= largest * 8 ? largest : min(largest, max(16, (rows / 8 + 15) / 16 * 16))
-        count = (rows + size - 1) / size
-    }
-
-    func first(_ tile: Int) -> Int { tile * size }
-    func rows(_ tile: Int) -> Int { min(size, total - tile * size) }
-}
-
-extension WorkerPool {
-    /// Calls `body` with ranges that cover `0..<count`, each a multiple of 16 long but the last.
-    func forRanges(_ count: Int, atLeast smallest: Int = 4096, _ body: (Int, Int) -> Void) {
-        guard count > 0 else { return }
-        let pieces = max(1, min(64, count / smallest))
-        let size = ((count + pieces - 1) / pieces + 15) / 16 * 16
-        parallelFor((count + size - 1) / size) { i, _ in body(i * size, min(size, count - i * size)) }
-    }
-
+extension Executor {
     /// target += addend, for f32 targets and any addend, and for bf16 targets with bf16 addends.
     func addInPlace(_ target: Tensor, _ addend: Tensor) {
         precondition(target.count == addend.count)
-        forRanges(target.count) { first, count in
+        let width = target.width
+        let bytes = width * (2 * target.dtype.size + addend.dtype.size)
+        rows(target.rows, .other, bytesPerRow: bytes) { first, count, worker in
             if target.dtype == .f32 {
                 kernels(addend.dtype).pointee.accumulate_f32(
-                    target.f32 + first, addend.raw + first * addend.dtype.size, count)
-            } else {
-                withUnsafeTemporaryAllocation(of: Float.self, capacity: 4096) { buffer in
-                    for start in stride(from: first, to: first + count, by: 4096) {
-                        let length = min(4096, first + count - start)
-                        kernels(.bf16).pointee.to_f32(buffer.baseAddress, target.raw + start * 2, length)
-                        kernels(addend.dtype).pointee.accumulate_f32(
-                            buffer.baseAddress, addend.raw + start * addend.dtype.size, length)
-                        kernels(.bf16).pointee.from_f32(target.raw + start * 2, buffer.baseAddress, length)
-                    }
-                }
+                    target.f32 + first * width, addend.row(first), count * width)
+                return
+            }
+            let buffer = worker.floats(1, count: width)
+            for row in first..<first + count {
+                kernels(.bf16).pointee.to_f32(buffer, target.row(row), width)
+                kernels(addend.dtype).pointee.accumulate_f32(buffer, addend.row(row), width)
+                kernels(.bf16).pointee.from_f32(target.row(row), buffer, width)
             }
         }
     }
 
-    /// `tensor` in another type; the same tensor where it has that type.
-    func converted(_ tensor: Tensor, to dtype: DType) -> Tensor {
-        guard tensor.dtype != dtype else { return tensor }
-        let result = Tensor(tensor.shape, dtype)
-        forRanges(tensor.count) { first, count in
-            if dtype == .bf16 {
-                kernels(.bf16).pointee.from_f32(result.raw + first * 2, tensor.f32 + first, count)
-            } else {
-                kernels(.bf16).pointee.to_f32(result.f32 + first, tensor.raw + first * 2, count)
+    /// A copy of `tensor` in `dtype`.
+    func copy(_ tensor: Tensor, to dtype: DType) -> Tensor {
+        let result = Tensor(tensor.shape, dtype), width = tensor.width
+        rows(tensor.rows, .other, bytesPerRow: width * (tensor.dtype.size + dtype.size)) { first, count, _ in
+            switch (tensor.dtype, dtype) {
+            case (.f32, .bf16):
+                kernels(.bf16).pointee.from_f32(result.row(first), tensor.f32 + first * width, count * width)
+            case (.bf16, .f32):
+                kernels(.bf16).pointee.to_f32(result.f32 + first * width, tensor.row(first), count * width)
+            default: result.row(first).copyMemory(from: tensor.row(first), byteCount: count * width * dtype.size)
             }
         }
         return result
@@ -67,41 +42,69 @@ extension Tape {
     public func swiGLU(gate: Tensor, up: Tensor) -> Tensor {
         precondition(gate.shape == up.shape && gate.dtype == up.dtype)
         let result = Tensor(gate.shape, gate.dtype)
-        let (loops, size) = (kernels(gate.dtype), gate.dtype.size)
-        pool.forRanges(gate.count) { first, count in
-            let offset = first * size
-            loops.pointee.swiglu(result.raw + offset, gate.raw + offset, up.raw + offset, count)
+        let loops = kernels(gate.dtype), width = gate.width, rowBytes = width * gate.dtype.size
+        func compute(_ result: Tensor, _ executor: Executor) {
+            executor.rows(gate.rows, .activation, bytesPerRow: 3 * rowBytes) { first, count, _ in
+                loops.pointee.swiglu(result.row(first), gate.row(first), up.row(first), count * width)
+            }
         }
+        compute(result, executor)
+        result.rebuilds(compute)
         guard gate.requiresGradient || up.requiresGradient else { return result }
-        record([result]) { [pool] in
+        record([result]) { [executor] in
             guard let d = result.takeGradient() else { return }
             let (dGate, dUp) = (Tensor(gate.shape, gate.dtype), Tensor(up.shape, up.dtype))
-            pool.forRanges(gate.count) { first, count in
-                let offset = first * size
+            executor.rows(gate.rows, .activationBackward, bytesPerRow: 5 * rowBytes) { first, count, _ in
                 loops.pointee.swiglu_backward(
-                    dGate.raw + offset, dUp.raw + offset, d.raw + offset, gate.raw + offset, up.raw + offset, count)
+                    dGate.row(first), dUp.row(first), d.row(first), gate.row(first), up.row(first), count * width)
             }
-            if gate.requiresGradient { gate.addGradient(dGate, pool) }
-            if up.requiresGradient { up.addGradient(dUp, pool) }
+            if gate.requiresGradient { gate.addGradient(dGate, executor) }
+            if up.requiresGradient { up.addGradient(dUp, executor) }
         }
         return result
     }
 
-    /// Rows `indices` of `x`, which may repeat; `[N, C]`. The gradient of the other rows is zero.
+    /// Rows `indices` of `x`, in ascending order; `[N, C]`. The gradient of the other rows is zero.
     public func selectRows(_ x: Tensor, _ indices: [Int]) -> Tensor {
+        precondition(indices.allSatisfy { 0..<x.rows ~= $0 } && zip(indices, indices.dropFirst()).allSatisfy(<))
         let result = Tensor([indices.count, x.width], x.dtype)
         let rowBytes = x.width * x.dtype.size
-        precondition(indices.allSatisfy { 0..<x.rows ~= $0 })
-        for (i, index) in indices.enumerated() { result.row(i).copyMemory(from: x.row(index), byteCount: rowBytes) }
-        guard x.requiresGradient else { return result }
-        record([result]) { [pool] in
-            guard let d = result.takeGradient() else { return }
-            let dx = Tensor.zeros(x.shape)
-            for (i, index) in indices.enumerated() {
-                kernels(d.dtype).pointee.accumulate_f32(dx.f32 + index * d.width, d.row(i), d.width)
+        executor.flush()
+        executor.rows(indices.count, .other, bytesPerRow: 2 * rowBytes) { first, count, _ in
+            for i in first..<first + count {
+                result.row(i).copyMemory(from: x.row(indices[i]), byteCount: rowBytes)
             }
-            x.addGradient(pool.converted(dx, to: d.dtype), pool)
+        }
+        guard x.requiresGradient else { return result }
+        record([result]) { [executor] in
+            guard let d = result.takeGradient() else { return }
+            let dx = Tensor(x.shape, d.dtype), dBytes = d.width * d.dtype.size
+            executor.flush()
+            executor.rows(x.rows, .other, bytesPerRow: 2 * dBytes) { first, count, _ in
+                var next = indices.partitioningIndex(from: first)
+                for row in first..<first + count {
+                    if next < indices.count, indices[next] == row {
+                        dx.row(row).copyMemory(from: d.row(next), byteCount: dBytes)
+                        next += 1
+                    } else {
+                        dx.row(row).initializeMemory(as: UInt8.self, repeating: 0, count: dBytes)
+                    }
+                }
+            }
+            x.addGradient(dx, executor)
         }
         return result
+    }
+}
+
+extension [Int] {
+    /// The place of the first element that is at least `value`, in an ascending array.
+    fileprivate func partitioningIndex(from value: Int) -> Int {
+        var (low, high) = (0, count)
+        while low < high {
+            let middle = (low + high) / 2
+            if self[middle] < value { low = middle + 1 } else { high = middle }
+        }
+        return low
     }
 }

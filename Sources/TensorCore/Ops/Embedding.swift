@@ -9,17 +9,17 @@ extension Tape {
         let (vocabulary, width) = (value.shape[0], value.shape[1])
         precondition(ids.allSatisfy { 0..<vocabulary ~= Int($0) }, "a token id is outside the vocabulary")
         let result = Tensor([ids.count, width])
-        pool.forRanges(ids.count, atLeast: 64) { first, count in
+        executor.rows(ids.count, .embedding, bytesPerRow: width * (4 + value.dtype.size)) { first, count, _ in
             for t in first..<first + count {
                 kernels(value.dtype).pointee.to_f32(result.f32 + t * width, value.row(Int(ids[t])), width)
             }
         }
         guard let gradient = table.gradient else { return result }
-        record([result]) { [pool] in
+        record([result]) { [executor] in
             guard let d = result.takeGradient() else { return }
             // Split by columns: two tokens may share a row, and its sum must keep one order.
             let block = 64
-            pool.parallelFor((width + block - 1) / block) { i, _ in
+            executor.loop((width + block - 1) / block, .weightGradients) { i, _ in
                 let (first, count) = (i * block, min(block, width - i * block))
                 for (t, id) in ids.enumerated() {
                     let row = gradient.f32 + Int(id) * width + first

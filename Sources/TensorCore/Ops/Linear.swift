@@ -45,48 +45,108 @@ extension Tape {
         residual: Tensor? = nil
     ) {
         precondition(projections.allSatisfy { $0.inputWidth == x.width && $0.weight.value.dtype == x.dtype })
-        let dropped = dropout.flatMap { $0.probability > 0 ? apply($0, to: x) : nil }
-        let hidden = projections.map { $0.adapter.map { Tensor([x.rows, $0.rank], x.dtype) } }
+        let call = LinearCall(
+            executor: executor, x: x, dropped: dropout.flatMap { $0.probability > 0 ? apply($0, to: x) : nil } ?? x,
+            dropout: dropout.flatMap { $0.probability > 0 ? $0 : nil }, projections: projections)
         if x.rows <= 16 {
-            forwardNarrow(x, dropped ?? x, projections, outputs, hidden, residual)
+            call.forwardNarrow(outputs, residual)
         } else {
-            forward(x, dropped ?? x, projections, outputs, hidden, residual)
+            call.forward(outputs, residual)
         }
+        if call.dropped !== x { release(call.dropped) }
         guard x.requiresGradient || residual?.requiresGradient == true || projections.contains(where: \.isTrainable)
         else { return }
-        record(outputs) { [pool] in
+        record(outputs) { [executor] in
             var gradients = outputs.map { $0.takeGradient() }
             if let residual, let d = gradients[0] {
-                gradients[0] = pool.converted(d, to: x.dtype)
-                if residual.requiresGradient { residual.addGradient(d, pool) }
+                // A copy even where the type stays: the residual's gradient goes on to change.
+                gradients[0] = executor.copy(d, to: x.dtype)
+                if residual.requiresGradient { residual.addGradient(d, executor) }
             }
-            let call = LinearPullback(
-                pool: pool, x: x, dropped: dropped ?? x, dropout: dropped == nil ? nil : dropout,
-                projections: projections, hidden: hidden, gradients: gradients)
-            call.run()
+            x.restoreContent(executor)
+            call.dropped.restoreContent(executor)
+            call.backward(gradients)
         }
     }
 
     private func apply(_ dropout: AdapterDropout, to x: Tensor) -> Tensor {
-        let result = Tensor(x.shape, x.dtype)
-        pool.forRanges(x.count) { first, count in
-            let offset = first * x.dtype.size
-            kernels(x.dtype).pointee.dropout(
-                result.raw + offset, x.raw + offset, dropout.key,
-                dropout.counter(row: 0, width: x.width) + UInt64(first), dropout.probability, count)
+        let result = Tensor(x.shape, x.dtype), width = x.width
+        func compute(_ result: Tensor, _ executor: Executor) {
+            executor.rows(x.rows, .linear, bytesPerRow: 2 * width * x.dtype.size) { first, count, _ in
+                kernels(x.dtype).pointee.dropout(
+                    result.row(first), x.row(first), dropout.key, dropout.counter(row: first, width: width),
+                    dropout.probability, count * width)
+            }
         }
+        compute(result, executor)
+        result.rebuilds(compute)
         return result
     }
+}
+
+/// Adapters of one call that lie next to each other in memory (`Weight.stack`): one thin product serves them all.
+private struct AdapterRun {
+    /// The projections, by number.
+    var projections: Range<Int>
+    /// The place of the first one's hidden values, and the rank of all.
+    var column: Int
+    var rank: Int
+}
+
+/// One call of `Tape.linear`, forward and backward:
+/// dx = sum_i dy_i W_i + (dy_i scale_i B_i) A_i;  dW = dy^T x;  dB = scale dy^T h;  dA = (dy scale B)^T x.
+private struct LinearCall {
+    let executor: Executor
+    let x: Tensor
+    let dropped: Tensor
+    let dropout: AdapterDropout?
+    let projections: [Projection]
+    let runs: [AdapterRun]
+    /// The place of each projection's hidden values in a row of `hidden`.
+    let columns: [Int]
+    /// x A^T of all adapters, `[T, sum of ranks]`.
+    let hidden: Tensor?
+
+    init(
+        executor: Executor, x: Tensor, dropped: Tensor, dropout: AdapterDropout?, projections: [Projection]
+    ) {
+        self.executor = executor
+        self.x = x
+        self.dropped = dropped
+        self.dropout = dropout
+        self.projections = projections
+        var runs: [AdapterRun] = [], columns: [Int] = [], total = 0
+        for (i, projection) in projections.enumerated() {
+            columns.append(total)
+            guard let adapter = projection.adapter else { continue }
+            if let last = runs.last, last.projections.upperBound == i,
+                let previous = projections[i - 1].adapter, previous.a.isFollowed(by: adapter.a)
+            {
+                runs[runs.count - 1].projections = last.projections.lowerBound..<i + 1
+                runs[runs.count - 1].rank += adapter.rank
+            } else {
+                runs.append(AdapterRun(projections: i..<i + 1, column: total, rank: adapter.rank))
+            }
+            total += adapter.rank
+        }
+        (self.runs, self.columns) = (runs, columns)
+        hidden = total > 0 ? Tensor([x.rows, total], x.dtype) : nil
+    }
+
+    /// The matrices A of a run as one, `[rank, K]`.
+    private func stackedA(_ run: AdapterRun) -> Matrix {
+        let first = projections[run.projections.lowerBound].adapter!.a.value
+        return Matrix(first.raw, rows: run.rank, columns: x.width, first.dtype)
+    }
+
+    // MARK: forward
 
     /// Tiles of rows: the products of a tile and its element-wise work run on one worker.
-    private func forward(
-        _ x: Tensor, _ adapterInput: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ hidden: [Tensor?],
-        _ residual: Tensor?
-    ) {
-        let tiles = RowTiles(x.rows)
-        pool.parallelFor(tiles.count) { tile, worker in
-            let (first, count) = (tiles.first(tile), tiles.rows(tile))
+    func forward(_ outputs: [Tensor], _ residual: Tensor?) {
+        let residualBytes = residual == nil ? 0 : 8 * outputs[0].width
+        executor.rows(x.rows, .linear, bytesPerRow: residualBytes) { [self] first, count, worker in
             let input = Matrix(x).rows(first, count)
+            multiplyA(first, count, worker)
             for (i, projection) in projections.enumerated() {
                 let output = Matrix(outputs[i]).rows(first, count)
                 if let residual {
@@ -98,31 +158,32 @@ extension Tape {
                     kernels(output.dtype).pointee.add_bias(
                         output.pointer, output.rowStride, bias.value.f32, count, output.columns)
                 }
-                if let adapter = projection.adapter, let hidden = hidden[i] {
-                    let low = Matrix(hidden).rows(first, count)
-                    worker.multiply(
-                        Matrix(adapterInput).rows(first, count), Matrix(adapter.a.value).transposed, into: low)
+                if let adapter = projection.adapter, let hidden {
+                    let low = Matrix(hidden).rows(first, count).columns(columns[i], adapter.rank)
                     worker.multiply(low, Matrix(adapter.scaledB).transposed, into: output, accumulate: true)
                 }
             }
         }
     }
 
+    private func multiplyA(_ first: Int, _ count: Int, _ worker: WorkerPool.Worker) {
+        guard let hidden else { return }
+        for run in runs {
+            worker.multiply(
+                Matrix(dropped).rows(first, count), stackedA(run).transposed,
+                into: Matrix(hidden).rows(first, count).columns(run.column, run.rank))
+        }
+    }
+
     /// Few rows, as in generation: the weights are read once, so workers share them out by output columns.
-    private func forwardNarrow(
-        _ x: Tensor, _ adapterInput: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ hidden: [Tensor?],
-        _ residual: Tensor?
-    ) {
+    func forwardNarrow(_ outputs: [Tensor], _ residual: Tensor?) {
         let block = 256
         var items: [(projection: Int, first: Int)] = []
         for (i, projection) in projections.enumerated() {
             items += stride(from: 0, to: projection.outputWidth, by: block).map { (i, $0) }
         }
-        pool.parallelFor(projections.count) { i, worker in
-            guard let adapter = projections[i].adapter, let low = hidden[i] else { return }
-            worker.multiply(Matrix(adapterInput), Matrix(adapter.a.value).transposed, into: Matrix(low))
-        }
-        pool.parallelFor(items.count) { item, worker in
+        executor.rows(hidden == nil ? 0 : x.rows, .linear) { [self] in multiplyA($0, $1, $2) }
+        executor.loop(items.count, .linear) { item, worker in
             let (i, first) = items[item]
             let projection = projections[i]
             let count = min(block, projection.outputWidth - first)
@@ -135,6 +196,7 @@ extension Tape {
             if x.rows == 1 {
                 let y = worker.floats(1, count: count)
                 kernels(x.dtype).pointee.matrix_vector(y, weight.pointer, x.raw, count, x.width)
+                worker.count(bytes: count * x.width * x.dtype.size)
                 if residual != nil {
                     kernels(.f32).pointee.accumulate_f32(
                         output.pointer.assumingMemoryBound(to: Float.self), y, count)
@@ -148,75 +210,71 @@ extension Tape {
                 kernels(output.dtype).pointee.add_bias(
                     output.pointer, output.rowStride, bias.value.f32 + first, x.rows, count)
             }
-            if let adapter = projection.adapter, let low = hidden[i] {
+            if let adapter = projection.adapter, let hidden {
                 let b = Matrix(adapter.scaledB).rows(first, count)
-                worker.multiply(Matrix(low), b.transposed, into: output, accumulate: true)
+                worker.multiply(
+                    Matrix(hidden).columns(columns[i], adapter.rank), b.transposed, into: output, accumulate: true)
             }
         }
     }
-}
 
-/// The backward pass of `Tape.linear`:
-/// dx = sum_i dy_i W_i + (dy_i scale_i B_i) A_i;  dW = dy^T x;  dB = scale dy^T h;  dA = (dy scale B)^T x.
-private struct LinearPullback {
-    let pool: WorkerPool
-    let x: Tensor
-    let dropped: Tensor
-    let dropout: AdapterDropout?
-    let projections: [Projection]
-    let hidden: [Tensor?]
-    let gradients: [Tensor?]
+    // MARK: backward
 
-    func run() {
-        let dHidden = hidden.map { $0.map { Tensor($0.shape, $0.dtype) } }
+    func backward(_ gradients: [Tensor?]) {
+        let dHidden = hidden.map { Tensor($0.shape, $0.dtype) }
         let dx = x.requiresGradient ? Tensor(x.shape, x.dtype) : nil
-        let tiles = RowTiles(x.rows)
-        pool.parallelFor(tiles.count) { tile, worker in
-            propagate(first: tiles.first(tile), count: tiles.rows(tile), dHidden, dx, worker)
+        executor.rows(x.rows, .linearBackward, bytesPerRow: x.width * (4 + x.dtype.size)) { first, count, worker in
+            propagate(first, count, gradients, dHidden, dx, worker)
         }
         var work: [(WorkerPool.Worker) -> Void] = []
         for (i, projection) in projections.enumerated() {
             guard let dy = gradients[i] else { continue }
             work += weightGradients(projection, dy)
-            if let adapter = projection.adapter, let low = hidden[i], let dLow = dHidden[i] {
-                work += adapterGradients(adapter, dy, low, dLow)
+            if let adapter = projection.adapter, let hidden {
+                work += gradientsOfB(adapter, dy, Matrix(hidden).columns(columns[i], adapter.rank))
             }
         }
-        pool.parallelFor(work.count) { item, worker in work[item](worker) }
-        if let dx { x.addGradient(dx, pool) }
+        if let dHidden { for run in runs { work += gradientsOfA(run, dHidden) } }
+        executor.items(work, .weightGradients)
+        if let dx { x.addGradient(dx, executor) }
     }
 
     /// dh and dx of one tile of rows; the sums over projections are kept in f32.
     private func propagate(
-        first: Int, count: Int, _ dHidden: [Tensor?], _ dx: Tensor?, _ worker: WorkerPool.Worker
+        _ first: Int, _ count: Int, _ gradients: [Tensor?], _ dHidden: Tensor?, _ dx: Tensor?,
+        _ worker: WorkerPool.Worker
     ) {
         let sum = Matrix(worker.floats(1, count: count * x.width), rows: count, columns: x.width, .f32)
         var isEmpty = true
         for (i, projection) in projections.enumerated() {
-            guard let dy = gradients[i] else { continue }
+            let low = dHidden.flatMap { dHidden in
+                projection.adapter.map { Matrix(dHidden).rows(first, count).columns(columns[i], $0.rank) }
+            }
+            guard let dy = gradients[i] else { low?.fillZero(); continue }
             let d = Matrix(dy).rows(first, count)
             if dx != nil {
                 worker.multiply(d, Matrix(projection.weight.value), into: sum, accumulate: !isEmpty)
                 isEmpty = false
             }
-            guard let adapter = projection.adapter, let dLow = dHidden[i] else { continue }
-            let low = Matrix(dLow).rows(first, count)
-            worker.multiply(d, Matrix(adapter.scaledB), into: low)
-            guard dx != nil else { continue }
-            guard let dropout else {
-                worker.multiply(low, Matrix(adapter.a.value), into: sum, accumulate: true)
-                continue
-            }
-            let masked = Matrix(worker.floats(2, count: count * x.width), rows: count, columns: x.width, .f32)
-            worker.multiply(low, Matrix(adapter.a.value), into: masked)
-            kernels(.f32).pointee.dropout_backward(
-                sum.pointer.assumingMemoryBound(to: Float.self), masked.pointer.assumingMemoryBound(to: Float.self),
-                dropout.key, dropout.counter(row: first, width: x.width), dropout.probability, count * x.width)
+            if let adapter = projection.adapter, let low { worker.multiply(d, Matrix(adapter.scaledB), into: low) }
         }
         guard let dx else { return }
-        if isEmpty { sum.pointer.initializeMemory(as: UInt8.self, repeating: 0, count: count * x.width * 4) }
+        if isEmpty { sum.fillZero() }
+        if let dHidden { for run in runs { addThroughA(run, Matrix(dHidden).rows(first, count), first, sum, worker) } }
         kernels(x.dtype).pointee.from_f32(
             dx.row(first), sum.pointer.assumingMemoryBound(to: Float.self), count * x.width)
+    }
+
+    private func addThroughA(
+        _ run: AdapterRun, _ dHidden: Matrix, _ first: Int, _ sum: Matrix, _ worker: WorkerPool.Worker
+    ) {
+        let low = dHidden.columns(run.column, run.rank)
+        guard let dropout else { return worker.multiply(low, stackedA(run), into: sum, accumulate: true) }
+        let masked = Matrix(worker.floats(2, count: sum.rows * x.width), rows: sum.rows, columns: x.width, .f32)
+        worker.multiply(low, stackedA(run), into: masked)
+        kernels(.f32).pointee.dropout_backward(
+            sum.pointer.assumingMemoryBound(to: Float.self), masked.pointer.assumingMemoryBound(to: Float.self),
+            dropout.key, dropout.counter(row: first, width: x.width), dropout.probability, sum.rows * x.width)
     }
 
     /// Items of work, each the owner of the rows or columns that it writes.
@@ -241,33 +299,33 @@ private struct LinearPullback {
         return work
     }
 
-    private func adapterGradients(_ adapter: LowRankAdapter, _ dy: Tensor, _ low: Tensor, _ dLow: Tensor)
+    private func gradientsOfA(_ run: AdapterRun, _ dHidden: Tensor) -> [(WorkerPool.Worker) -> Void] {
+        guard let gradient = projections[run.projections.lowerBound].adapter!.a.gradient else { return [] }
+        let dA = Matrix(gradient.f32, rows: run.rank, columns: x.width, .f32)
+        return blocks(x.width, of: 256).map { first, count in
+            { worker in
+                worker.multiply(
+                    Matrix(dHidden).columns(run.column, run.rank).transposed, Matrix(dropped).columns(first, count),
+                    into: dA.columns(first, count), accumulate: true)
+            }
+        }
+    }
+
+    private func gradientsOfB(_ adapter: LowRankAdapter, _ dy: Tensor, _ low: Matrix)
         -> [(WorkerPool.Worker) -> Void]
     {
-        var work: [(WorkerPool.Worker) -> Void] = []
-        if let dA = adapter.a.gradient {
-            work += blocks(x.width, of: 256).map { first, count in
-                { worker in
-                    worker.multiply(
-                        Matrix(dLow).transposed, Matrix(dropped).columns(first, count),
-                        into: Matrix(dA).columns(first, count), accumulate: true)
-                }
+        guard let dB = adapter.b.gradient else { return [] }
+        let rank = adapter.rank
+        return blocks(dy.width, of: 256).map { first, count in
+            { worker in
+                let piece = worker.floats(1, count: count * rank)
+                worker.multiply(
+                    Matrix(dy).columns(first, count).transposed, low,
+                    into: Matrix(piece, rows: count, columns: rank, .f32))
+                let target = dB.f32 + first * rank
+                for i in 0..<count * rank { target[i] += adapter.scale * piece[i] }
             }
         }
-        if let dB = adapter.b.gradient {
-            let rank = adapter.rank
-            work += blocks(dy.width, of: 256).map { first, count in
-                { worker in
-                    let piece = worker.floats(1, count: count * rank)
-                    worker.multiply(
-                        Matrix(dy).columns(first, count).transposed, Matrix(low),
-                        into: Matrix(piece, rows: count, columns: rank, .f32))
-                    let target = dB.f32 + first * rank
-                    for i in 0..<count * rank { target[i] += adapter.scale * piece[i] }
-                }
-            }
-        }
-        return work
     }
 
     private func blocks(_ total: Int, of size: Int) -> [(Int, Int)] {

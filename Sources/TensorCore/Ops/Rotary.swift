@@ -21,21 +21,21 @@ extension Tape {
     /// - Parameter x: `[T, heads * headDim]`; holders of the same memory see the change.
     public func rotateInPlace(_ x: Tensor, heads: Int, positions: [Int32], table: RotaryTable) {
         precondition(x.rows == positions.count && positions.allSatisfy { 0..<table.positions ~= Int($0) })
-        func turn(_ tensor: Tensor, _ sign: Float) {
+        func turn(_ tensor: Tensor, _ sign: Float, _ operation: Operation) {
             let (width, headDim) = (tensor.width, tensor.width / heads)
-            positions.withUnsafeBufferPointer { positions in
-                let base = positions.baseAddress
-                pool.forRanges(tensor.rows, atLeast: 32) { first, count in
+            let bytes = 2 * width * tensor.dtype.size
+            executor.rows(tensor.rows, operation, bytesPerRow: bytes) { first, count, _ in
+                positions.withUnsafeBufferPointer { positions in
                     kernels(tensor.dtype).pointee.rotary(
-                        tensor.row(first), width, base! + first, table.cosine.f32, table.sine.f32, sign, count, heads,
-                        headDim, table.half)
+                        tensor.row(first), width, positions.baseAddress! + first, table.cosine.f32, table.sine.f32,
+                        sign, count, heads, headDim, table.half)
                 }
             }
         }
-        turn(x, 1)
+        turn(x, 1, .rotary)
         guard x.requiresGradient else { return }
         record([]) {
-            if let d = x.gradient { turn(d, -1) }
+            if let d = x.gradient { turn(d, -1, .rotaryBackward) }
         }
     }
 }

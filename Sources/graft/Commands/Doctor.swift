@@ -26,8 +26,8 @@ struct Doctor: ParsableCommand {
     func run() throws {
         let pool = compute.pool
         let rates: [(DType, Double?)] = [
-            (.f32, compute.precision == .bf16 ? nil : productRate(.f32, pool)),
-            (.bf16, compute.precision == .f32 || !hasBF16Products ? nil : productRate(.bf16, pool)),
+            (.f32, compute.precision == .bf16 ? nil : ProductRate.measure(.f32, pool: pool).operationsPerSecond / 1e9),
+            (.bf16, compute.precision == .f32 || !hasBF16Products ? nil : ProductRate.measure(.bf16, pool: pool).operationsPerSecond / 1e9),
         ]
         var facts: [(key: String, value: JSONValue)] = [
             ("graft", .string(versionText)),

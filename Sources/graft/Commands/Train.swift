@@ -41,6 +41,12 @@ struct Train: ParsableCommand {
     @Flag(help: "Go on with the run in the output folder from its newest whole checkpoint.")
     var resume = false
 
+    @Flag(
+        help: ArgumentHelp(
+            "Measure where the time of the steps goes, by operation: profile.json, and a table on standard error. "
+                + "Ends with two seconds of matrix products, to compare with."))
+    var profile = false
+
     @OptionGroup var compute: ComputeOptions
     @OptionGroup var output: OutputOptions
 
@@ -53,7 +59,7 @@ struct Train: ParsableCommand {
         let watch = TrainingWatch(messages, resultsFrom: recipe)
         messages.progress("reading the model and the rows")
         try TrainingRun(recipe: recipe, pool: compute.pool).execute(
-            resume: resume, shouldStop: { StopRequest.isPending }, report: watch.show)
+            resume: resume, profiling: profile, shouldStop: { StopRequest.isPending }, report: watch.show)
         messages.clearProgress()
         let result = recipe.output + (recipe.adapter.method == .lora ? "/adapter" : "/model")
         if output.json { return try Output.json(watch.json(result: result)) }
@@ -108,6 +114,7 @@ private final class TrainingWatch {
             self.summary = summary
             messages.note(summary.headline(recipe))
         case .trainer(let event): show(event)
+        case .profiled(let profile): messages.note(profile.text)
         }
     }
 

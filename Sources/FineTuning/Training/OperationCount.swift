@@ -1,0 +1,42 @@
+internal import TensorCore
+public import TextData
+
+/// Floating-point operations that a training step cannot do without, for measuring speed against the machine's limit.
+///
+/// Multiplications and additions counted apart: for each token 4 x the frozen weights it is multiplied with (forward,
+/// and the gradient of activations) and 6 x those that learn; the head's only for tokens with a target; attention 12 x
+/// query width for each pair of a token and one that it sees (scores and values, forward and twice backward). What is
+/// computed again counts once; element-wise work not at all.
+public struct OperationCount: Sendable {
+    private let perToken: Double
+    private let perTarget: Double
+    private let perPair: Double
+    private let windows: [Int?]
+
+    public init(_ model: DecoderModel) {
+        func weights(_ projection: Projection) -> Double {
+            let base = Double(projection.inputWidth * projection.outputWidth)
+            let learned = projection.adapter.map { 6 * Double($0.rank * (projection.inputWidth + projection.outputWidth)) }
+            return (projection.weight.isTrainable ? 6 : 4) * base + (learned ?? 0)
+        }
+        perToken = model.layers.reduce(0) { sum, layer in
+            sum + LinearRole.allCases.reduce(0) { $0 + weights(layer[$1]) }
+        }
+        perTarget = weights(model.head)
+        perPair = 12 * Double(model.config.headCount * model.config.headDim)
+        windows = model.config.windows
+    }
+
+    public func operations(of batch: PackedBatch) -> Double {
+        let targets = batch.targets.reduce(0) { $0 + ($1 == ignoredTarget ? 0 : 1) }
+        var pairs = 0.0
+        for (start, end) in zip(batch.segmentStarts, batch.segmentStarts.dropFirst()) {
+            let length = end - start
+            for window in windows {
+                let seen = min(window ?? length, length)
+                pairs += Double(seen * (seen + 1) / 2 + (length - seen) * seen)
+            }
+        }
+        return Double(batch.count) * perToken + Double(targets) * perTarget + pairs * perPair
+    }
+}
