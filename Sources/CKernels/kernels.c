@@ -107,6 +107,34 @@ void graft_adamw(float *restrict parameter, float *restrict moment1, float *rest
     }
 }
 
+static void interleave_64(uint16_t *restrict out, const uint16_t *restrict even, const uint16_t *restrict odd) {
+    for (size_t c = 0; c < 64; c++) {
+        out[2 * c] = even[c];
+        out[2 * c + 1] = odd[c];
+    }
+}
+
+void graft_pack_bf16(uint16_t *out, const uint16_t *in, size_t rows, size_t columns, size_t first, size_t last) {
+    static const uint16_t zeros[64];
+    size_t padded = (rows + 31) / 32 * 32;
+    // Row pairs outside, so that the matrix is read in long runs.
+    for (size_t r = 0; r < padded; r += 2) {
+        for (size_t block = first; block < last; block++) {
+            uint16_t *target = out + block * padded * 64 + r * 64;
+            size_t column = block * 64, width = columns - column < 64 ? columns - column : 64;
+            uint16_t pair[2][64] = {{0}};
+            const uint16_t *source[2] = {zeros, zeros};
+            for (size_t i = 0; i < 2 && r + i < rows; i++) {
+                source[i] = in + (r + i) * columns + column;
+                if (width == 64) continue;
+                __builtin_memcpy(pair[i], source[i], width * sizeof(uint16_t));
+                source[i] = pair[i];
+            }
+            interleave_64(target, source[0], source[1]);
+        }
+    }
+}
+
 double graft_sum_of_squares(const float *x, size_t n) {
     double lanes[8] = {0};
     size_t i = 0;

@@ -12,6 +12,8 @@ extern void omp_set_num_threads(int count);
 typedef struct {
     int64_t rows, columns, row_stride, column_stride;
     int is_bf16;
+    // Laid out as graft_pack_bf16 leaves it, for the second operand; the strides do not count.
+    int is_packed;
 } graft_matrix;
 
 typedef struct {
@@ -64,6 +66,13 @@ typedef dnnl_memory_desc_t graft_descriptor;
 static inline int graft_describe(graft_descriptor *d, const graft_matrix *m) {
     dnnl_dims_t dims = {m->rows, m->columns}, strides = {m->row_stride, m->column_stride};
     dnnl_data_type_t type = m->is_bf16 ? dnnl_bf16 : dnnl_f32;
+    if (m->is_packed) {
+#if DNNL_VERSION_MAJOR >= 3
+        return dnnl_memory_desc_create_with_tag(d, 2, dims, type, dnnl_BA16a64b2a) == dnnl_success;
+#else
+        return dnnl_memory_desc_init_by_tag(d, 2, dims, type, dnnl_BA16a64b2a) == dnnl_success;
+#endif
+    }
 #if DNNL_VERSION_MAJOR >= 3
     return dnnl_memory_desc_create_with_strides(d, 2, dims, type, strides) == dnnl_success;
 #else

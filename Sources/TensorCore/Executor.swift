@@ -19,6 +19,7 @@ final class Executor {
 
     private var rowCount = 0
     private var rowLoops: [RowLoop] = []
+    private var earlierItems: [Item] = []
     private var laterItems: [Item] = []
     private var afterwards: [() -> Void] = []
     private var isFusing = false
@@ -43,6 +44,12 @@ final class Executor {
     /// Runs `items` once the row loops that wait are done: now, or with others later.
     func items(_ bodies: [(WorkerPool.Worker) -> Void], _ operation: Operation) {
         laterItems += bodies.map { Item(operation: operation, body: $0) }
+        if !isFusing { flush() }
+    }
+
+    /// Runs `items` before the row loops that wait and those queued next: they prepare what these use.
+    func itemsBeforeRows(_ bodies: [(WorkerPool.Worker) -> Void], _ operation: Operation) {
+        earlierItems += bodies.map { Item(operation: operation, body: $0) }
         if !isFusing { flush() }
     }
 
@@ -86,8 +93,10 @@ final class Executor {
     }
 
     private func flushRows() {
-        let loops = rowLoops, tiles = RowTiles(rowCount)
+        let loops = rowLoops, tiles = RowTiles(rowCount), earlier = earlierItems
         rowLoops = []
+        earlierItems = []
+        pool.parallelFor(earlier.count) { i, worker in Self.run(earlier[i], worker) }
         defer {
             for body in afterwards { body() }
             afterwards = []

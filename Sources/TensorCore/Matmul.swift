@@ -1,3 +1,4 @@
+internal import CKernels
 import Foundation
 
 #if canImport(COneDNN)
@@ -13,6 +14,8 @@ struct Matrix {
     var rowStride: Int
     var columnStride = 1
     var dtype: DType
+    /// Whether the memory is laid out as `PackedWeight` has it; the strides do not count then.
+    var isPacked = false
 
     /// Rows of `width` elements, `stride` apart.
     init(_ pointer: UnsafeMutableRawPointer, rows: Int, columns: Int, stride: Int? = nil, _ dtype: DType) {
@@ -63,7 +66,7 @@ struct Matrix {
 /// The shapes, layouts and types of a product C (+)= A B.
 struct ProductKey: Hashable {
     var m, n, k, aStride, bStride, cStride: Int32
-    /// Bits: A transposed, B transposed, A bf16, B bf16, C bf16, accumulate.
+    /// Bits: A transposed, B transposed, A bf16, B bf16, C bf16, accumulate, B packed.
     var flags: UInt8
 
     init(_ a: Matrix, _ b: Matrix, _ c: Matrix, accumulate: Bool) {
@@ -81,6 +84,7 @@ struct ProductKey: Hashable {
         if b.dtype == .bf16 { bits |= 8 }
         if c.dtype == .bf16 { bits |= 16 }
         if accumulate { bits |= 32 }
+        if b.isPacked { bits |= 64 }
         flags = bits
     }
 }
@@ -113,7 +117,8 @@ struct ProductKey: Hashable {
             func describe(_ m: Matrix) -> graft_matrix {
                 graft_matrix(
                     rows: Int64(m.rows), columns: Int64(m.columns), row_stride: Int64(m.rowStride),
-                    column_stride: Int64(m.columnStride), is_bf16: m.dtype == .bf16 ? 1 : 0)
+                    column_stride: Int64(m.columnStride), is_bf16: m.dtype == .bf16 ? 1 : 0,
+                    is_packed: m.isPacked ? 1 : 0)
             }
             var (da, db, dc) = (describe(a), describe(b), describe(c))
             guard let made = graft_product_create(Matmul.engine, &da, &db, &dc, accumulate ? 1 : 0) else {
@@ -189,6 +194,44 @@ struct ProductKey: Hashable {
         }
     }
 #endif
+
+/// A copy of a bf16 matrix in the layout in which oneDNN multiplies it without a copy of its own, as the second
+/// operand. Worth its making where many tiles of rows are multiplied with it.
+final class PackedWeight {
+    private let source: Matrix
+    private let content: Tensor
+
+    /// Whether products with it are fast here.
+    static var isUseful: Bool { hasFastBF16 }
+
+    /// - Parameter source: `[k, n]`, its rows adjacent
+    init(_ source: Matrix) {
+        precondition(source.dtype == .bf16 && source.columnStride == 1 && source.rowStride == source.columns)
+        self.source = source
+        content = Tensor([(source.columns + 63) / 64, (source.rows + 31) / 32 * 32 * 64], .bf16)
+    }
+
+    /// Work that fills it, to be done in any order by any workers.
+    var items: [(WorkerPool.Worker) -> Void] {
+        let blocks = content.rows, step = 8
+        return stride(from: 0, to: blocks, by: step).map { first in
+            { [self] worker in
+                let last = min(blocks, first + step)
+                graft_pack_bf16(
+                    content.raw.assumingMemoryBound(to: UInt16.self),
+                    source.pointer.assumingMemoryBound(to: UInt16.self), source.rows, source.columns, first, last)
+                worker.count(bytes: 4 * (last - first) * content.width)
+            }
+        }
+    }
+
+    var matrix: Matrix {
+        var result = source
+        result.pointer = content.raw
+        result.isPacked = true
+        return result
+    }
+}
 
 extension Ledger {
     /// Counts the product C (+)= A B, which began at `began`, for the operation that runs.

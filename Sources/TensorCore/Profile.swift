@@ -4,7 +4,7 @@ import Foundation
 public enum Operation: Int, CaseIterable, Sendable {
     case embedding, normalization, linear, rotary, attention, activation, headAndLoss
     case normalizationBackward, linearBackward, rotaryBackward, attentionBackward, activationBackward
-    case weightGradients, optimizer, other
+    case packing, weightGradients, optimizer, other
 
     public var name: String {
         switch self {
@@ -20,6 +20,7 @@ public enum Operation: Int, CaseIterable, Sendable {
         case .rotaryBackward: "rotary backward"
         case .attentionBackward: "attention backward"
         case .activationBackward: "activation backward"
+        case .packing: "packing of weights"
         case .weightGradients: "gradients of weights"
         case .optimizer: "optimizer"
         case .other: "other"

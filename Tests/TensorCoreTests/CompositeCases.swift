@@ -93,7 +93,7 @@ enum CompositeCases {
             let x = run.tensor("x"), p = Projection(weight: run.weight("W0"))
             let shape = AttentionShape(heads: 2, keyValueHeads: 2, headDim: 4)
             return .tensors([
-                run.tape.swiGLU(gate: x, up: x), run.tape.linear(x, [p, p])[1], run.tape.selectRows(x, [3, 3, 18]),
+                run.tape.swiGLU(gate: x, up: x), run.tape.linear(x, [p, p])[1], run.tape.selectRows(x, [3, 4, 18]),
                 run.tape.attention(q: x, k: x, v: x, segmentStarts: [0, 19], shape: shape),
             ])
         },
@@ -101,7 +101,7 @@ enum CompositeCases {
             let x = values["x"]
             return [
                 Reference.swiGLU(gate: x, up: x), Reference.product(x, values["W0"], k: 8),
-                Reference.rows(x, width: 8, [3, 3, 18]),
+                Reference.rows(x, width: 8, [3, 4, 18]),
                 Reference.attention(
                     q: x, k: x, v: x, segmentStarts: [0, 19],
                     shape: AttentionShape(heads: 2, keyValueHeads: 2, headDim: 4)),

@@ -70,9 +70,9 @@ enum ElementwiseCases {
         swiGLU(1, 1), swiGLU(7, 13), swiGLU(300, 40),
         embedding(tokens: 1, vocabulary: 3, width: 4), embedding(tokens: 30, vocabulary: 11, width: 130),
         embedding(tokens: 300, vocabulary: 17, width: 5),
-        selectRows([3, 0, 6], rows: 7, width: 5, .activation),
-        selectRows([2, 2, 0, 2], rows: 4, width: 17, .activation),
-        selectRows(Array(stride(from: 99, through: 0, by: -3)), rows: 100, width: 3, .residual),
+        selectRows([0, 3, 6], rows: 7, width: 5, .activation),
+        selectRows([1, 2], rows: 4, width: 17, .activation),
+        selectRows(Array(stride(from: 0, through: 99, by: 3)), rows: 100, width: 3, .residual),
         selectRows([], rows: 4, width: 3, .activation),
     ]
 }

@@ -53,7 +53,7 @@ private let loops: [(name: String, run: @Sendable (KernelSet) -> [[Float]])] = [
         let (copied, kept) = (stored(normals(3 * 50, 1), set.dtype), stored(normals(3 * 50, 1), set.dtype))
         let source = stored(normals(3 * 41, 2), set.dtype)
         set.table.copy_rows(copied.raw, 50, source.raw, 41, 3, 37)
-        set.table.store_rows(kept.raw, 50, normals(3 * 41, 2), 41, 3, 37)
+        set.table.store_rows(kept.raw, 50, normals(3 * 41, 2), 41, normals(3, 3), 3, 37)
         return [copied.floats(), kept.floats()]
     }),
     ("attention_softmax", { set in
@@ -62,12 +62,12 @@ private let loops: [(name: String, run: @Sendable (KernelSet) -> [[Float]])] = [
         let scores = normals(rows * columns, scale: 5, 1)
         let (p, ds) = (Tensor([rows * columns], set.dtype), Tensor([rows * columns], set.dtype))
         let again = Tensor([rows * columns], set.dtype)
-        var logSums = [Float](repeating: 9, count: rows)
-        set.table.attention_softmax(p.raw, &logSums, scores, 0.7, rows, columns, 4, 60, 40, 62, 19)
+        var logSums = [Float](repeating: 9, count: rows), inverses = logSums
+        set.table.attention_softmax(p.raw, &logSums, &inverses, scores, 0.7, rows, columns, 4, 60, 40, 62, 19)
         set.table.attention_softmax_backward(
             again.raw, ds.raw, scores, normals(rows * columns, 2), logSums, normals(rows, 3), 0.7, rows, columns, 4, 60,
             40, 62, 19)
-        return [p.floats(), logSums, again.floats(), ds.floats()]
+        return [p.floats(), logSums, inverses, again.floats(), ds.floats()]
     }),
     ("row_dots", { set in
         var dots = [Float](repeating: 0, count: 3)
@@ -119,14 +119,16 @@ private let loops: [(name: String, run: @Sendable (KernelSet) -> [[Float]])] = [
     @Test("softmax of an attention tile sees the window, the causal past and no padding", arguments: KernelSet.f32)
     func attentionMask(_ set: KernelSet) {
         let (columns, queryRows, rows) = (40, 4, 8)
+        var inverses = [Float](repeating: 9, count: rows)
         var p = [Float](repeating: 9, count: rows * columns), logSums = [Float](repeating: 9, count: rows)
         set.table.attention_softmax(
-            &p, &logSums, [Float](repeating: 1, count: rows * columns), 1, rows, columns, queryRows, 18, 0, 21, 10)
+            &p, &logSums, &inverses, [Float](repeating: 1, count: rows * columns), 1, rows, columns, queryRows, 18, 0, 21,
+            10)
         for r in 0..<rows {
             let query = 18 + r % queryRows
             let seen = query < 21 ? query - 9...query : nil
             for c in 0..<columns {
-                let expected: Float = seen?.contains(c) == true ? 0.1 : 0
+                let expected: Float = seen?.contains(c) == true ? 1 : 0
                 #expect(abs(p[r * columns + c] - expected) < 1e-6)
             }
         }

@@ -117,7 +117,7 @@ struct KernelSet: Sendable, CustomTestStringConvertible {
         #expect(wrong.isEmpty)
     }
 
-    /// exp of each value: the probabilities of one attention row whose log sum is 0.
+    /// exp of each value up to 0: the probabilities of one attention row whose log sum is 0.
     private func exponentials(_ values: [Float], _ table: graft_kernel_table) -> [Float] {
         let n = values.count
         var (result, unused) = ([Float](repeating: 0, count: n), [Float](repeating: 0, count: n))
@@ -126,23 +126,47 @@ struct KernelSet: Sendable, CustomTestStringConvertible {
         return result
     }
 
-    @Test("exp within 2e-7 of the true value", arguments: KernelSet.f32)
+    /// silu of each value: SwiGLU with an upper half of ones.
+    private func silus(_ values: [Float], _ table: graft_kernel_table) -> [Float] {
+        var result = [Float](repeating: 0, count: values.count)
+        table.swiglu(&result, values, [Float](repeating: 1, count: values.count), values.count)
+        return result
+    }
+
+    @Test("exp up to 0 within 2e-7 of the true value", arguments: KernelSet.f32)
     func exponential(_ set: KernelSet) {
-        let spread = (0..<100_000).map { Float(-87.3 + 176 * Double($0) / 100_000) }
-        let nearZero = (0..<10_000).map { Float(CounterRNG(6).normal($0) * 0.3) }
-        let values = spread + nearZero + [-87.29999, 88.69999, 0, -0.0, 1, -1, 1e-30, 0.34657359, -0.34657359]
+        let spread = (0..<100_000).map { Float(-86.9 * Double($0) / 100_000) }
+        let nearZero = (0..<10_000).map { Float(-abs(CounterRNG(6).normal($0) * 0.3)) }
+        let values = spread + nearZero + [-86.99999, 0, -0.0, -1, 1e-6, -1e-30, -0.34657359]
         var worst = 0.0
         for (x, y) in zip(values, exponentials(values, set.table)) {
             worst = max(worst, abs(Double(y) / exp(Double(x)) - 1))
         }
         #expect(worst <= 2e-7)
-        let edges: [Float] = [-87.4, -1e30, -.infinity, 88.8, 1e30, .infinity, .nan, 0]
+        let edges: [Float] = [-87.4, -1e30, -.infinity, .nan, 0]
         // Long enough for whole vectors and a remainder.
-        let results = exponentials(Array(repeating: edges, count: 5).flatMap { $0 }, set.table)
+        let results = exponentials(Array(repeating: edges, count: 7).flatMap { $0 }, set.table)
         for start in stride(from: 0, to: results.count, by: edges.count) {
             let r = Array(results[start..<start + edges.count])
-            #expect(r[0..<3].allSatisfy { $0 == 0 } && r[3..<6].allSatisfy { $0 == .infinity })
-            #expect(r[6].isNaN && r[7] == 1)
+            #expect(r[0..<3].allSatisfy { 0..<2e-38 ~= $0 } && r[3].isNaN && r[4] == 1)
+        }
+    }
+
+    @Test("silu within 3e-7 of the true value, and finite at both ends", arguments: KernelSet.f32)
+    func silu(_ set: KernelSet) {
+        let values = (0..<100_000).map { Float(-85 + 170 * Double($0) / 100_000) } + [0, -0.0, 1, -1, 1e-30]
+        for (x, y) in zip(values, silus(values, set.table)) where abs(x) > 1e-20 {
+            let expected = Double(x) / (1 + exp(-Double(x)))
+            if abs(Double(y) / expected - 1) > 3e-7 { Issue.record("silu(\(x)) is \(y), expected \(expected)") }
+        }
+        let edges = silus(Array(repeating: [-1e30, -100, 100, 1e30, .nan], count: 7).flatMap { $0 }, set.table)
+        for (i, y) in edges.enumerated() {
+            switch i % 5 {
+            case 0, 1: #expect(abs(y) < 1e-35)
+            case 2: #expect(y == 100)
+            case 3: #expect(y == 1e30)
+            default: #expect(y.isNaN)
+            }
         }
     }
 }

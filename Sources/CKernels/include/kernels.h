@@ -39,14 +39,16 @@ typedef struct {
     void (*swiglu_backward)(void *dgate, void *dup, const void *dout, const void *gate, const void *up, size_t n);
     // Copies `rows` rows of `n` elements between strided places.
     void (*copy_rows)(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows, size_t n);
-    // out rows (storage type, strided) from f32 rows.
-    void (*store_rows)(void *out, size_t out_stride, const float *in, size_t in_stride, size_t rows, size_t n);
+    // out rows (storage type, strided) = f32 rows, each times its scale; a null scale is 1.
+    void (*store_rows)(void *out, size_t out_stride, const float *in, size_t in_stride, const float *scale, size_t rows,
+                       size_t n);
     // Softmax of one tile of attention scores. Row r belongs to query position first_query + r % query_rows; key column
     // c is at key position first_key + c; a key is seen when key <= query, key > query - window and query < length.
-    // probabilities = softmax(scale * scores) in the storage type, 0 where unseen; log_sum[r] = log sum exp.
-    void (*attention_softmax)(void *probabilities, float *log_sum, const float *scores, float scale, size_t rows,
-                              size_t columns, size_t query_rows, long first_query, long first_key, long length,
-                              long window);
+    // exponentials = exp(scale * (scores - the row's largest)) in the storage type, 0 where unseen; inverse[r] = 1 / their
+    // sum, by which to multiply what is summed with them; log_sum[r] = log sum exp(scale * scores).
+    void (*attention_softmax)(void *exponentials, float *log_sum, float *inverse, const float *scores, float scale,
+                              size_t rows, size_t columns, size_t query_rows, long first_query, long first_key,
+                              long length, long window);
     // From recomputed scores and dP: probabilities = exp(scale * scores - log_sum),
     // dscores = probabilities * (dprobabilities - delta) * scale; both in the storage type.
     void (*attention_softmax_backward)(void *probabilities, void *dscores, const float *scores,
@@ -96,6 +98,11 @@ double graft_sum_of_squares(const float *x, size_t n);
 // f16 <-> f32, round to nearest even.
 void graft_f16_to_f32(float *out, const uint16_t *in, size_t n);
 void graft_f32_to_f16(uint16_t *out, const float *in, size_t n);
+
+// Packs blocks [first, last) of 64 columns of a bf16 matrix [rows, columns] for products in which it is the second
+// operand: pairs of rows interleaved, 32 rows by 64 columns at a time, block of columns after block of columns, with
+// zeros where the matrix ends (oneDNN calls it BA16a64b2a). `out` has ceil(rows / 32) * 32 * 64 elements a block.
+void graft_pack_bf16(uint16_t *out, const uint16_t *in, size_t rows, size_t columns, size_t first, size_t last);
 
 // A short rest in a loop that watches memory.
 static inline void graft_pause(void) {

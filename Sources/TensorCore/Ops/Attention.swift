@@ -150,13 +150,13 @@ private struct AttentionPass {
             worker.multiply(queries, keys.rows(keyStart - firstKey, columns).transposed, into: scores)
             let probabilities = Matrix(
                 worker.scratch(5, byteCount: rows * columns * dtype.size), rows: rows, columns: columns, dtype)
-            let sums = worker.floats(6, count: rows)
+            let sums = worker.floats(6, count: rows), inverses = worker.floats(13, count: rows)
             loops.pointee.attention_softmax(
-                probabilities.pointer, sums, scores.pointer.assumingMemoryBound(to: Float.self), shape.scale, rows,
+                probabilities.pointer, sums, inverses, scores.pointer.assumingMemoryBound(to: Float.self), shape.scale, rows,
                 columns, tile, span.firstPosition + start, keyStart, span.keys, shape.window ?? Int.max / 2)
             let result = Matrix(worker.floats(7, count: rows * headDim), rows: rows, columns: headDim, .f32)
             worker.multiply(probabilities, values.rows(keyStart - firstKey, columns), into: result)
-            storeQueries(result, into: output, span, head, start, tile)
+            storeQueries(result, into: output, span, head, start, tile, scales: inverses)
             guard let logSums else { continue }
             for g in 0..<group {
                 for t in 0..<min(tile, span.queries - start) {
@@ -266,19 +266,22 @@ private struct AttentionPass {
     }
 
     private func storeQueries(
-        _ result: Matrix, into tensor: Tensor, _ span: Span, _ head: Int, _ start: Int, _ tile: Int
+        _ result: Matrix, into tensor: Tensor, _ span: Span, _ head: Int, _ start: Int, _ tile: Int,
+        scales: UnsafePointer<Float>? = nil
     ) {
         let count = min(tile, span.queries - start)
         for g in 0..<group {
             let target = tensor.row(span.queryRow + start) + (head * group + g) * headDim * dtype.size
             let source = result.pointer.assumingMemoryBound(to: Float.self) + g * tile * headDim
-            loops.pointee.store_rows(target, tensor.width, source, headDim, count, headDim)
+            loops.pointee.store_rows(
+                target, tensor.width, source, headDim, scales.map { $0 + g * tile }, count, headDim)
         }
     }
 
     private func storeKeys(_ result: Matrix, into tensor: Tensor, _ span: Span, _ head: Int) {
         let target = tensor.row(span.keyRow) + head * headDim * dtype.size
         loops.pointee.store_rows(
-            target, tensor.width, result.pointer.assumingMemoryBound(to: Float.self), headDim, span.keys, headDim)
+            target, tensor.width, result.pointer.assumingMemoryBound(to: Float.self), headDim, nil, span.keys,
+            headDim)
     }
 }

@@ -223,8 +223,14 @@ private struct LinearCall {
     func backward(_ gradients: [Tensor?]) {
         let dHidden = hidden.map { Tensor($0.shape, $0.dtype) }
         let dx = x.requiresGradient ? Tensor(x.shape, x.dtype) : nil
+        // A plain matrix is laid out anew in every product, which takes a fifth of the time of this one.
+        let packs = dx != nil && x.dtype == .bf16 && x.rows >= 512 && PackedWeight.isUseful
+        let packed = zip(projections, gradients).map { projection, dy in
+            packs && dy != nil ? PackedWeight(Matrix(projection.weight.value)) : nil
+        }
+        executor.itemsBeforeRows(packed.flatMap { $0?.items ?? [] }, .packing)
         executor.rows(x.rows, .linearBackward, bytesPerRow: x.width * (4 + x.dtype.size)) { first, count, worker in
-            propagate(first, count, gradients, dHidden, dx, worker)
+            propagate(first, count, gradients, packed, dHidden, dx, worker)
         }
         var work: [(WorkerPool.Worker) -> Void] = []
         for (i, projection) in projections.enumerated() {
@@ -241,8 +247,8 @@ private struct LinearCall {
 
     /// dh and dx of one tile of rows; the sums over projections are kept in f32.
     private func propagate(
-        _ first: Int, _ count: Int, _ gradients: [Tensor?], _ dHidden: Tensor?, _ dx: Tensor?,
-        _ worker: WorkerPool.Worker
+        _ first: Int, _ count: Int, _ gradients: [Tensor?], _ packed: [PackedWeight?], _ dHidden: Tensor?,
+        _ dx: Tensor?, _ worker: WorkerPool.Worker
     ) {
         let sum = Matrix(worker.floats(1, count: count * x.width), rows: count, columns: x.width, .f32)
         var isEmpty = true
@@ -253,7 +259,8 @@ private struct LinearCall {
             guard let dy = gradients[i] else { low?.fillZero(); continue }
             let d = Matrix(dy).rows(first, count)
             if dx != nil {
-                worker.multiply(d, Matrix(projection.weight.value), into: sum, accumulate: !isEmpty)
+                let weight = packed[i]?.matrix ?? Matrix(projection.weight.value)
+                worker.multiply(d, weight, into: sum, accumulate: !isEmpty)
                 isEmpty = false
             }
             if let adapter = projection.adapter, let low { worker.multiply(d, Matrix(adapter.scaledB), into: low) }
