@@ -40,7 +40,7 @@ struct Plan: ParsableCommand {
         messages.progress("reading the model and the rows")
         let prepared = try TrainingRun(recipe: recipe, pool: pool).prepare()
         messages.clearProgress()
-        let rate = productRate(prepared.model.dtype, pool) * 1e9
+        let rate = ProductRate.measure(prepared.model.dtype, pool: pool).operationsPerSecond
         let seconds = prepared.estimatedSeconds(flopsPerSecond: rate)
         let text = try recipe.tokenizerFolder.flatMap { try TextResources(ifPresentAt: $0) }
         let previews = prepared.data.train.prefix(max(0, preview)).map { pieces($0, text) }
