@@ -29,19 +29,7 @@ final class WeightSource {
         config = try ModelConfig(path: path)
         files = try SafetensorsFolder(path: path)
         table = ParameterTable(config)
-        var problems: [String] = []
-        for parameter in table.parameters {
-            guard let entry = files.entry(named: parameter.name) else {
-                problems.append("\(parameter.name) is missing")
-                continue
-            }
-            if entry.shape != parameter.shape {
-                problems.append("\(parameter.name): expected shape \(parameter.shape), found \(entry.shape)")
-            }
-            if !entry.type.isFloatingPoint {
-                problems.append("\(parameter.name): expected a floating-point type, found \(entry.type.rawValue)")
-            }
-        }
+        let problems = table.mismatches(files)
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: path, problems: problems) }
         adapter = try adapterPath.map { try AdapterFile(folder: $0) }
         if let adapter, let adapterPath {

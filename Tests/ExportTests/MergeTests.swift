@@ -161,6 +161,16 @@ import Testing
         }
         #expect(scratch.names == ["a", "m"])
     }
+    @Test func doublesAreRefused() throws {
+        var model = TinyModel()
+        model.type = .f64
+        try model.write(to: scratch("m"))
+        try model.writeAdapter(to: scratch("a"), modules: [("model.layers.0.self_attn.q_proj", 4)])
+        #expect(throws: FineTuningError.self) {
+            try mergeModel(model: scratch("m"), adapter: scratch("a"), output: scratch("o"), pool: pool)
+        }
+        #expect(scratch.names == ["a", "m"])
+    }
     @Test(arguments: ["use_dora", "fan_in_fan_out"]) func whatIsNotComputedIsRefused(key: String) throws {
         let model = TinyModel()
         try model.write(to: scratch("m"))

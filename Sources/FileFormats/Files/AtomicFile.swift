@@ -159,7 +159,7 @@ private final class Temporary {
             case EINVAL, ENOSYS:
                 if !replacing, somethingExists(at: target) { throw FileError.outputExists(path: target) }
                 try replace()
-            default: throw FileError.io(operation: "rename to", path: target, code: errno)
+            default: throw FileError.io(operation: "rename to", path: target, code: code)
             }
         }
         isPublished = true
