@@ -115,9 +115,7 @@ extension TextResources {
 
     /// Whether a file begins as GGUF files do.
     public static func isGGUF(_ path: String) -> Bool {
-        guard let handle = FileHandle(forReadingAtPath: path) else { return false }
-        defer { try? handle.close() }
-        return (try? handle.read(upToCount: 4)).map { $0.elementsEqual("GGUF".utf8) } ?? false
+        (try? readHead(path, count: 4)).map { $0.elementsEqual("GGUF".utf8) } ?? false
     }
 
     private static func template(inGGUF path: String) throws -> ChatTemplate? {
