@@ -29,9 +29,11 @@ extension WeightSource {
                 let rows = start..<min(maker.rowCount, start + maker.rowsAPiece)
                 let bytes = buffers[piece % 2].bytes(rows.count * maker.rowSize)
                 piece += 1
-                largest = max(largest, try maker.make(rows, into: bytes, tiles, pool: pool) {
-                    if let pending { try write(pending.tensor, pending.bytes) }
-                })
+                largest = max(
+                    largest,
+                    try maker.make(rows, into: bytes, tiles, pool: pool) {
+                        if let pending { try write(pending.tensor, pending.bytes) }
+                    })
                 pending = (index, UnsafeRawBufferPointer(bytes))
             }
         }

@@ -46,7 +46,8 @@ import Testing
         try withFolder { folder in
             mkfifo(folder + "/p", 0o600)
             try expect(65, ["p: not a plain file"], from: ["inspect", "p"], in: folder)
-            try expect(65, ["p: not a plain file"], from: ["logits", "--model", "p", "--ids", "1", "--out", "o"], in: folder)
+            try expect(
+                65, ["p: not a plain file"], from: ["logits", "--model", "p", "--ids", "1", "--out", "o"], in: folder)
         }
     }
 

@@ -100,24 +100,24 @@ import Testing
     }
     /// The head is made in two pieces of 32,768 rows and many tiles, with the row before and after each edge right.
     @Test func largeTensorsComeInPieces() throws {
-        let model = TinyModel(vocabulary: 40_000, hidden: 64, layers: 1)
+        let model = TinyModel(vocabulary: 33_000, hidden: 64, layers: 1, isTied: true)
         try model.write(to: scratch("m"))
         try model.writeAdapter(to: scratch("a"), modules: [("lm_head", 2)])
         _ = try mergeModel(model: scratch("m"), adapter: scratch("a"), output: scratch("o"), pool: pool)
-        let base = try values(scratch("m"), "lm_head.weight")
+        let base = try values(scratch("m"), "model.embed_tokens.weight")
         let merged = try values(scratch("o"), "lm_head.weight")
         let file = try SafetensorsFile(path: scratch("a/adapter_model.safetensors"))
         func matrix(_ part: String) throws -> [Float] {
             file.floats(of: try #require(file.entry(named: "base_model.model.lm_head.lora_\(part).weight")))
         }
         let (a, b) = (try matrix("A"), try matrix("B"))
-        for row in [0, 1023, 1024, 32_767, 32_768, 39_999] {
+        for row in [0, 1023, 1024, 32_767, 32_768, 32_999] {
             for column in [0, 63] {
                 let change = 4 * (b[2 * row] * a[column] + b[2 * row + 1] * a[64 + column])
                 #expect(abs(merged[64 * row + column] - base[64 * row + column] - change) < 1e-5)
             }
         }
-        #expect(try values(scratch("o"), "model.embed_tokens.weight") == values(scratch("m"), "model.embed_tokens.weight"))
+        #expect(try values(scratch("o"), "model.embed_tokens.weight") == base)
     }
     @Test func tokenizerTravelsWithTheAdapter() throws {
         let model = TinyModel()

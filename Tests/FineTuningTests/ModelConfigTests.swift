@@ -14,12 +14,14 @@ import Testing
         return try ModelConfig(json: json, path: "config.json")
     }
 
-    @Test("numbers too large to count with are refused, and do not trap", arguments: [
-        [("max_window_layers", .double(1e300)), ("use_sliding_window", true), ("sliding_window", 4)],
-        [("num_attention_heads", 65_536), ("head_dim", 65_536)],
-        [("num_hidden_layers", 4096), ("hidden_size", 1_048_576), ("intermediate_size", 4_194_304)],
-        [("hidden_size", .double(1e19))], [("num_hidden_layers", -1)],
-    ] as [[(key: String, value: JSONValue)]])
+    @Test(
+        "numbers too large to count with are refused, and do not trap",
+        arguments: [
+            [("max_window_layers", .double(1e300)), ("use_sliding_window", true), ("sliding_window", 4)],
+            [("num_attention_heads", 65_536), ("head_dim", 65_536)],
+            [("num_hidden_layers", 4096), ("hidden_size", 1_048_576), ("intermediate_size", 4_194_304)],
+            [("hidden_size", .double(1e19))], [("num_hidden_layers", -1)],
+        ] as [[(key: String, value: JSONValue)]])
     func hugeNumbers(changes: [(key: String, value: JSONValue)]) {
         #expect(throws: FineTuningError.self) { try config(changes) }
     }

@@ -67,7 +67,8 @@ public final class SafetensorsFile: Sendable {
     /// - Throws: `FileError.io`; `.changed` when the file ends earlier than it did.
     public func read(_ range: Range<Int>, of entry: TensorEntry, into buffer: UnsafeMutableRawBufferPointer) throws {
         precondition(range.count == buffer.count && range.upperBound <= entry.byteRange.count && range.lowerBound >= 0)
-        let count = try file.descriptor.read(into: buffer, at: dataStart + entry.byteRange.lowerBound + range.lowerBound)
+        let start = dataStart + entry.byteRange.lowerBound + range.lowerBound
+        let count = try file.descriptor.read(into: buffer, at: start)
         if count < buffer.count {
             try checkUnchanged()
             throw FileError.io(operation: "read", path: path, code: EIO)
