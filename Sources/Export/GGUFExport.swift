@@ -6,8 +6,7 @@ public import TensorCore
 /// Writes a model, with an adapter's updates added on the way when one is given, as one GGUF file that llama.cpp,
 /// Ollama, LM Studio, Jan and GPT4All run: weights, tokenizer and chat template inside.
 ///
-/// Tensors pass through one by one in pieces, so memory stays at a few megabytes beyond the adapter's largest pair of
-/// matrices.
+/// Tensors pass through in pieces, so memory stays at some tens of megabytes beyond the adapter's file.
 /// - Parameters:
 ///   - name: `general.name`; nil takes the model folder's name.
 ///   - progress: called with the bytes written so far and in all; what it throws ends the export.
@@ -49,13 +48,12 @@ public func exportGGUF(
     }
     let total = declarations.reduce(0) { $0 + ($1.type.byteCount(of: $1.shape) ?? 0) }
     let writer = try GGUFWriter(path: output, metadata: metadata, tensors: declarations, replacing: replacing)
-    for (tensor, declaration) in zip(tensors, declarations) {
-        let change = try source.stream(tensor.output, as: declaration.type, pool: pool) { bytes in
-            try writer.append(bytes, to: declaration.name)
-            report.byteCount += bytes.count
-            try progress(report.byteCount, total)
-        }
-        report.largestChange = max(report.largestChange, change)
+    report.largestChange = try source.stream(
+        zip(tensors, declarations).map { (output: $0.output, type: $1.type) }, pool: pool
+    ) { tensor, bytes in
+        try writer.append(bytes, to: declarations[tensor].name)
+        report.byteCount += bytes.count
+        try progress(report.byteCount, total)
     }
     if let divisors {
         try writer.append(divisors, to: "rope_freqs.weight")

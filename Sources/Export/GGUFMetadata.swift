@@ -69,7 +69,7 @@ struct GGUFArchitecture {
             }
             pairs.append(("\(name).rope.scaling.type", .string("yarn")))
             add("rope.scaling.factor", Float(factor))
-            add("rope.scaling.original_context_length", Int(original))
+            add("rope.scaling.original_context_length", Int(min(original, Double(UInt32.max))))
             add("rope.scaling.yarn_beta_fast", Float(fast))
             add("rope.scaling.yarn_beta_slow", Float(slow))
             // llama.cpp computes YaRN's own magnitude and multiplies it by this key.

@@ -19,8 +19,8 @@ public enum MergedType: String, CaseIterable, Sendable {
 
 /// Writes a model folder with an adapter's updates added to its weights: W + scale B A, computed in f32.
 ///
-/// Tensors pass through one by one in pieces, so memory stays at a few megabytes beyond the adapter's largest pair of
-/// matrices. The base's division into shards is kept.
+/// Tensors pass through in pieces, so memory stays at some tens of megabytes beyond the adapter's file. The base's
+/// division into shards is kept.
 /// - Parameters:
 ///   - progress: called with the bytes written so far and in all; what it throws ends the merge.
 /// - Throws: `FileError` (`.outputExists` when something stands at `output`), `FineTuningError`, `ExportError`.
@@ -101,16 +101,15 @@ private struct MergedWeights {
             let name = fileName(index, of: source.files.files.count)
             let writer = try SafetensorsWriter(
                 path: folder.path(of: name), tensors: declarations, metadata: [("format", "pt")])
-            for (output, declaration) in zip(outputs, declarations) {
-                let change = try source.stream(output, as: rowType(output, declaration.type), pool: pool) { bytes in
-                    try writer.append(bytes, to: output.name)
-                    report.byteCount += bytes.count
-                    try progress(report.byteCount, total)
-                }
-                report.largestChange = max(report.largestChange, change)
-                report.tensorCount += 1
-                map.append((output.name, .string(name)))
+            let tensors = zip(outputs, declarations).map { (output: $0, type: rowType($0, $1.type)) }
+            let change = try source.stream(tensors, pool: pool) { tensor, bytes in
+                try writer.append(bytes, to: outputs[tensor].name)
+                report.byteCount += bytes.count
+                try progress(report.byteCount, total)
             }
+            report.largestChange = max(report.largestChange, change)
+            report.tensorCount += outputs.count
+            map += outputs.map { ($0.name, .string(name)) }
             try source.files.files[index].checkUnchanged()
             try writer.finish()
         }

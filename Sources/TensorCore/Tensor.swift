@@ -116,6 +116,13 @@ public final class Tensor {
         try body(UnsafeMutableRawBufferPointer(start: raw, count: byteCount))
     }
 
+    /// A copy whose row `i` is this tensor's row `source(i)`.
+    public func rows(_ source: (Int) -> Int) -> Tensor {
+        let result = Tensor(shape, dtype)
+        for i in 0..<rows { result.row(i).copyMemory(from: row(source(i)), byteCount: width * dtype.size) }
+        return result
+    }
+
     /// The elements as f32.
     public func floats() -> [Float] {
         [Float](unsafeUninitializedCapacity: count) { buffer, initialised in

@@ -111,6 +111,29 @@ public final class LowRankAdapter {
         for i in 0..<source.count { to[i] = from[i] * scale }
         kernels(scaledB.dtype).pointee.from_f32(scaledB.raw, scaled.f32, scaled.count)
     }
+
+    /// Adds rows of scale B A to the same rows of W, `weights` [rows, in], on the calling worker alone.
+    ///
+    /// - Precondition: A and B are f32.
+    /// - Returns: the largest magnitude that was added.
+    public func add(
+        rows: Range<Int>, to weights: UnsafeMutableBufferPointer<Float>, worker: WorkerPool.Worker
+    ) -> Float {
+        let width = a.shape[1], count = weights.count
+        precondition(count == rows.count * width && rows.lowerBound >= 0 && rows.upperBound <= b.shape[0])
+        guard let sum = weights.baseAddress else { return 0 }
+        let update = worker.floats(1, count: count)
+        worker.multiply(
+            Matrix(scaledB).rows(rows.lowerBound, rows.count), Matrix(a.value),
+            into: Matrix(update, rows: rows.count, columns: width, .f32))
+        // The bits of magnitudes order as integers do.
+        var largest: Int32 = 0
+        for i in 0..<count {
+            largest = max(largest, Int32(bitPattern: update[i].bitPattern & 0x7FFF_FFFF))
+            sum[i] += update[i]
+        }
+        return Float(bitPattern: UInt32(bitPattern: largest))
+    }
 }
 
 /// A linear layer as operations see it: y = W x + bias (+ the low-rank update).

@@ -10,38 +10,37 @@ struct Corpus: ParsableCommand {
         subcommands: [Text.self, Words.self, Intake.self, Farm.self])
 }
 
-extension Corpus {
-    struct Text: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Pre-training rows in English, Hindi and Tamil.")
+struct LinesOptions: ParsableArguments {
+    @Option(help: "Seed of the random draws.") var seed: UInt64 = 1
+    @Option(help: "The JSONL file to write; one that exists is replaced.") var out: String
 
-        @Option(help: "Seed of the random draws.") var seed: UInt64 = 1
-        @Option(help: "Number of rows.") var rows = 250_000
-        @Option(help: "The JSONL file to write; one that exists is replaced.") var out: String
-
-        func validate() throws {
-            guard (1...50_000_000).contains(rows) else { throw ValidationError("--rows must be 1 to 50000000.") }
-        }
-
-        func run() throws {
-            try writeLines(to: out, (0..<rows).lazy.map { PretrainingText.row($0, seed: seed).line })
-        }
+    /// Writes rows 0 ..< count.
+    func write(_ count: Int, _ row: @escaping (_ index: Int, _ seed: UInt64) -> Row) throws {
+        guard (1...50_000_000).contains(count) else { throw ValidationError("--rows must be 1 to 50000000.") }
+        try writeLines(to: out, (0..<count).lazy.map { row($0, seed).line })
     }
 }
 
 extension Corpus {
+    struct Text: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Pre-training rows in English, Hindi and Tamil.")
+
+        @OptionGroup var options: LinesOptions
+        @Option(help: "Number of rows.") var rows = 250_000
+
+        func run() throws {
+            try options.write(rows) { PretrainingText.row($0, seed: $1) }
+        }
+    }
+
     struct Words: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Rows to train the tokenizer on.")
 
-        @Option(help: "Seed of the random draws.") var seed: UInt64 = 1
+        @OptionGroup var options: LinesOptions
         @Option(help: "Number of rows.") var rows = 40_000
-        @Option(help: "The JSONL file to write; one that exists is replaced.") var out: String
-
-        func validate() throws {
-            guard (1...50_000_000).contains(rows) else { throw ValidationError("--rows must be 1 to 50000000.") }
-        }
 
         func run() throws {
-            try writeLines(to: out, (0..<rows).lazy.map { PretrainingText.tokenizerRow($0, seed: seed).line })
+            try options.write(rows) { PretrainingText.tokenizerRow($0, seed: $1) }
         }
     }
 }

@@ -42,6 +42,24 @@ import Testing
         }
     }
 
+    @Test func pipeInAModelsPlaceIs65AndDoesNotHang() throws {
+        try withFolder { folder in
+            mkfifo(folder + "/p", 0o600)
+            try expect(65, ["p: not a plain file"], from: ["inspect", "p"], in: folder)
+            try expect(
+                65, ["p: not a plain file"], from: ["logits", "--model", "p", "--ids", "1", "--out", "o"], in: folder)
+        }
+    }
+
+    @Test(arguments: ["1e19", "0", ".inf"]) func impossibleWeightsOfRowsAre78(weight: String) throws {
+        try withFolder { folder in
+            try write(Self.recipe, to: folder + "/r.yaml")
+            try write("", to: folder + "/rows.jsonl")
+            let override = "data.train=[{path: rows.jsonl, weight: \(weight)}]"
+            try expect(78, ["weight"], from: ["train", "r.yaml", "--set", override], in: folder)
+        }
+    }
+
     @Test func malformedRowsAre65WithTheirNumbers() throws {
         try withFolder { folder in
             try write(Self.recipe, to: folder + "/r.yaml")

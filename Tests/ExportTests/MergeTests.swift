@@ -98,6 +98,27 @@ import Testing
         let head = zip(embedding, try delta(scratch("a"), "lm_head", scale: 2)).map { $0 + $1 }
         #expect(largestDifference(try values(scratch("o"), "lm_head.weight"), head) < 1e-5)
     }
+    /// The head is made in two pieces of 32,768 rows and many tiles, with the row before and after each edge right.
+    @Test func largeTensorsComeInPieces() throws {
+        let model = TinyModel(vocabulary: 33_000, hidden: 64, layers: 1, isTied: true)
+        try model.write(to: scratch("m"))
+        try model.writeAdapter(to: scratch("a"), modules: [("lm_head", 2)])
+        _ = try mergeModel(model: scratch("m"), adapter: scratch("a"), output: scratch("o"), pool: pool)
+        let base = try values(scratch("m"), "model.embed_tokens.weight")
+        let merged = try values(scratch("o"), "lm_head.weight")
+        let file = try SafetensorsFile(path: scratch("a/adapter_model.safetensors"))
+        func matrix(_ part: String) throws -> [Float] {
+            file.floats(of: try #require(file.entry(named: "base_model.model.lm_head.lora_\(part).weight")))
+        }
+        let (a, b) = (try matrix("A"), try matrix("B"))
+        for row in [0, 1023, 1024, 32_767, 32_768, 32_999] {
+            for column in [0, 63] {
+                let change = 4 * (b[2 * row] * a[column] + b[2 * row + 1] * a[64 + column])
+                #expect(abs(merged[64 * row + column] - base[64 * row + column] - change) < 1e-5)
+            }
+        }
+        #expect(try values(scratch("o"), "model.embed_tokens.weight") == base)
+    }
     @Test func tokenizerTravelsWithTheAdapter() throws {
         let model = TinyModel()
         try model.write(to: scratch("m"))
@@ -140,6 +161,16 @@ import Testing
         }
         #expect(scratch.names == ["a", "m"])
     }
+    @Test func doublesAreRefused() throws {
+        var model = TinyModel()
+        model.type = .f64
+        try model.write(to: scratch("m"))
+        try model.writeAdapter(to: scratch("a"), modules: [("model.layers.0.self_attn.q_proj", 4)])
+        #expect(throws: FineTuningError.self) {
+            try mergeModel(model: scratch("m"), adapter: scratch("a"), output: scratch("o"), pool: pool)
+        }
+        #expect(scratch.names == ["a", "m"])
+    }
     @Test(arguments: ["use_dora", "fan_in_fan_out"]) func whatIsNotComputedIsRefused(key: String) throws {
         let model = TinyModel()
         try model.write(to: scratch("m"))
@@ -159,14 +190,12 @@ import Testing
         }
         #expect(scratch.names == ["m"])
     }
-    @Test(
-        .enabled(if: Shared.exists(Shared.fixtures), "the fixtures are not there"),
-        arguments: [
-            "llama2-untied", "llama3-tied", "llama-headdim-bias", "llama-yarn", "llama-linear", "mistral-sliding",
-            "qwen2",
-        ])
+    /// What PEFT's own merge gives.
+    @Test(arguments: [
+        "llama2-untied", "llama3-tied", "llama-headdim-bias", "llama-yarn", "llama-linear", "mistral-sliding", "qwen2",
+    ])
     func mergedFixtures(family: String) throws {
-        let folder = Shared.fixtures + "/" + family
+        let folder = fixturesFolder + "/" + family
         _ = try mergeModel(model: folder, adapter: folder + "/adapter", output: scratch("o"), pool: pool)
         let expected = try SafetensorsFile(path: folder + "/expected.safetensors")
         var count = 0

@@ -31,13 +31,12 @@ struct SeededGenerator: RandomNumberGenerator {
     mutating func floats(_ count: Int) -> [Float] { (0..<count).map { _ in Float.random(in: -1...1, using: &self) } }
 }
 
-/// Files of other projects or of the workplace, which are not part of this repository.
+/// Models of each family with an adapter and what PyTorch and PEFT make of them.
+let fixturesFolder = URL(filePath: #filePath).appending(path: "../../Fixtures").standardized.path
+
+/// Files of other projects, which are not part of this repository.
 enum Shared {
-    private static func folder(_ variable: String, _ fallback: String) -> String {
-        ProcessInfo.processInfo.environment[variable] ?? fallback
-    }
-    static let conformance = folder("GRAFT_CONFORMANCE", "../shared/conformance")
-    static let fixtures = folder("GRAFT_FIXTURES", "../shared/fixtures")
+    static let conformance = ProcessInfo.processInfo.environment["GRAFT_CONFORMANCE"] ?? "../shared/conformance"
     static func exists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
 }
 

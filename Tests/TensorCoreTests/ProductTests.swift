@@ -114,4 +114,29 @@ struct ProductCase: Sendable, CustomTestStringConvertible {
         worker.multiply(Matrix(a), Matrix(b), into: Matrix(c), accumulate: accumulate)
         #expect(c.floats() == [Float](repeating: accumulate ? 2 : 0, count: 12))
     }
+
+    @Test func updateOfSomeRowsIsAdded() {
+        let (rank, width, height) = (3, 37, 50)
+        func random(_ shape: [Int], _ seed: UInt64) -> Tensor {
+            let generator = CounterRNG(seed)
+            return Tensor(shape, values: (0..<shape[0] * shape[1]).map { Float(generator.uniform(UInt64($0)) - 0.5) })
+        }
+        let a = random([rank, width], 1), b = random([height, rank], 2)
+        let adapter = LowRankAdapter(a: Weight(frozen: a, name: "a"), b: Weight(frozen: b, name: "b"), scale: 2)
+        var weights = [Float](repeating: 1, count: 20 * width)
+        var largest: Float = 0
+        WorkerPool(threads: 1).parallelFor(1) { _, worker in
+            weights.withUnsafeMutableBufferPointer { largest = adapter.add(rows: 7..<27, to: $0, worker: worker) }
+        }
+        let (av, bv) = (a.floats(), b.floats())
+        var expectedLargest: Float = 0
+        for row in 0..<20 {
+            for column in 0..<width {
+                let change = (0..<rank).reduce(Float(0)) { $0 + 2 * bv[(row + 7) * rank + $1] * av[$1 * width + column] }
+                expectedLargest = max(expectedLargest, abs(change))
+                #expect(abs(weights[row * width + column] - 1 - change) < 1e-6)
+            }
+        }
+        #expect(abs(largest - expectedLargest) < 1e-6)
+    }
 }

@@ -12,6 +12,9 @@ public final class AtomicFile {
     private var buffer: [UInt8] = []
     private var flushed = 0
     private static let bufferSize = 1 << 18
+    /// How far the system has been told to write to the disk, in steps of so many bytes.
+    private var started = 0
+    private static let startSize = 32 << 20
 
     /// - Parameter replacing: whether a file that stands at `path` may be replaced.
     /// - Throws: `FileError.outputExists`, `.io`.
@@ -35,6 +38,10 @@ public final class AtomicFile {
         if bytes.count >= Self.bufferSize {
             try descriptor.write(bytes, at: flushed)
             flushed += bytes.count
+            if flushed - started >= Self.startSize {
+                descriptor.startWriting(started..<flushed)
+                started = flushed
+            }
         } else {
             buffer.append(contentsOf: bytes)
         }
@@ -152,7 +159,7 @@ private final class Temporary {
             case EINVAL, ENOSYS:
                 if !replacing, somethingExists(at: target) { throw FileError.outputExists(path: target) }
                 try replace()
-            default: throw FileError.io(operation: "rename to", path: target, code: errno)
+            default: throw FileError.io(operation: "rename to", path: target, code: code)
             }
         }
         isPublished = true

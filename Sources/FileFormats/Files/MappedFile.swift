@@ -51,6 +51,11 @@ public func reportMappedFileFaults() {
     sigaction(SIGBUS, &action, nil)
 }
 
+/// The first bytes of a file, fewer when it is shorter, by which its kind is told.
+///
+/// - Throws: `FileError.missing`, `.notAFile` (a pipe that nobody writes to does not hold the program up), `.io`.
+public func readHead(_ path: String, count: Int) throws -> [UInt8] { try Descriptor.reading(path).read(count, at: 0) }
+
 /// The bytes of a whole file.
 ///
 /// - Parameter limit: the largest size in bytes that is accepted.

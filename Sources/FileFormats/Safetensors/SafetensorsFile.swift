@@ -1,3 +1,5 @@
+import Foundation
+
 /// A safetensors file: its header read and checked, its data mapped.
 public final class SafetensorsFile: Sendable {
     public let path: String
@@ -56,6 +58,21 @@ public final class SafetensorsFile: Sendable {
         let range = entry.byteRange
         precondition(range.upperBound <= file.bytes.count - dataStart, "the entry is of another file")
         return UnsafeRawBufferPointer(rebasing: file.bytes[dataStart + range.lowerBound..<dataStart + range.upperBound])
+    }
+
+    /// Reads a range of a tensor's bytes: for one pass over large tensors, since mapped pages that were touched count
+    /// as the process's memory. May be called on many threads at once.
+    ///
+    /// - Precondition: `buffer` has as many bytes as `range`.
+    /// - Throws: `FileError.io`; `.changed` when the file ends earlier than it did.
+    public func read(_ range: Range<Int>, of entry: TensorEntry, into buffer: UnsafeMutableRawBufferPointer) throws {
+        precondition(range.count == buffer.count && range.upperBound <= entry.byteRange.count && range.lowerBound >= 0)
+        let start = dataStart + entry.byteRange.lowerBound + range.lowerBound
+        let count = try file.descriptor.read(into: buffer, at: start)
+        if count < buffer.count {
+            try checkUnchanged()
+            throw FileError.io(operation: "read", path: path, code: EIO)
+        }
     }
 
     /// The tensor's elements as f32, in row-major order.

@@ -21,8 +21,6 @@ enum HDF5 {
     private static let lock = NSLock()
     private static let isReady: Bool = {
         guard H5open() >= 0 else { return false }
-        // Errors are told by exception; the library would print its call stack too.
-        guard H5Eset_auto2(hid_t(0), nil, nil) >= 0 else { return false }
         // No code is loaded because a file names a filter.
         return H5PLset_loading_state(0) >= 0
     }()
@@ -31,6 +29,8 @@ enum HDF5 {
         lock.lock()
         defer { lock.unlock() }
         guard isReady else { throw HDF5Fault.malformed("the HDF5 library cannot be started") }
+        // Errors are told by exception; the library would print its call stack too. The setting is the thread's own.
+        H5Eset_auto2(hid_t(0), nil, nil)
         return try body()
     }
 

@@ -100,10 +100,18 @@ public struct ModelConfig: Sendable {
                 "num_attention_heads (\(headCount)) is not a multiple of num_key_value_heads (\(keyValueHeadCount))")
         }
         if headDim % 2 != 0 { reader.problems.append("head_dim (\(headDim)) is odd") }
+        if headCount * headDim > 1 << 22 {
+            reader.problems.append("num_attention_heads x head_dim (\(headCount) x \(headDim)) is more than \(1 << 22)")
+        } else if reader.problems.isEmpty, parameterCount > Self.parameterLimit {
+            reader.problems.append("the sizes make \(parameterCount) parameters, more than \(Self.parameterLimit)")
+        }
         guard reader.problems.isEmpty else {
             throw FineTuningError.unsupportedModel(path: path, problems: reader.problems)
         }
     }
+
+    /// Beyond any model, and small enough that sums of bytes cannot overflow.
+    private static let parameterLimit = 1 << 44
 
     /// Parameters of the model, tied ones once.
     public var parameterCount: Int {
@@ -123,14 +131,14 @@ struct ConfigReader {
         return value
     }
 
-    mutating func size(_ key: String, limit: Int, default fallback: Int? = nil) -> Int {
+    mutating func size(_ key: String, from least: Int = 1, limit: Int, default fallback: Int? = nil) -> Int {
         guard let value = present(key) else {
             if let fallback { return fallback }
             problems.append("\(key) is missing")
             return 1
         }
-        guard let size = value.intValue, size > 0, size <= limit else {
-            problems.append("\(key): expected an integer from 1 to \(limit), found \(JSONWriter.text(value))")
+        guard let size = value.intValue, size >= least, size <= limit else {
+            problems.append("\(key): expected an integer from \(least) to \(limit), found \(JSONWriter.text(value))")
             return 1
         }
         return size
@@ -171,7 +179,7 @@ struct ConfigReader {
             }
             return types.map { $0.stringValue?.hasSameBytes(as: "sliding_attention") == true ? window : nil }
         }
-        let first = Int(number("max_window_layers", default: 28))
+        let first = size("max_window_layers", from: 0, limit: 1 << 30, default: 28)
         return (0..<layerCount).map { $0 >= first ? window : nil }
     }
 }

@@ -106,20 +106,8 @@ extension DecoderModel {
     /// What keeps the files' tensors from being the model's.
     private static func mismatches(_ config: ModelConfig, _ files: SafetensorsFolder) -> [String] {
         let table = ParameterTable(config)
-        var problems: [String] = []
+        var problems = table.mismatches(files)
         var expected = Set(table.parameters.map { ByteString($0.name) })
-        for parameter in table.parameters {
-            guard let entry = files.entry(named: parameter.name) else {
-                problems.append("\(parameter.name) is missing")
-                continue
-            }
-            if entry.shape != parameter.shape {
-                problems.append("\(parameter.name): expected shape \(parameter.shape), found \(entry.shape)")
-            }
-            if ![.f32, .f16, .bf16].contains(entry.type) {
-                problems.append("\(parameter.name): expected F32, F16 or BF16, found \(entry.type.rawValue)")
-            }
-        }
         // Copies that carry nothing new: a tied head, and frequencies that config.json gives.
         if config.tiesEmbeddings { expected.insert(ByteString(ParameterTable.head)) }
         for entry in files.entries where !expected.contains(ByteString(entry.name)) {

@@ -1,3 +1,5 @@
+public import FileFormats
+
 /// The parts of a decoder that hold parameters.
 public enum LinearRole: String, CaseIterable, Sendable {
     case attentionQuery, attentionKey, attentionValue, attentionOutput
@@ -112,5 +114,20 @@ public struct ParameterTable: Sendable {
         }
         self.parameters = parameters
         linearModules = modules
+    }
+
+    /// Parameters that the files lack, or hold with another shape or in a type that graft does not compute with.
+    public func mismatches(_ files: SafetensorsFolder) -> [String] {
+        parameters.flatMap { parameter -> [String] in
+            guard let entry = files.entry(named: parameter.name) else { return ["\(parameter.name) is missing"] }
+            var problems: [String] = []
+            if entry.shape != parameter.shape {
+                problems.append("\(parameter.name): expected shape \(parameter.shape), found \(entry.shape)")
+            }
+            if ![.f32, .f16, .bf16].contains(entry.type) {
+                problems.append("\(parameter.name): expected F32, F16 or BF16, found \(entry.type.rawValue)")
+            }
+            return problems
+        }
     }
 }

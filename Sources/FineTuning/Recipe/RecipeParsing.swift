@@ -166,7 +166,7 @@ private func readSources(
             var entry = RecipeSection(item, name: "\(section.path(key))[\(i)]", problems: problems)
             let path = entry.text("path", expected: "a file, a glob or a token store")
             if !entry.has("path") { entry.missing("path", "a file, a glob or a token store") }
-            let weight = entry.number("weight", "above 0") { $0 > 0 } ?? 1
+            let weight = entry.number("weight", "above 0, up to 10000") { $0 > 0 && $0 <= 10_000 } ?? 1
             entry.finish()
             if let path { sources.append(Recipe.Source(path: resolve(path), weight: weight)) }
         default:

@@ -79,13 +79,6 @@ public struct TextResources: Sendable {
             .filter { FileManager.default.fileExists(atPath: $0.1) }
     }
 
-    /// Copies the files into a folder that is being written.
-    public func copy(into folder: String, except names: Set<String> = []) throws {
-        for file in files where !names.contains(file.name) {
-            try AtomicFile.write(readFile(file.path, limit: 1 << 30), to: folder + "/" + file.name)
-        }
-    }
-
     /// SHA-256 of all tokenizer files, so that ids are known to come from this very tokenizer.
     public func tokenizerHash() throws -> String {
         var stream = SHA256Stream()
@@ -122,9 +115,7 @@ extension TextResources {
 
     /// Whether a file begins as GGUF files do.
     public static func isGGUF(_ path: String) -> Bool {
-        guard let handle = FileHandle(forReadingAtPath: path) else { return false }
-        defer { try? handle.close() }
-        return (try? handle.read(upToCount: 4)).map { $0.elementsEqual("GGUF".utf8) } ?? false
+        (try? readHead(path, count: 4)).map { $0.elementsEqual("GGUF".utf8) } ?? false
     }
 
     private static func template(inGGUF path: String) throws -> ChatTemplate? {

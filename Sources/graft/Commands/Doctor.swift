@@ -25,9 +25,10 @@ struct Doctor: ParsableCommand {
 
     func run() throws {
         let pool = compute.pool
+        func rate(_ dtype: DType) -> Double { ProductRate.measure(dtype, pool: pool).operationsPerSecond / 1e9 }
         let rates: [(DType, Double?)] = [
-            (.f32, compute.precision == .bf16 ? nil : ProductRate.measure(.f32, pool: pool).operationsPerSecond / 1e9),
-            (.bf16, compute.precision == .f32 || !hasBF16Products ? nil : ProductRate.measure(.bf16, pool: pool).operationsPerSecond / 1e9),
+            (.f32, compute.precision == .bf16 ? nil : rate(.f32)),
+            (.bf16, compute.precision == .f32 || !hasBF16Products ? nil : rate(.bf16)),
         ]
         var facts: [(key: String, value: JSONValue)] = [
             ("graft", .string(versionText)),

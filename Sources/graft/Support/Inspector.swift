@@ -81,9 +81,7 @@ struct Inspector {
     }
 
     private func inspectFile() throws -> Inspection {
-        let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
-        let head = Array(try handle.read(upToCount: 4096) ?? Data())
-        try? handle.close()
+        let head = try readHead(path, count: 4096)
         if head.starts(with: Array("GGUF".utf8)) { return try gguf() }
         if TokenStore.isStore(path) { return try store() }
         // A safetensors file begins with the length of its header and a brace.

@@ -1,0 +1,189 @@
+import FileFormats
+import FineTuning
+import TensorCore
+
+extension WeightSource {
+    /// Makes the values of tensors, one after the other, and passes them on, encoded, in pieces and in order. While one
+    /// piece is written the next is made.
+    ///
+    /// Files are read, not mapped: memory stays at a few pieces and one pair of adapter matrices.
+    /// - Parameters:
+    ///   - tensors: with the type that rows are encoded as; nil passes the file's own bytes on.
+    ///   - write: takes the place of the tensor in `tensors` and its next bytes; called on any of the pool's threads.
+    /// - Returns: the largest change by the updates, 0 without one.
+    /// - Throws: `ExportError.value`, `FileError.io`, `.changed`, what `write` throws.
+    func stream(
+        _ tensors: [(output: Output, type: GGMLType?)], pool: WorkerPool,
+        _ write: (Int, UnsafeRawBufferPointer) throws -> Void
+    ) throws -> Float {
+        let buffers = [GrowingBuffer(), GrowingBuffer()]
+        let tiles = (0..<pool.count).map { _ in TileMemory() }
+        // What is pending lies in a buffer that the compiler may not see in use.
+        defer { withExtendedLifetime((buffers, tiles)) {} }
+        var pending: (tensor: Int, bytes: UnsafeRawBufferPointer)?
+        var piece = 0
+        var largest: Float = 0
+        for (index, tensor) in tensors.enumerated() {
+            let maker = try TensorMaker(self, tensor.output, as: tensor.type)
+            for start in stride(from: 0, to: maker.rowCount, by: maker.rowsAPiece) {
+                let rows = start..<min(maker.rowCount, start + maker.rowsAPiece)
+                let bytes = buffers[piece % 2].bytes(rows.count * maker.rowSize)
+                piece += 1
+                largest = max(
+                    largest,
+                    try maker.make(rows, into: bytes, tiles, pool: pool) {
+                        if let pending { try write(pending.tensor, pending.bytes) }
+                    })
+                pending = (index, UnsafeRawBufferPointer(bytes))
+            }
+        }
+        if let pending { try write(pending.tensor, pending.bytes) }
+        return largest
+    }
+}
+
+/// Makes the rows of one tensor.
+private struct TensorMaker {
+    private let output: WeightSource.Output
+    private let type: GGMLType?
+    private let file: SafetensorsFile
+    private let order: RowOrder
+    /// The update; the rows of its B are in the order of the output.
+    private let update: LowRankAdapter?
+    private let width: Int
+    private let sourceRowSize: Int
+    /// The size in bytes of a row of the output.
+    let rowSize: Int
+    let rowCount: Int
+    /// A piece has about 8 MB of f32 and is made in tiles of about 256 KB, which stay in a core's cache.
+    let rowsAPiece: Int
+    private let rowsATile: Int
+
+    init(_ source: WeightSource, _ output: WeightSource.Output, as type: GGMLType?) throws {
+        guard let file = source.files.file(of: output.entry.name) else {
+            preconditionFailure("\(output.entry.name) is not of this folder")
+        }
+        self.file = file
+        self.output = output
+        self.type = type
+        guard let type else {
+            precondition(output.update == nil && output.permutedHeads == nil)
+            (width, sourceRowSize, rowSize) = (1, 1, 1)
+            rowCount = output.entry.byteRange.count
+            (rowsAPiece, rowsATile) = (4 << 20, 256 << 10)
+            (update, order) = (nil, RowOrder(heads: nil, rows: 0))
+            return
+        }
+        let shape = output.shape
+        // Values of a permuted bias move one by one: they are rows of one.
+        let width = shape.count == 1 && output.permutedHeads != nil ? 1 : shape.last ?? 1
+        guard let rowSize = type.byteCount(of: [width]) else { preconditionFailure("rows of \(width) as \(type)") }
+        self.width = width
+        self.rowSize = rowSize
+        sourceRowSize = width * output.entry.type.size
+        rowCount = width == 0 ? 0 : output.entry.elementCount / width
+        rowsAPiece = max(1, (8 << 20) / max(1, width * 4))
+        rowsATile = max(1, (256 << 10) / max(1, width * 4))
+        order = RowOrder(heads: output.permutedHeads, rows: rowCount)
+        update = try output.update.map { [order] update in
+            let (a, b) = try source.adapter!.matrices(of: update)
+            return LowRankAdapter(
+                a: Weight(frozen: a, name: update.module),
+                b: Weight(frozen: output.permutedHeads == nil ? b : b.rows(order.source), name: update.module),
+                scale: Float(update.scale))
+        }
+    }
+
+    /// Makes `rows` while one of the pool's threads runs `meanwhile`.
+    ///
+    /// - Returns: the largest change by the update.
+    func make(
+        _ rows: Range<Int>, into bytes: UnsafeMutableRawBufferPointer, _ memory: [TileMemory], pool: WorkerPool,
+        meanwhile: () throws -> Void
+    ) throws -> Float {
+        let tiles = (rows.count + rowsATile - 1) / rowsATile
+        var results = [Result<Float, any Error>](repeating: .success(0), count: tiles + 1)
+        results.withUnsafeMutableBufferPointer { results in
+            pool.parallelFor(tiles + 1) { item, worker in
+                results[item] = Result {
+                    guard item > 0 else {
+                        try meanwhile()
+                        return 0
+                    }
+                    let first = rows.lowerBound + (item - 1) * rowsATile
+                    let tile = first..<min(rows.upperBound, first + rowsATile)
+                    let start = (first - rows.lowerBound) * rowSize
+                    let target = UnsafeMutableRawBufferPointer(
+                        rebasing: bytes[start..<start + tile.count * rowSize])
+                    return try make(tile, into: target, memory[worker.index], worker)
+                }
+            }
+        }
+        return try results.reduce(0) { max($0, try $1.get()) }
+    }
+
+    private func make(
+        _ rows: Range<Int>, into target: UnsafeMutableRawBufferPointer, _ memory: TileMemory,
+        _ worker: WorkerPool.Worker
+    ) throws -> Float {
+        guard let type else {
+            try file.read(rows, of: output.entry, into: target)
+            return 0
+        }
+        let source = memory.source.bytes(rows.count * sourceRowSize)
+        try read(rows, into: source)
+        let values = memory.values.bytes(rows.count * width * 4).bindMemory(to: Float.self)
+        ElementConversion.widen(UnsafeRawBufferPointer(source), as: output.entry.type, into: values)
+        let change = update?.add(rows: rows, to: values, worker: worker) ?? 0
+        guard RowEncoding.encode(UnsafeBufferPointer(values), as: type, into: target) else {
+            throw badValue(rows, values, type)
+        }
+        return change
+    }
+
+    /// Reads the rows that become `rows` of the output.
+    private func read(_ rows: Range<Int>, into buffer: UnsafeMutableRawBufferPointer) throws {
+        guard output.permutedHeads != nil else {
+            let range = rows.lowerBound * sourceRowSize..<rows.upperBound * sourceRowSize
+            return try file.read(range, of: output.entry, into: buffer)
+        }
+        for (place, row) in rows.enumerated() {
+            let start = order.source(of: row) * sourceRowSize
+            let target = buffer[place * sourceRowSize..<(place + 1) * sourceRowSize]
+            try file.read(
+                start..<start + sourceRowSize, of: output.entry, into: UnsafeMutableRawBufferPointer(rebasing: target))
+        }
+    }
+
+    /// Tells of the value in the tile that is worst to represent.
+    private func badValue(_ rows: Range<Int>, _ values: UnsafeMutableBufferPointer<Float>, _ type: GGMLType)
+        -> ExportError
+    {
+        func badness(_ index: Int) -> Float { values[index].isFinite ? abs(values[index]) : .infinity }
+        let worst = values.indices.max { badness($0) < badness($1) } ?? 0
+        let row = order.source(of: rows.lowerBound + worst / width)
+        return .value(tensor: output.name, row: row, found: values[worst], type: type.name)
+    }
+}
+
+/// What a worker needs to make a tile.
+private final class TileMemory {
+    let source = GrowingBuffer()
+    let values = GrowingBuffer()
+}
+
+/// Memory that is kept from use to use.
+private final class GrowingBuffer {
+    private var memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+
+    deinit { memory.deallocate() }
+
+    /// `count` bytes with whatever was there, valid until the next call.
+    func bytes(_ count: Int) -> UnsafeMutableRawBufferPointer {
+        if memory.count < count {
+            memory.deallocate()
+            memory = .allocate(byteCount: count, alignment: 64)
+        }
+        return UnsafeMutableRawBufferPointer(rebasing: memory[..<count])
+    }
+}
