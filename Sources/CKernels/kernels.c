@@ -1,6 +1,9 @@
 #include "kernels.h"
 #include "scalar.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #define JOIN2(a, b) a##_##b
 #define JOIN(a, b) JOIN2(a, b)
 
@@ -45,21 +48,26 @@
 #pragma clang attribute pop
 #endif
 
-enum level { BASELINE, AVX2, AVX512 };
+enum level { BASELINE, AVX2, AVX512, AVX512_BF16 };
+static const char *const level_names[] = {"baseline", "avx2", "avx512", "avx512bf16"};
 
-static enum level processor_level(void) {
+int graft_processor_level(void) {
+    enum level level = BASELINE;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) level = AVX2;
+    if (level == AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return AVX512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
+        level = __builtin_cpu_supports("avx512bf16") ? AVX512_BF16 : AVX512;
 #endif
-    return BASELINE;
+    const char *limit = getenv("GRAFT_MAX_INSTRUCTION_SET");
+    for (int i = BASELINE; limit && i < (int)level; i++)
+        if (!strcmp(limit, level_names[i])) return i;
+    return level;
 }
 
 const graft_kernel_table *graft_kernels_at(int level, int is_bf16) {
-    if (level < BASELINE || level > (int)processor_level()) return 0;
+    if (level < BASELINE || level > AVX512 || level > graft_processor_level()) return 0;
 #if defined(__x86_64__)
     switch (level) {
         case AVX512: return is_bf16 ? &table_bf16_avx512 : &table_f32_avx512;
@@ -70,25 +78,11 @@ const graft_kernel_table *graft_kernels_at(int level, int is_bf16) {
     return is_bf16 ? &table_bf16_baseline : &table_f32_baseline;
 }
 
-const graft_kernel_table *graft_kernels_f32(void) { return graft_kernels_at(processor_level(), 0); }
-const graft_kernel_table *graft_kernels_bf16(void) { return graft_kernels_at(processor_level(), 1); }
-
-int graft_has_fast_bf16(void) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512bf16") != 0;
-#else
-    return 0;
-#endif
-}
-
-const char *graft_kernels_name(void) {
-    switch (processor_level()) {
-        case AVX512: return graft_has_fast_bf16() ? "avx512bf16" : "avx512";
-        case AVX2: return "avx2";
-        default: return "baseline";
-    }
-}
+static int table_level(void) { return graft_processor_level() < AVX512 ? graft_processor_level() : AVX512; }
+const graft_kernel_table *graft_kernels_f32(void) { return graft_kernels_at(table_level(), 0); }
+const graft_kernel_table *graft_kernels_bf16(void) { return graft_kernels_at(table_level(), 1); }
+int graft_has_fast_bf16(void) { return graft_processor_level() == AVX512_BF16; }
+const char *graft_kernels_name(void) { return level_names[graft_processor_level()]; }
 
 void graft_adamw(float *restrict parameter, float *restrict moment1, float *restrict moment2,
                  const float *restrict gradient, float gradient_scale, float learning_rate, double beta1, double beta2,
@@ -133,6 +127,14 @@ void graft_pack_bf16(uint16_t *out, const uint16_t *in, size_t rows, size_t colu
             interleave_64(target, source[0], source[1]);
         }
     }
+}
+
+uint64_t graft_read_memory(const uint64_t *words, size_t count) {
+    uint64_t lanes[32] = {0}, sum = 0;
+    for (size_t i = 0; i + 32 <= count; i += 32)
+        for (int l = 0; l < 32; l++) lanes[l] ^= words[i + l];
+    for (int l = 0; l < 32; l++) sum ^= lanes[l];
+    return sum;
 }
 
 double graft_sum_of_squares(const float *x, size_t n) {

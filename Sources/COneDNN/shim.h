@@ -39,7 +39,10 @@ static inline const char *graft_onednn_version(char *buffer, size_t size) {
     return buffer;
 }
 
-static inline dnnl_engine_t graft_onednn_engine(void) {
+// `level` caps the instruction set, as graft_processor_level counts: 0 baseline, 1 avx2, 2 avx512, 3 all there is.
+static inline dnnl_engine_t graft_onednn_engine(int level) {
+    static const dnnl_cpu_isa_t caps[] = {dnnl_cpu_isa_sse41, dnnl_cpu_isa_avx2, dnnl_cpu_isa_avx512_core};
+    if (level >= 0 && level < 3) dnnl_set_max_cpu_isa(caps[level]);
     dnnl_engine_t engine = NULL;
     return dnnl_engine_create(&engine, dnnl_cpu, 0) == dnnl_success ? engine : NULL;
 }

@@ -91,7 +91,14 @@ struct ProductKey: Hashable {
 
 #if canImport(COneDNN)
     enum Matmul {
-        static let supportsBF16 = true
+        /// Whether the library multiplies bf16 on this processor at all; it needs AVX512.
+        static let supportsBF16: Bool = {
+            var matrix = graft_matrix(rows: 32, columns: 32, row_stride: 32, column_stride: 1, is_bf16: 1, is_packed: 0)
+            var (a, b) = (matrix, matrix)
+            guard let product = graft_product_create(engine, &a, &b, &matrix, 0) else { return false }
+            graft_product_free(product)
+            return true
+        }()
         static func makeThreadSequential() { omp_set_num_threads(1) }
         static var libraryName: String {
             var buffer = [CChar](repeating: 0, count: 32)
@@ -99,7 +106,7 @@ struct ProductKey: Hashable {
         }
         // oneDNN's engine may be used from any thread; it lives as long as the process.
         nonisolated(unsafe) static let engine: dnnl_engine_t = {
-            guard let engine = graft_onednn_engine() else { preconditionFailure("oneDNN has no CPU engine") }
+            guard let engine = graft_onednn_engine(graft_processor_level()) else { preconditionFailure("oneDNN has no CPU engine") }
             return engine
         }()
     }

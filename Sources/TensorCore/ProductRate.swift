@@ -1,3 +1,4 @@
+internal import CKernels
 import Foundation
 
 /// The rate of matrix products on this machine: what a training step is measured against.
@@ -35,4 +36,26 @@ public struct ProductRate: Sendable {
         let operations = 2 * Double(size) * Double(size) * Double(size)
         return ProductRate(dtype: dtype, threads: pool.count, operationsPerSecond: operations / best)
     }
+}
+
+/// Bytes a second that all threads together read from memory: what generation of a single sequence is measured against.
+///
+/// - Returns: of the fastest of the passes that `seconds` allow, over a block much larger than any cache.
+public func measureMemoryBandwidth(pool: WorkerPool, seconds: Double = 0.5) -> Double {
+    let words = 1 << 26, piece = 1 << 17
+    let block = Tensor.zeros([words * 2])
+    let base = UnsafePointer(block.raw.assumingMemoryBound(to: UInt64.self))
+    var best = Double.infinity
+    let start = Date()
+    repeat {
+        let began = Date()
+        pool.parallelFor(words / piece) { i, worker in
+            // Kept, so that the compiler cannot leave the reading out.
+            worker.floats(1, count: 2).withMemoryRebound(to: UInt64.self, capacity: 1) {
+                $0.pointee = graft_read_memory(base + i * piece, piece)
+            }
+        }
+        best = min(best, Date().timeIntervalSince(began))
+    } while Date().timeIntervalSince(start) < seconds
+    return Double(words * 8) / best
 }

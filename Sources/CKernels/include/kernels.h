@@ -83,11 +83,16 @@ const graft_kernel_table *graft_kernels_bf16(void);
 // The loops of one instruction set: 0 baseline, 1 avx2, 2 avx512; null where this processor lacks it. For tests that
 // compare the sets.
 const graft_kernel_table *graft_kernels_at(int level, int is_bf16);
-// "avx512bf16", "avx512", "avx2" or "baseline".
+// What this processor has: 0 baseline, 1 avx2, 2 avx512, 3 avx512bf16; at most what the environment variable
+// GRAFT_MAX_INSTRUCTION_SET names.
+int graft_processor_level(void);
+// The level's name: "avx512bf16", "avx512", "avx2" or "baseline".
 const char *graft_kernels_name(void);
 // Whether bf16 products run at speed on this processor (AVX512-BF16 or AMX).
 int graft_has_fast_bf16(void);
 
+// Reads `count` words, in 32s, and combines them: the time is that of the memory.
+uint64_t graft_read_memory(const uint64_t *words, size_t count);
 // One AdamW step (arXiv:1711.05101) on n parameters; correction1 = 1 - beta1^t, correction2 = 1 - beta2^t. The gradient
 // is multiplied by gradient_scale first. The betas are double: in f32, 1 - 0.999 is off by 1e-5 of itself.
 void graft_adamw(float *parameter, float *moment1, float *moment2, const float *gradient, float gradient_scale,

@@ -132,7 +132,7 @@ public final class TrainingRun {
         case .auto: return hasFastBF16 ? .bf16 : .f32
         case .bf16:
             guard supportsBF16Products else {
-                throw FineTuningError.badRecipe(["training.precision: bf16 needs oneDNN; \(matmulLibrary) has f32 only"])
+                throw FineTuningError.badRecipe(["training.precision: bf16 needs oneDNN and a processor with AVX512; here \(matmulLibrary) has f32 only"])
             }
             return .bf16
         }

@@ -9,9 +9,9 @@ struct Doctor: ParsableCommand {
         abstract: "Show what this machine offers: processor, libraries, speed, memory.",
         discussion: """
             Prints the processor and the instruction set that graft's loops use on it, the matrix library, the rate \
-            of matrix products in f32 and bf16 (GFLOP/s, one second each), the memory, and what follows for the \
-            precision that 'auto' chooses. Run it first on a new machine, and send its output with a report of a \
-            defect.
+            of matrix products in f32 and bf16 (GFLOP/s, one second each), the memory and the rate at which it is read, \
+            and what follows for the precision that 'auto' chooses. Run it first on a new machine, and send its output \
+            with a report of a defect.
 
             Example:
               graft doctor
@@ -28,7 +28,7 @@ struct Doctor: ParsableCommand {
         func rate(_ dtype: DType) -> Double { ProductRate.measure(dtype, pool: pool).operationsPerSecond / 1e9 }
         let rates: [(DType, Double?)] = [
             (.f32, compute.precision == .bf16 ? nil : rate(.f32)),
-            (.bf16, compute.precision == .f32 || !hasBF16Products ? nil : rate(.bf16)),
+            (.bf16, compute.precision == .f32 || !supportsBF16Products ? nil : rate(.bf16)),
         ]
         var facts: [(key: String, value: JSONValue)] = [
             ("graft", .string(versionText)),
@@ -41,7 +41,9 @@ struct Doctor: ParsableCommand {
         for (dtype, rate) in rates {
             facts.append(("\(dtype)_gflops", rate.map { .double(($0 * 10).rounded() / 10) } ?? .null))
         }
+        let bandwidth = measureMemoryBandwidth(pool: pool) / 1e9
         facts += [
+            ("memory_gbytes_per_second", .double((bandwidth * 10).rounded() / 10)),
             ("auto_precision", hasFastBF16 ? "bf16" : "f32"),
             ("memory_bytes", ProcessMemory.totalBytes.map { .integer($0) } ?? .null),
             ("memory_limit_bytes", ProcessMemory.limitBytes.map { .integer($0) } ?? .null),

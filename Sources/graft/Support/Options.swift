@@ -40,8 +40,8 @@ struct ComputeOptions: ParsableArguments {
         if let threads, !(1...1024).contains(threads) {
             throw ValidationError("--threads must be from 1 to 1024, not \(threads)")
         }
-        if precision == .bf16, !hasBF16Products {
-            throw ValidationError("--precision bf16 needs oneDNN, which this graft was built without; use f32")
+        if precision == .bf16, !supportsBF16Products {
+            throw ValidationError("--precision bf16 needs oneDNN and a processor with AVX512; use f32")
         }
     }
 
@@ -49,9 +49,6 @@ struct ComputeOptions: ParsableArguments {
     /// f32 unless asked otherwise: what is read off a model should not depend on the processor.
     var dtype: DType { (precision ?? .f32).dtype }
 }
-
-/// Whether the matrix library multiplies bf16 at all, fast or not.
-var hasBF16Products: Bool { matmulLibrary.hasPrefix("oneDNN") }
 
 /// A base with what is put on it.
 struct ModelOptions: ParsableArguments {
