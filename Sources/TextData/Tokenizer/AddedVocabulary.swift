@@ -36,13 +36,14 @@ struct AddedVocabulary: Sendable {
     private var raw: TokenTrie
     private var normalized: TokenTrie
 
-    init(_ tokens: [AddedToken], normalizer: Normalizer?) throws {
+    /// - Parameter unmatched: ids that text never becomes.
+    init(_ tokens: [AddedToken], normalizer: Normalizer?, unmatched: Set<Int32> = []) throws {
         self.tokens = tokens
         raw = TokenTrie()
         normalized = TokenTrie()
         // Special tokens come first where two are written alike after normalisation.
         for wantsSpecial in [true, false] {
-            for (index, token) in tokens.enumerated() where token.isSpecial == wantsSpecial {
+            for (index, token) in tokens.enumerated() where token.isSpecial == wantsSpecial && !unmatched.contains(token.id) {
                 guard token.normalized else {
                     raw.insert(token.content.bytes, index)
                     continue
