@@ -248,7 +248,8 @@ public final class Tokenizer: Sendable {
         }
         var tokens: [[UInt8]] = []
         for id in ids {
-            guard let token = token(for: id), !skipSpecialTokens || !isSpecial(id) else { continue }
+            guard let token = token(for: id) else { continue }
+            if skipSpecialTokens, let known = addedByID[id], added.isSkipped(known) { continue }
             tokens.append(added.normalizedContents[id] ?? token.bytes)
         }
         guard let decoder = parts.decoder else {

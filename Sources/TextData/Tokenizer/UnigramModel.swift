@@ -113,10 +113,11 @@ struct UnigramModel: Sendable {
                     let id = trie.value(node)
                     if id >= 0 {
                         if position - start == length { coversScalar = true }
-                        let candidate = scores[id] + here
+                        // The sum of two 32-bit numbers in 64 bits, rounded, is their sum in 32 bits.
+                        let sum = scores[id] + here
+                        let candidate = isSingle ? Double(Float(sum)) : sum
                         if path[position].start < 0 || candidate > path[position].score {
-                            let kept = isSingle ? Double(Float(candidate)) : candidate
-                            path[position] = PathNode(score: kept, start: Int32(start), id: Int32(id))
+                            path[position] = PathNode(score: candidate, start: Int32(start), id: Int32(id))
                         }
                     }
                     guard position < count else { break }
