@@ -154,7 +154,9 @@ struct BPEModel: Sendable {
             for symbol in scratch.symbols where symbol.length > 0 {
                 end += Int(symbol.length)
                 if Int(symbol.id) >= vocabulary.count {
-                    appendStepping(bytes, symbol, end: end, into: &tokens)
+                    appendStepping(bytes, symbol, end: end, after: first, into: &tokens)
+                } else if stepping.count > 0, symbol.id == unknownID {
+                    appendUnknown(symbol.id, end: end, after: first, into: &tokens)
                 } else if !replacements.isEmpty, let parts = replacements[symbol.id] {
                     var at = end - Int(symbol.length)
                     for part in parts {
@@ -170,14 +172,20 @@ struct BPEModel: Sendable {
     }
 
     /// A scalar that merges could have led through, but did not, is unknown after all.
-    private func appendStepping(_ bytes: Span<UInt8>, _ symbol: BPESymbol, end: Int, into tokens: inout [ModelToken]) {
+    private func appendStepping(
+        _ bytes: Span<UInt8>, _ symbol: BPESymbol, end: Int, after first: Int, into tokens: inout [ModelToken]
+    ) {
         let scalar = end - Int(symbol.length)..<end
         if fallsBackToBytes, scalar.allSatisfy({ fallbackIDs[Int(bytes[$0])] >= 0 }) {
             for i in scalar { tokens.append(ModelToken(id: UInt32(fallbackIDs[Int(bytes[i])]), end: i + 1)) }
         } else if let unknownID {
-            if fusesUnknown, tokens.last?.id == unknownID { tokens.removeLast() }
-            tokens.append(ModelToken(id: unknownID, end: end))
+            appendUnknown(unknownID, end: end, after: first, into: &tokens)
         }
+    }
+
+    private func appendUnknown(_ id: UInt32, end: Int, after first: Int, into tokens: inout [ModelToken]) {
+        if fusesUnknown, tokens.count > first, tokens[tokens.count - 1].id == id { tokens.removeLast() }
+        tokens.append(ModelToken(id: id, end: end))
     }
 
     /// Finds the parts that stand for tokens which merging makes but text must not become: the two that were merged last,

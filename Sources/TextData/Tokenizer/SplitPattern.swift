@@ -20,11 +20,10 @@ enum SplitPattern: Sendable {
 
     /// Runs of one script. Spaces and scalars without a script join the run before them, kana count as Han.
     static func scripts() throws -> SplitPattern {
-        // The reference's table is of Unicode 9: what came later has no script.
-        let joined = "[ \\P{Age=9.0}]"
-        let han = "[\\p{Han}\\p{Hiragana}\\p{Katakana}\\x{30FC}&&\\p{Age=9.0}]"
+        let joined = "[ \\p{Unknown}]"
+        let han = "[\\p{Han}\\p{Hiragana}\\p{Katakana}\\x{30FC}]"
         let runs = [(han, "(?:\(han)|\(joined))")] + scriptNames.map { name in
-            let script = "(?!\\x{30FC}| )[\\p{\(name)}&&\\p{Age=9.0}]"
+            let script = "(?!\\x{30FC}| )\\p{\(name)}"
             return (script, "(?:\(script)|\(joined))")
         }
         return .regex(try OnigurumaRegex(runs.map { "\($0)\($1)*" }.joined(separator: "|")))
