@@ -42,7 +42,7 @@ struct TokenizerFiles {
             let document = try parse(try bytes(of: file), file)
             if TekkenFile.isLikely(document) { return try TekkenFile(path: file).read(document, readConfig(folder)) }
             let merges = folder + "/merges.txt"
-            if document["model"] == nil, FileManager.default.fileExists(atPath: merges) {
+            if document["model"]?.objectValue == nil, FileManager.default.fileExists(atPath: merges) {
                 let config = try readConfig(folder)
                 let parts = try VocabularyAndMerges(
                     path: file, vocabulary: document, merges: try bytes(of: merges), config: config
