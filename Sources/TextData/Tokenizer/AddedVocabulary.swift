@@ -33,16 +33,20 @@ struct AddedVocabulary: Sendable {
     let tokens: [AddedToken]
     /// What a token that is looked for in normalised text is written as there; decoding gives that back.
     private(set) var normalizedContents: [Int32: [UInt8]] = [:]
+    /// What special tokens are written as in the file.
+    private let specialContents: Set<ByteString>
     private var raw: TokenTrie
     private var normalized: TokenTrie
 
-    init(_ tokens: [AddedToken], normalizer: Normalizer?) throws {
+    /// - Parameter unmatched: ids that text never becomes.
+    init(_ tokens: [AddedToken], normalizer: Normalizer?, unmatched: Set<Int32> = []) throws {
         self.tokens = tokens
+        specialContents = Set(tokens.lazy.filter { $0.isSpecial }.map { $0.content })
         raw = TokenTrie()
         normalized = TokenTrie()
         // Special tokens come first where two are written alike after normalisation.
         for wantsSpecial in [true, false] {
-            for (index, token) in tokens.enumerated() where token.isSpecial == wantsSpecial {
+            for (index, token) in tokens.enumerated() where token.isSpecial == wantsSpecial && !unmatched.contains(token.id) {
                 guard token.normalized else {
                     raw.insert(token.content.bytes, index)
                     continue
@@ -54,6 +58,12 @@ struct AddedVocabulary: Sendable {
                 normalizedContents[token.id] = text.bytes
             }
         }
+    }
+
+    /// Whether decoding leaves a token out with the special ones. It is looked up by how it is written after normalisation,
+    /// so one that normalisation changes stays, as in Hugging Face's library.
+    func isSkipped(_ token: AddedToken) -> Bool {
+        specialContents.contains(normalizedContents[token.id].map { ByteString($0) } ?? token.content)
     }
 
     /// Cuts the tokens that are looked for before normalisation out of the text.
@@ -101,7 +111,8 @@ struct AddedVocabulary: Sendable {
                     }
                 }
                 if done < start { pieces.append(Piece(start: done, end: start)) }
-                pieces.append(Piece(start: start, end: end, token: token.id))
+                // Nothing is left of a token that a token before it took along as white space.
+                if start < end { pieces.append(Piece(start: start, end: end, token: token.id)) }
                 done = end
             }
             if done < piece.end { pieces.append(Piece(start: done, end: piece.end)) }

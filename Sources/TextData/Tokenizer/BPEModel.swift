@@ -24,6 +24,14 @@ struct BPEModel: Sendable {
     /// Whether no merge reaches over the border before a U+2581 that follows another scalar, so that a text may be cut
     /// there and its parts remembered; true of vocabularies that split at white space.
     private var cutsAtMetaspace = false
+    /// Scalars without a token that merges lead through; their ids follow the vocabulary's.
+    private var stepping = ByteTable()
+    /// Strings that become their token before anything is merged.
+    var frozen = PieceTrie()
+    /// What stands for a token that must not be used, in parts: id and bytes.
+    private var replacements: [UInt32: [(id: UInt32, length: Int)]] = [:]
+    /// A run of line ends is looked up as a whole before it is merged.
+    var takesLineEndsWhole = false
 
     init(
         vocabulary: ByteTable, merges: [(left: Int32, right: Int32)], mergeTable: MergeTable, unknownID: UInt32?,
@@ -39,11 +47,7 @@ struct BPEModel: Sendable {
         self.ignoresMerges = ignoresMerges
         self.continuingPrefix = continuingPrefix
         self.endOfWordSuffix = endOfWordSuffix
-        fallbackIDs = (0..<256).map { byte in
-            let digits = String(byte, radix: 16, uppercase: true)
-            let token = "<0x" + (digits.utf8.count < 2 ? "0" : "") + digits + ">"
-            return vocabulary.find(Array(token.utf8)).map { Int32($0) } ?? -1
-        }
+        fallbackIDs = byteFallbackTokens.map { token in vocabulary.find(token).map { Int32($0) } ?? -1 }
         byteIDs = ByteAlphabet.scalars.map { scalar in
             var token: [UInt8] = []
             appendScalar(scalar, to: &token)
@@ -60,6 +64,12 @@ struct BPEModel: Sendable {
     }
 
     static let metaspace: [UInt8] = [0xE2, 0x96, 0x81]
+
+    /// Lets merges lead through scalars that are no tokens themselves.
+    mutating func lead(through merges: ScoredMerges) {
+        stepping = merges.stepping
+        if merges.steppingCrossesMetaspace { cutsAtMetaspace = false }
+    }
 
     private mutating func indexWholeWords() {
         wholeWords = ByteTable(capacity: vocabulary.count, bytes: vocabulary.storage.count)
@@ -82,8 +92,32 @@ struct BPEModel: Sendable {
     }
 
     /// Encodes a piece of text, appending its tokens; `end` of each is an offset into the whole of `bytes`.
-    func encode(_ bytes: Span<UInt8>, _ range: Range<Int>, _ scratch: BPEScratch, into tokens: inout [ModelToken]) {
+    func encode(
+        _ bytes: Span<UInt8>, _ range: Range<Int>, _ scratch: EncodingScratch, into tokens: inout [ModelToken]
+    ) {
         guard !range.isEmpty else { return }
+        guard !frozen.isEmpty else {
+            encodeUnfrozen(bytes, range, scratch, into: &tokens)
+            return
+        }
+        var start = range.lowerBound
+        var i = start
+        while i < range.upperBound {
+            guard let match = frozen.longestMatch(bytes, at: i, to: range.upperBound) else {
+                i += utf8Length(bytes[i])
+                continue
+            }
+            encodeUnfrozen(bytes, start..<i, scratch, into: &tokens)
+            tokens.append(ModelToken(id: UInt32(match.value), end: match.end))
+            i = match.end
+            start = i
+        }
+        encodeUnfrozen(bytes, start..<range.upperBound, scratch, into: &tokens)
+    }
+
+    private func encodeUnfrozen(
+        _ bytes: Span<UInt8>, _ range: Range<Int>, _ scratch: EncodingScratch, into tokens: inout [ModelToken]
+    ) {
         guard cutsAtMetaspace else {
             encodeWord(bytes, range, scratch, into: &tokens)
             return
@@ -92,23 +126,25 @@ struct BPEModel: Sendable {
         var i = start
         var previousIsMetaspace = true
         while i < range.upperBound {
-            let isMetaspace = bytes[i] == 0xE2 && bytes[i + 1] == 0x96 && bytes[i + 2] == 0x81
+            let first = bytes[i]
+            let isMetaspace = first == 0xE2 && bytes[i + 1] == 0x96 && bytes[i + 2] == 0x81
             if isMetaspace, !previousIsMetaspace {
                 encodeWord(bytes, start..<i, scratch, into: &tokens)
                 start = i
             }
             previousIsMetaspace = isMetaspace
-            i += utf8Length(bytes[i])
+            i += utf8Length(first)
         }
         encodeWord(bytes, start..<range.upperBound, scratch, into: &tokens)
     }
 
     private func encodeWord(
-        _ bytes: Span<UInt8>, _ range: Range<Int>, _ scratch: BPEScratch, into tokens: inout [ModelToken]
+        _ bytes: Span<UInt8>, _ range: Range<Int>, _ scratch: EncodingScratch, into tokens: inout [ModelToken]
     ) {
+        guard !range.isEmpty else { return }
         if scratch.appendRemembered(bytes, range, to: &tokens) { return }
         let first = tokens.count
-        if ignoresMerges, let id = wholeWord(bytes, range) {
+        if ignoresMerges || (takesLineEndsWhole && bytes[range.lowerBound] == 0x0A), let id = wholeWord(bytes, range) {
             tokens.append(ModelToken(id: id, end: range.upperBound))
         } else {
             scratch.symbols.removeAll(keepingCapacity: true)
@@ -117,10 +153,68 @@ struct BPEModel: Sendable {
             var end = range.lowerBound
             for symbol in scratch.symbols where symbol.length > 0 {
                 end += Int(symbol.length)
-                tokens.append(ModelToken(id: symbol.id, end: end))
+                if Int(symbol.id) >= vocabulary.count {
+                    appendStepping(bytes, symbol, end: end, after: first, into: &tokens)
+                } else if stepping.count > 0, symbol.id == unknownID {
+                    appendUnknown(symbol.id, end: end, after: first, into: &tokens)
+                } else if !replacements.isEmpty, let parts = replacements[symbol.id] {
+                    var at = end - Int(symbol.length)
+                    for part in parts {
+                        at += part.length
+                        tokens.append(ModelToken(id: part.id, end: at))
+                    }
+                } else {
+                    tokens.append(ModelToken(id: symbol.id, end: end))
+                }
             }
         }
         scratch.remember(bytes, range, tokens, from: first)
+    }
+
+    /// A scalar that merges could have led through, but did not, is unknown after all.
+    private func appendStepping(
+        _ bytes: Span<UInt8>, _ symbol: BPESymbol, end: Int, after first: Int, into tokens: inout [ModelToken]
+    ) {
+        let scalar = end - Int(symbol.length)..<end
+        if fallsBackToBytes, scalar.allSatisfy({ fallbackIDs[Int(bytes[$0])] >= 0 }) {
+            for i in scalar { tokens.append(ModelToken(id: UInt32(fallbackIDs[Int(bytes[i])]), end: i + 1)) }
+        } else if let unknownID {
+            appendUnknown(unknownID, end: end, after: first, into: &tokens)
+        }
+    }
+
+    private func appendUnknown(_ id: UInt32, end: Int, after first: Int, into tokens: inout [ModelToken]) {
+        if fusesUnknown, tokens.count > first, tokens[tokens.count - 1].id == id { tokens.removeLast() }
+        tokens.append(ModelToken(id: id, end: end))
+    }
+
+    /// Finds the parts that stand for tokens which merging makes but text must not become: the two that were merged last,
+    /// and theirs in turn.
+    mutating func resegment(_ unused: [UInt32]) {
+        let forbidden = Set(unused)
+        // Shorter tokens first: they may be parts of longer ones.
+        for id in unused.sorted(by: { vocabulary.range(Int($0)).count < vocabulary.range(Int($1)).count }) {
+            let token = Array(vocabulary[Int(id)])
+            guard token.count <= 256 else { continue }
+            var symbols: [BPESymbol] = []
+            appendSymbols(token.span, 0..<token.count, to: &symbols)
+            while true {
+                var best = (index: -1, found: UInt64.max)
+                for k in symbols.indices.dropLast() {
+                    let found = mergeTable.lookup(symbols[k].id, symbols[k + 1].id)
+                    guard found != .max, UInt32(truncatingIfNeeded: found) != id else { continue }
+                    if found >> 32 < best.found >> 32 { best = (k, found) }
+                }
+                guard best.index >= 0 else { break }
+                symbols[best.index].id = UInt32(truncatingIfNeeded: best.found)
+                symbols[best.index].length += symbols.remove(at: best.index + 1).length
+            }
+            let parts = symbols.flatMap { symbol in
+                forbidden.contains(symbol.id)
+                    ? replacements[symbol.id] ?? [(symbol.id, Int(symbol.length))] : [(symbol.id, Int(symbol.length))]
+            }
+            if parts.count > 1, parts.allSatisfy({ Int($0.id) < vocabulary.count }) { replacements[id] = parts }
+        }
     }
 
     private func wholeWord(_ bytes: Span<UInt8>, _ range: Range<Int>) -> UInt32? {
@@ -178,7 +272,11 @@ struct BPEModel: Sendable {
     private func symbolID(_ bytes: Span<UInt8>, _ scalar: Range<Int>, isFirst: Bool, isLast: Bool) -> UInt32? {
         let prefix = isFirst ? [] : continuingPrefix
         let suffix = isLast ? endOfWordSuffix : []
-        if prefix.isEmpty, suffix.isEmpty { return vocabulary.find(bytes, scalar).map { UInt32($0) } }
+        if prefix.isEmpty, suffix.isEmpty {
+            if let id = vocabulary.find(bytes, scalar) { return UInt32(id) }
+            guard stepping.count > 0 else { return nil }
+            return stepping.find(bytes, scalar).map { UInt32(vocabulary.count + $0) }
+        }
         var symbol = prefix
         for i in scalar { symbol.append(bytes[i]) }
         return vocabulary.find(symbol + suffix).map { UInt32($0) }

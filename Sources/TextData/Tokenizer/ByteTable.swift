@@ -6,6 +6,8 @@ struct ByteTable: Sendable {
     private(set) var offsets: [Int] = [0]
     /// Index of a string plus one, or 0; the count is a power of two.
     private var slots: [Int32] = [Int32](repeating: 0, count: 16)
+    /// Indices that no search gives.
+    private(set) var unlisted: Set<Int> = []
     private let seed = UInt64.random(in: .min ... .max)
 
     init() {}
@@ -53,7 +55,29 @@ struct ByteTable: Sendable {
     }
     mutating func insert(_ bytes: [UInt8]) -> (index: Int, isNew: Bool) { insert(bytes.span, 0..<bytes.count) }
 
+    /// Adds a string that `find` does not know: the place of an id without a token, or of a repeated one.
+    mutating func appendUnlisted(_ bytes: [UInt8] = []) {
+        storage.append(contentsOf: bytes)
+        offsets.append(storage.count)
+        unlisted.insert(count - 1)
+    }
+    /// Adds a string; one that is there already is found at the new index from now on.
+    mutating func insertReplacing(_ bytes: [UInt8]) {
+        guard let known = find(bytes) else {
+            _ = insert(bytes)
+            return
+        }
+        appendUnlisted(bytes)
+        let mask = slots.count - 1
+        var slot = Int(truncatingIfNeeded: hashBytes(bytes.span, 0..<bytes.count, seed: seed)) & mask
+        while slots[slot] != Int32(known + 1) { slot = (slot + 1) & mask }
+        slots[slot] = Int32(count)
+        unlisted.remove(count - 1)
+        unlisted.insert(known)
+    }
+
     private mutating func place(_ index: Int) {
+        guard !unlisted.contains(index) else { return }
         let mask = slots.count - 1
         var slot = Int(truncatingIfNeeded: hashBytes(storage.span, range(index), seed: seed)) & mask
         while slots[slot] != 0 { slot = (slot + 1) & mask }
@@ -68,6 +92,7 @@ struct ByteTable: Sendable {
     mutating func removeAll() {
         storage.removeAll(keepingCapacity: true)
         offsets.removeLast(offsets.count - 1)
+        unlisted.removeAll()
         for i in slots.indices { slots[i] = 0 }
     }
 }

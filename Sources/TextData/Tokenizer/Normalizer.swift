@@ -15,6 +15,10 @@ indirect enum Normalizer: Sendable {
     case nmt
     /// Writes bytes in the printable alphabet of byte-level vocabularies.
     case byteLevel
+    /// SentencePiece's table of replacements, as Hugging Face applies it.
+    case precompiled(PrecompiledCharsmap)
+    /// All that a SentencePiece model does before it cuts a text.
+    case sentencePiece(SentencePieceNormalizer)
 
     struct Bert: Sendable {
         var cleansText: Bool
@@ -54,6 +58,8 @@ indirect enum Normalizer: Sendable {
         case .nmt:
             text.filter { !Self.isDroppedByNmt($0) }
             text.mapScalars { Self.isSpaceToNmt($0) ? 0x20 : $0 }
+        case .precompiled(let charsmap): charsmap.applyToClusters(&text)
+        case .sentencePiece(let normalizer): normalizer.apply(to: &text)
         case .byteLevel:
             var mapped = NormalizedText()
             for (i, byte) in text.bytes.enumerated() {

@@ -18,6 +18,36 @@ enum SplitPattern: Sendable {
         return .regex(try OnigurumaRegex(pattern))
     }
 
+    /// Runs of one script. Spaces and scalars without a script join the run before them, kana count as Han.
+    static func scripts() throws -> SplitPattern {
+        let joined = "[ \\p{Unknown}]"
+        let han = "[\\p{Han}\\p{Hiragana}\\p{Katakana}\\x{30FC}]"
+        let runs = [(han, "(?:\(han)|\(joined))")] + scriptNames.map { name in
+            let script = "(?!\\x{30FC}| )\\p{\(name)}"
+            return (script, "(?:\(script)|\(joined))")
+        }
+        return .regex(try OnigurumaRegex(runs.map { "\($0)\($1)*" }.joined(separator: "|")))
+    }
+
+    private static let scriptNames = [
+        "Common", "Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Syriac", "Thaana", "Devanagari",
+        "Bengali", "Gurmukhi", "Gujarati", "Oriya", "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Thai", "Lao",
+        "Tibetan", "Myanmar", "Georgian", "Hangul", "Ethiopic", "Cherokee", "Canadian_Aboriginal", "Ogham", "Runic",
+        "Khmer", "Mongolian", "Bopomofo", "Yi", "Old_Italic", "Gothic", "Deseret", "Inherited", "Tagalog", "Hanunoo",
+        "Buhid", "Tagbanwa", "Limbu", "Tai_Le", "Linear_B", "Ugaritic", "Shavian", "Osmanya", "Cypriot", "Braille",
+        "Buginese", "Coptic", "New_Tai_Lue", "Glagolitic", "Tifinagh", "Syloti_Nagri", "Old_Persian", "Kharoshthi",
+        "Balinese", "Cuneiform", "Phoenician", "Phags_Pa", "Nko", "Sundanese", "Lepcha", "Ol_Chiki", "Vai", "Saurashtra",
+        "Kayah_Li", "Rejang", "Lycian", "Carian", "Lydian", "Cham", "Tai_Tham", "Tai_Viet", "Avestan",
+        "Egyptian_Hieroglyphs", "Samaritan", "Lisu", "Bamum", "Javanese", "Meetei_Mayek", "Imperial_Aramaic",
+        "Old_South_Arabian", "Inscriptional_Parthian", "Inscriptional_Pahlavi", "Old_Turkic", "Kaithi", "Batak", "Brahmi",
+        "Mandaic", "Chakma", "Meroitic_Cursive", "Meroitic_Hieroglyphs", "Miao", "Sharada", "Sora_Sompeng", "Takri",
+        "Caucasian_Albanian", "Bassa_Vah", "Duployan", "Elbasan", "Grantha", "Pahawh_Hmong", "Khojki", "Linear_A",
+        "Mahajani", "Manichaean", "Mende_Kikakui", "Modi", "Mro", "Old_North_Arabian", "Nabataean", "Palmyrene",
+        "Pau_Cin_Hau", "Old_Permic", "Psalter_Pahlavi", "Siddham", "Khudawadi", "Tirhuta", "Warang_Citi", "Ahom",
+        "Anatolian_Hieroglyphs", "Hatran", "Multani", "Old_Hungarian", "SignWriting", "Adlam", "Bhaiksuki", "Marchen",
+        "Newa", "Osage", "Tangut",
+    ]
+
     /// Appends the matches in `bytes[range]`, and what lies between them, in order and without gaps.
     func findAll(_ bytes: Span<UInt8>, _ range: Range<Int>, into segments: inout [Segment]) throws {
         switch self {

@@ -24,17 +24,48 @@ public enum TokenizerKind: String, Sendable {
     case sentencePieceBPE
     /// Merges over scalars without any fallback.
     case plainBPE
+    /// Pieces with scores, the best sum wins.
+    case unigram
+    /// The longest token first, then the longest that continues the word.
+    case wordPiece
+    /// A token for each word.
+    case wordLevel
 }
 
 /// The model that turns a word into tokens.
 enum TokenModel: Sendable {
     case bpe(BPEModel)
+    case unigram(UnigramModel)
+    case wordPiece(WordPieceModel)
+    case wordLevel(WordLevelModel)
 
     var vocabulary: ByteTable {
         switch self {
         case .bpe(let model): model.vocabulary
+        case .unigram(let model): model.vocabulary
+        case .wordPiece(let model): model.vocabulary
+        case .wordLevel(let model): model.vocabulary
         }
     }
+    /// - Returns: the position of text that cannot be encoded, else nil.
+    func encode(
+        _ bytes: Span<UInt8>, _ range: Range<Int>, _ scratch: EncodingScratch, into tokens: inout [ModelToken]
+    ) -> Int? {
+        switch self {
+        case .bpe(let model):
+            model.encode(bytes, range, scratch, into: &tokens)
+            return nil
+        case .unigram(let model): return model.encode(bytes, range, scratch, into: &tokens)
+        case .wordPiece(let model): return model.encode(bytes, range, scratch, into: &tokens)
+        case .wordLevel(let model): return model.encode(bytes, range, into: &tokens)
+        }
+    }
+}
+
+/// How ids become text in formats that decode by the kind of a token, not by its text alone.
+enum IDDecoder: Sendable {
+    case sentencePiece(SentencePieceDecoder)
+    case llama(LlamaDecoder)
 }
 
 /// A tokenizer as its files describe it: text to ids and back.
@@ -66,7 +97,7 @@ public final class Tokenizer: Sendable {
     private let added: AddedVocabulary
     private let addedByID: [Int32: AddedToken]
     private let addedByContent: [ByteString: Int32]
-    private let scratches = Mutex<[BPEScratch]>([])
+    private let scratches = Mutex<[EncodingScratch]>([])
 
     /// Reads a model folder, a single tokenizer.json or a GGUF file.
     ///
@@ -90,7 +121,7 @@ public final class Tokenizer: Sendable {
         self.parts = parts
         kind = parts.kind
         definitions = parts.definitions
-        added = try AddedVocabulary(parts.added, normalizer: parts.normalizer)
+        added = try AddedVocabulary(parts.added, normalizer: parts.normalizer, unmatched: parts.unmatchedTokens)
         addedByID = Dictionary(parts.added.map { ($0.id, $0) }, uniquingKeysWith: { _, last in last })
         addedByContent = Dictionary(
             parts.added.map { ($0.content, $0.id) }, uniquingKeysWith: { _, last in last })
@@ -120,7 +151,7 @@ public final class Tokenizer: Sendable {
     /// The token as the vocabulary writes it; nil for an id that does not exist.
     public func token(for id: Int32) -> ByteString? {
         if let token = addedByID[id] { return token.content }
-        guard id >= 0, Int(id) < modelVocabularySize else { return nil }
+        guard id >= 0, Int(id) < modelVocabularySize, !parts.model.vocabulary.range(Int(id)).isEmpty else { return nil }
         return ByteString(parts.model.vocabulary[Int(id)])
     }
     /// Whether the id is of an added token that is marked special.
@@ -137,29 +168,13 @@ public final class Tokenizer: Sendable {
     public var merges: [(left: Int32, right: Int32)] {
         switch parts.model {
         case .bpe(let model): model.merges
+        case .unigram, .wordPiece, .wordLevel: []
         }
     }
     /// A score for each of the model's tokens, for files that have them; a tokenizer.json has ranks of merges instead.
     public var scores: [Float]? { parts.scores }
 
     // MARK: Encoding
-
-    /// Encodes a text; see `encoding(of:addSpecialTokens:parseSpecialTokens:)`.
-    ///
-    /// Where the tokenizer's regular expression backtracks for ever, which reading the file already tries to rule
-    /// out, the text is taken for one word. Use the throwing form where that must be an error.
-    public func encode(
-        _ text: String, addSpecialTokens: Bool, parseSpecialTokens: Bool = true
-    ) -> Encoding {
-        if let encoding = try? encoding(
-            of: text, addSpecialTokens: addSpecialTokens, parseSpecialTokens: parseSpecialTokens)
-        {
-            return encoding
-        }
-        var pieces = TextPieces(text)
-        added.splitRaw(&pieces, parseSpecial: parseSpecialTokens)
-        return finish(pieces, of: text, addSpecialTokens: addSpecialTokens)
-    }
 
     /// Encodes a text.
     ///
@@ -168,7 +183,8 @@ public final class Tokenizer: Sendable {
     ///   - parseSpecialTokens: whether text that spells a special token becomes that token; false takes it as
     ///     ordinary text.
     /// - Throws: `TokenizerError.patternTooSlow` when the tokenizer's regular expression backtracks for ever,
-    ///   `.textTooLong` from 4 GiB on.
+    ///   `.textTooLong` from 4 GiB on, `.uncovered` for text that
+    ///   a model without an unknown token has no token for.
     public func encoding(
         of text: String, addSpecialTokens: Bool, parseSpecialTokens: Bool = true
     ) throws -> Encoding {
@@ -178,12 +194,12 @@ public final class Tokenizer: Sendable {
         if let normalizer = parts.normalizer { try pieces.normalize(normalizer) }
         added.splitNormalized(&pieces, parseSpecial: parseSpecialTokens)
         try parts.preTokenizer?.apply(to: &pieces)
-        return finish(pieces, of: text, addSpecialTokens: addSpecialTokens)
+        return try finish(pieces, of: text, addSpecialTokens: addSpecialTokens)
     }
 
     /// Runs the model over the pieces.
-    private func finish(_ pieces: TextPieces, of text: String, addSpecialTokens: Bool) -> Encoding {
-        let scratch = scratches.withLock { $0.popLast() } ?? BPEScratch()
+    private func finish(_ pieces: TextPieces, of text: String, addSpecialTokens: Bool) throws -> Encoding {
+        let scratch = scratches.withLock { $0.popLast() } ?? EncodingScratch()
         defer { scratches.withLock { if $0.count < 16 { $0.append(scratch) } } }
 
         var encoding = Encoding()
@@ -202,8 +218,8 @@ public final class Tokenizer: Sendable {
                 continue
             }
             tokens.removeAll(keepingCapacity: true)
-            switch parts.model {
-            case .bpe(let model): model.encode(span, piece.range, scratch, into: &tokens)
+            if let gap = parts.model.encode(span, piece.range, scratch, into: &tokens) {
+                throw TokenizerError.uncovered(byteOffset: pieces.origin(of: gap..<gap + 1).lowerBound)
             }
             var start = piece.start
             for token in tokens {
@@ -220,9 +236,20 @@ public final class Tokenizer: Sendable {
 
     /// The text of token ids. Ids that do not exist are passed over; bytes that are not UTF-8 become U+FFFD.
     public func decode(_ ids: some Sequence<Int32>, skipSpecialTokens: Bool) -> String {
+        if let idDecoder = parts.idDecoder {
+            let vocabulary = parts.model.vocabulary
+            switch idDecoder {
+            case .sentencePiece(let decoder):
+                return String(decoding: decoder.decode(ids) { vocabulary[Int($0)] }, as: UTF8.self)
+            case .llama(let decoder):
+                let text = decoder.decode(Array(ids), skipSpecial: skipSpecialTokens) { vocabulary[Int($0)] }
+                return String(decoding: text, as: UTF8.self)
+            }
+        }
         var tokens: [[UInt8]] = []
         for id in ids {
-            guard let token = token(for: id), !skipSpecialTokens || !isSpecial(id) else { continue }
+            guard let token = token(for: id) else { continue }
+            if skipSpecialTokens, let known = addedByID[id], added.isSkipped(known) { continue }
             tokens.append(added.normalizedContents[id] ?? token.bytes)
         }
         guard let decoder = parts.decoder else {

@@ -15,6 +15,8 @@ public enum TokenizerError: GraftError {
     /// The regular expression backtracks without end on this text.
     case patternTooSlow(pattern: String, byteOffset: Int)
     case textTooLong(bytes: Int)
+    /// Text that the vocabulary does not cover, and no token for the unknown.
+    case uncovered(byteOffset: Int)
 
     public var exitStatus: ExitStatus {
         switch self {
@@ -43,6 +45,9 @@ public enum TokenizerError: GraftError {
         case .patternTooSlow(let pattern, let byteOffset):
             "the tokenizer's regular expression \(shortened(pattern)) backtracks without end at byte \(byteOffset) of "
                 + "the text; replace the pattern or split the text"
+        case .uncovered(let byteOffset):
+            "the tokenizer has no token for the text at byte \(byteOffset), and none for unknown text; take that text "
+                + "out or give the model an unknown token"
         case .textTooLong(let bytes):
             "a text of \(bytes) bytes is too long to encode at once; split it into rows below 4 GiB"
         }

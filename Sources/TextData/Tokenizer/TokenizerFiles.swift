@@ -7,27 +7,97 @@ struct TokenizerFiles {
     /// No tokenizer comes near this; it bounds the memory that a wrong file takes.
     private static let limit = 512 << 20
 
+    /// What a folder is searched for, in this order.
+    private static let names = [
+        "tokenizer.json", "tekken.json", "tokenizer.model", "tiktoken.model", "spiece.model", "sentencepiece.bpe.model",
+        "spm.model", "vocab.json",
+    ]
+
     func read() throws -> (TokenizerParts, TokenizerConfig) {
         var isFolder: ObjCBool = false
         guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
             throw TokenizerError.missing(path: path, looked: ["tokenizer.json"])
         }
-        guard isFolder.boolValue else {
-            let file = try bytes(of: path, limit: 4)
-            if file.elementsEqual("GGUF".utf8) { return try GGUFVocabulary(try GGUFFile(path: path)).read() }
-            return (try readJSON(path), TokenizerConfig())
+        guard isFolder.boolValue else { return try readFile(path) }
+        for name in Self.names where FileManager.default.fileExists(atPath: path + "/" + name) {
+            let file = path + "/" + name
+            if name == "tokenizer.json" { return (try readJSON(file), try readConfig(path)) }
+            var (parts, config) = try readFile(file)
+            if case .sentencePiece? = parts.idDecoder { try configure(&parts, &config) }
+            return (parts, config)
         }
-        let file = path + "/tokenizer.json"
-        guard FileManager.default.fileExists(atPath: file) else {
-            throw TokenizerError.missing(path: path, looked: ["tokenizer.json"])
+        let ranks = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+        if let name = ranks.sorted().first(where: { $0.hasSuffix(".tiktoken") }) { return try readFile(path + "/" + name) }
+        throw TokenizerError.missing(path: path, looked: Self.names)
+    }
+
+    /// A single file of any kind. What stands beside it counts only where the file alone does not make a tokenizer.
+    private func readFile(_ file: String) throws -> (TokenizerParts, TokenizerConfig) {
+        let start = try bytes(of: file, limit: 4096)
+        if start.starts(with: "GGUF".utf8) { return try GGUFVocabulary(try GGUFFile(path: file)).read() }
+        let folder = URL(filePath: file).deletingLastPathComponent().path
+        if start.first(where: { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }) == UInt8(ascii: "{"),
+            !SentencePieceFile.isLikely(start)
+        {
+            let document = try parse(try bytes(of: file), file)
+            if TekkenFile.isLikely(document) { return try TekkenFile(path: file).read(document, readConfig(folder)) }
+            let merges = folder + "/merges.txt"
+            if document["model"]?.objectValue == nil, FileManager.default.fileExists(atPath: merges) {
+                let config = try readConfig(folder)
+                let parts = try VocabularyAndMerges(
+                    path: file, vocabulary: document, merges: try bytes(of: merges), config: config
+                ).read()
+                return (parts, config)
+            }
+            return (try TokenizerJSONReader(path: file).read(document), TokenizerConfig())
         }
+        if TiktokenFile.isLikely(start) {
+            return try TiktokenFile(try bytes(of: file), path: file).read(readConfig(folder))
+        }
+        if start.starts(with: "#version".utf8), FileManager.default.fileExists(atPath: folder + "/vocab.json") {
+            return try readFile(folder + "/vocab.json")
+        }
+        guard SentencePieceFile.isLikely(start) || file.hasSuffix(".model") else {
+            throw TokenizerError.malformed(
+                path: file, place: "",
+                reason: "it is no tokenizer.json, tekken.json, vocab.json, SentencePiece model, tiktoken file or GGUF file")
+        }
+        return try SentencePieceFile(try bytes(of: file), path: file).read()
+    }
+
+    private func readConfig(_ folder: String) throws -> TokenizerConfig {
         var config = TokenizerConfig()
         for name in ["special_tokens_map.json", "tokenizer_config.json"] {
-            let file = path + "/" + name
+            let file = folder + "/" + name
             guard FileManager.default.fileExists(atPath: file) else { continue }
             config.merge(try TokenizerConfig(try parse(try bytes(of: file), file), path: file))
         }
-        return (try readJSON(file), config)
+        return config
+    }
+
+    /// A SentencePiece model in a model's folder: the tokens that the configuration names are found in text, as
+    /// Transformers finds them, and BOS and EOS are added as it says.
+    private func configure(_ parts: inout TokenizerParts, _ config: inout TokenizerConfig) throws {
+        let named = try readConfig(path)
+        config.merge(named)
+        let vocabulary = parts.model.vocabulary
+        let names = [config.bos, config.eos, config.unk, config.pad].compactMap { $0 }
+        let known = names.compactMap { vocabulary.find($0.bytes).map { Int32($0) } }
+        parts.unmatchedTokens.subtract(known)
+        for token in named.addedTokens {
+            let content = ByteString(token.text)
+            if let id = vocabulary.find(content.bytes) {
+                parts.unmatchedTokens.remove(Int32(id))
+                if !parts.added.contains(where: { $0.id == Int32(id) }) {
+                    parts.added.append(AddedToken(id: Int32(id), content: content))
+                }
+            } else if token.id >= vocabulary.count, !parts.added.contains(where: { Int($0.id) == token.id }) {
+                parts.added.append(AddedToken(id: Int32(token.id), content: content))
+            }
+        }
+        func id(_ token: ByteString?) -> [Int32] { token.flatMap { vocabulary.find($0.bytes) }.map { [Int32($0)] } ?? [] }
+        if named.addsBOS == false { parts.postProcessor.prefix = [] }
+        if named.addsEOS == true { parts.postProcessor.suffix = id(config.eos) }
     }
 
     private func readJSON(_ file: String) throws -> TokenizerParts {
@@ -64,17 +134,30 @@ struct TokenizerFiles {
 
 /// What tokenizer_config.json and special_tokens_map.json say of the special tokens.
 ///
-/// `add_bos_token` and `add_eos_token` are not read: Transformers 5 leaves them to the post-processor of a
-/// tokenizer.json as well.
+/// `add_bos_token` and `add_eos_token` count only where there is no tokenizer.json: Transformers 5 leaves them to the
+/// post-processor of one.
 struct TokenizerConfig: Sendable {
     var bos: ByteString?
     var eos: ByteString?
     var pad: ByteString?
     var unk: ByteString?
+    var addsBOS: Bool?
+    var addsEOS: Bool?
+    var addsPrefixSpace = false
+    var tokenizerClass = ""
+    /// `added_tokens_decoder` in order of id, as entries of a tokenizer.json's `added_tokens`.
+    var addedTokenEntries: [JSONValue] = []
     /// Whether there was a file at all.
     var isPresent = false
 
     init() {}
+
+    var addedTokens: [(id: Int, text: String)] {
+        addedTokenEntries.compactMap { entry in
+            guard let id = entry["id"]?.intValue, let text = entry["content"]?.stringValue else { return nil }
+            return (id, text)
+        }
+    }
 
     init(_ value: JSONValue, path: String) throws {
         if value.isNull { return }
@@ -89,6 +172,18 @@ struct TokenizerConfig: Sendable {
         eos = token("eos_token")
         pad = token("pad_token")
         unk = token("unk_token")
+        addsBOS = value["add_bos_token"]?.boolValue
+        addsEOS = value["add_eos_token"]?.boolValue
+        addsPrefixSpace = value["add_prefix_space"]?.boolValue ?? false
+        tokenizerClass = value["tokenizer_class"]?.stringValue ?? ""
+        for (key, entry) in value["added_tokens_decoder"]?.objectValue?.entries ?? [] {
+            guard let id = Int32(key), id >= 0, let object = entry.objectValue, entry["content"]?.stringValue != nil else {
+                throw TokenizerError.malformed(
+                    path: path, place: "added_tokens_decoder", reason: "\(shortened(key)) is no id, or has no content")
+            }
+            addedTokenEntries.append(.object(JSONObject([(key: "id", value: .integer(Int(id)))] + object.entries)))
+        }
+        addedTokenEntries.sort { ($0["id"]?.intValue ?? 0) < ($1["id"]?.intValue ?? 0) }
     }
 
     /// Takes what `other` knows over what is here.
@@ -97,6 +192,11 @@ struct TokenizerConfig: Sendable {
         eos = other.eos ?? eos
         pad = other.pad ?? pad
         unk = other.unk ?? unk
+        addsBOS = other.addsBOS ?? addsBOS
+        addsEOS = other.addsEOS ?? addsEOS
+        addsPrefixSpace = addsPrefixSpace || other.addsPrefixSpace
+        if !other.tokenizerClass.isEmpty { tokenizerClass = other.tokenizerClass }
+        if !other.addedTokenEntries.isEmpty { addedTokenEntries = other.addedTokenEntries }
         isPresent = isPresent || other.isPresent
     }
 }

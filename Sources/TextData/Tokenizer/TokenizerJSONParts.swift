@@ -1,4 +1,5 @@
 import FileFormats
+import Foundation
 
 extension TokenizerJSONReader {
     private func object(_ value: JSONValue, _ place: String) throws -> (JSONObject, type: String) {
@@ -81,6 +82,7 @@ extension TokenizerJSONReader {
         case "StripAccents": return .stripAccents
         case "Nmt": return .nmt
         case "ByteLevel": return .byteLevel
+        case "Precompiled": return try readPrecompiled(object, place)
         case "BertNormalizer":
             let lowercases = flag(object, "lowercase", true)
             return .bert(
@@ -90,6 +92,15 @@ extension TokenizerJSONReader {
                     stripsAccents: flag(object, "strip_accents", lowercases), lowercases: lowercases))
         default: throw unsupported("\(place).type", "a normalizer \(shortened(type))")
         }
+    }
+
+    private func readPrecompiled(_ object: JSONObject, _ place: String) throws -> Normalizer? {
+        let here = "\(place).precompiled_charsmap"
+        guard let value = object["precompiled_charsmap"], !value.isNull else { return nil }
+        guard let text = value.stringValue, let data = Data(base64Encoded: text) else {
+            throw malformed(here, "expected base64")
+        }
+        do { return .precompiled(try PrecompiledCharsmap(Array(data))) } catch { throw malformed(here, error.reason) }
     }
 
     func readPreTokenizer(_ value: JSONValue, _ place: String) throws -> PreTokenizer? {
@@ -115,6 +126,7 @@ extension TokenizerJSONReader {
         case "CharDelimiterSplit":
             return .split(.scalar(try scalar(object, "delimiter", place)), .removed, inverted: false)
         case "BertPreTokenizer": return .bert
+        case "UnicodeScripts": return .split(try .scripts(), .removed, inverted: true)
         case "FixedLength":
             guard let length = object["length"]?.intValue, length > 0 else {
                 throw malformed("\(place).length", "expected a positive integer")

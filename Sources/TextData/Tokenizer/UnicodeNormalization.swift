@@ -16,17 +16,23 @@ enum NormalizationForm: String, Sendable {
     /// Whether every scalar is below the first that the form could change; a text that is not may still be normal.
     func isQuicklyNormal(_ bytes: Span<UInt8>, _ range: Range<Int>) -> Bool {
         if self == .nfc {
-            // U+0300 and on begin with 0xCC; below it NFC changes nothing. Scalars that take no part are passed over.
+            // U+0300 and on begin with 0xCC; below it NFC changes nothing. The quick check of UAX #15, section 9: no scalar
+            // may change or join the one before it, and marks stand in order.
             let tables = NormalizationTables.shared
+            var lastClass: UInt8 = 0
             var i = range.lowerBound
             while i < range.upperBound {
                 let first = bytes[i]
                 if first < 0xCC {
                     i += utf8Length(first)
+                    lastClass = 0
                     continue
                 }
                 let scalar = decodeScalar(bytes, at: i)
                 if tables.mayChangeInNFC(scalar.value) { return false }
+                let combiningClass = tables.combiningClass(scalar.value)
+                if combiningClass != 0, combiningClass < lastClass { return false }
+                lastClass = combiningClass
                 i += scalar.length
             }
             return true
@@ -122,11 +128,12 @@ private struct NormalizationTables: Sendable {
 
     private var canonical: [UInt32: [UInt32]] = [:]
     private var compatible: [UInt32: [UInt32]] = [:]
-    private var combiningClasses: [UInt32: UInt8] = [:]
+    /// By scalar, below U+30000.
+    private var combiningClasses = [UInt8](repeating: 0, count: 0x30000)
     private var compositions: [UInt64: UInt32] = [:]
     /// Scalars that may compose with one before them.
     private var seconds: Set<UInt32> = []
-    /// A bit for each scalar below U+20000 that NFC may change or that may join its neighbours.
+    /// A bit for each scalar below U+30000 that NFC may change or that may join the scalar before it.
     private var active: [UInt64]
 
     private static let hangulBase: UInt32 = 0xAC00
@@ -142,10 +149,7 @@ private struct NormalizationTables: Sendable {
             // The reference normalises by tables of Unicode 9: what came later stays as it is, without reordering.
             guard let age = properties.age, age.major <= 9, !properties.isUnifiedIdeograph else { continue }
             let combiningClass = properties.canonicalCombiningClass.rawValue
-            if combiningClass != 0 {
-                combiningClasses[value] = combiningClass
-                mark(value)
-            }
+            combiningClasses[Int(value)] = combiningClass
             let text = String(unicode)
             let full = text.decomposedStringWithCompatibilityMapping.unicodeScalars.map(\.value)
             guard full != [value] else { continue }
@@ -187,6 +191,9 @@ private struct NormalizationTables: Sendable {
         scalar < 0x30000 && active[Int(scalar >> 6)] & (1 << UInt64(scalar & 63)) != 0
     }
 
+    @inline(__always)
+    func combiningClass(_ scalar: UInt32) -> UInt8 { scalar < 0x30000 ? combiningClasses[Int(scalar)] : 0 }
+
     func mayJoinPrevious(_ scalar: UInt32) -> Bool { scalar >= 0x300 && seconds.contains(scalar) }
 
     func decompose(_ scalar: UInt32, compatible isCompatible: Bool, _ body: (UInt32, UInt8) -> Void) {
@@ -203,10 +210,10 @@ private struct NormalizationTables: Sendable {
             return
         }
         guard let parts = (isCompatible ? compatible : canonical)[scalar] else {
-            body(scalar, combiningClasses[scalar] ?? 0)
+            body(scalar, combiningClass(scalar))
             return
         }
-        for part in parts { body(part, combiningClasses[part] ?? 0) }
+        for part in parts { body(part, combiningClass(part)) }
     }
 
     func compose(_ first: UInt32, _ second: UInt32) -> UInt32? {

@@ -8,8 +8,9 @@ struct Text: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Plumbing between text and token ids: lines in, lines of JSON out.",
         discussion: """
-            Meant for pipes and for comparing graft with other programs. The model is a folder or a single file \
-            (tokenizer.json). Output keeps the order of the input, line for line.
+            Meant for pipes and for comparing graft with other programs. The model is a folder or a single file: \
+            tokenizer.json, tekken.json, vocab.json beside merges.txt, a SentencePiece or tiktoken model, or a GGUF \
+            file. Output keeps the order of the input, line for line.
 
               echo '"Hello"' | graft text encode --model M          [9906]
               echo '[9906]'  | graft text decode --model M          "Hello"
@@ -88,10 +89,14 @@ extension Text {
         @Flag(help: "Take text that looks like a special token as ordinary text.")
         var literal = false
 
+        @Flag(help: "Print only the number of texts, bytes and tokens and the seconds that encoding took.")
+        var count = false
+
         @OptionGroup var output: OutputOptions
 
         func run() throws {
             let tokenizer = try TextResources.tokenizer(at: source.model)
+            if count { return try printCounts(tokenizer) }
             var answers = Answers(output)
             try forEachLine { value, line in
                 guard let text = value.stringValue else {
@@ -103,6 +108,30 @@ extension Text {
                 try answers.add(.array(ids.map { .integer(Int($0)) }))
             }
             try answers.finish()
+        }
+
+        /// All texts are read before the clock starts.
+        private func printCounts(_ tokenizer: Tokenizer) throws {
+            var texts: [String] = []
+            try forEachLine { value, line in
+                guard let text = value.stringValue else {
+                    throw LineError(line: line, reason: "expected a JSON string, found \(value.kindName)")
+                }
+                texts.append(text)
+            }
+            var tokens = 0
+            let start = ContinuousClock.now
+            for text in texts {
+                tokens += try tokenizer.encoding(
+                    of: text, addSpecialTokens: !noSpecial, parseSpecialTokens: !literal
+                ).ids.count
+            }
+            let seconds = (ContinuousClock.now - start) / .seconds(1)
+            let counts: JSONValue = [
+                "texts": .integer(texts.count), "bytes": .integer(texts.reduce(0) { $0 + $1.utf8.count }),
+                "tokens": .integer(tokens), "seconds": .double(seconds),
+            ]
+            try Output.line(JSONWriter.text(counts, .compact))
         }
     }
 

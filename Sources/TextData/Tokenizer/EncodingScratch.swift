@@ -15,8 +15,10 @@ struct BPESymbol {
 /// Working memory of one encoding at a time, and a bounded memory of words already encoded.
 ///
 /// Unchecked: it is not shared, but handed from one encoding to the next under the tokenizer's lock.
-final class BPEScratch: @unchecked Sendable {
+final class EncodingScratch: @unchecked Sendable {
     var symbols: [BPESymbol] = []
+    /// Of a unigram model.
+    var path: [PathNode] = []
     private var heap: [(key: UInt64, id: UInt32)] = []
 
     private var words = ByteTable()
