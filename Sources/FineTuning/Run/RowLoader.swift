@@ -105,12 +105,16 @@ extension DataReport {
         split += other.split
         emptied += other.emptied
         warnings += other.warnings
+        shapes.merge(other.shapes, uniquingKeysWith: +)
+        kinds.merge(other.kinds, uniquingKeysWith: +)
     }
 
     /// Names and values, for tables.
     public var facts: [(name: String, value: String)] {
-        var facts = [
-            ("rows", "\(rows)"), ("examples", "\(examples)"), ("tokens", "\(tokens)"),
+        var facts = [("rows", "\(rows)")]
+        if !taken.isEmpty { facts.append(("taken as", taken)) }
+        facts += [
+            ("examples", "\(examples)"), ("tokens", "\(tokens)"),
             ("trained tokens", "\(trainedTokens)"), ("longest", "\(longest)"),
         ]
         for (name, count) in [("dropped", dropped), ("truncated", truncated), ("split", split), ("emptied", emptied)]
@@ -120,6 +124,16 @@ extension DataReport {
         return facts + warnings.map { ("warning", $0) }
     }
 
+    /// What files and rows were taken for, such as `1,200 messages rows of JSON lines`.
+    private var taken: String {
+        func list(_ counts: [(name: String, count: Int)]) -> String {
+            counts.map { counts.count == 1 ? $0.name : "\($0.name) (\($0.count))" }.joined(separator: ", ")
+        }
+        let rows = list(RowShape.allCases.compactMap { shape in shapes[shape].map { (shape.rawValue, $0) } })
+        let files = list(kinds.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
+        return rows.isEmpty ? "" : files.isEmpty ? "\(rows) rows" : "\(rows) rows of \(files)"
+    }
+
     public var json: JSONValue {
         .object(
             JSONObject([
@@ -127,6 +141,20 @@ extension DataReport {
                 ("tokens", .integer(tokens)), ("trained_tokens", .integer(trainedTokens)),
                 ("longest", .integer(longest)), ("dropped", .integer(dropped)), ("truncated", .integer(truncated)),
                 ("split", .integer(split)), ("emptied", .integer(emptied)),
+                (
+                    "row_shapes",
+                    .object(
+                        JSONObject(
+                            RowShape.allCases.compactMap { shape in
+                                shapes[shape].map { (key: shape.rawValue, value: .integer($0)) }
+                            }))
+                ),
+                (
+                    "file_kinds",
+                    .object(
+                        JSONObject(
+                            kinds.sorted { $0.key < $1.key }.map { (key: $0.key, value: .integer($0.value)) }))
+                ),
                 ("warnings", .array(warnings.map { .string($0) })),
             ]))
     }

@@ -12,6 +12,8 @@ extension TrainingData {
         options.trainOn = ExampleOptions.TrainOn(rawValue: recipe.data.trainOn.rawValue) ?? .assistant
         options.maxLength = recipe.data.maxLength
         options.overlong = ExampleOptions.Overlong(rawValue: recipe.data.overlong.rawValue) ?? .error
+        options.format = recipe.data.format
+        options.columns = recipe.data.columns
         let loader = RowLoader(text: text, config: config, options: options)
 
         var data = TrainingData(train: [], eval: [])

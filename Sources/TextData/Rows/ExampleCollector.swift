@@ -5,8 +5,10 @@ struct RowOutcome: Sendable {
     var result: Result<MadeExample, RowFault>
     var file: String?
     var row = 0
+    var shape: RowShape?
 
-    init(result: Result<MadeExample, RowFault>, file: String? = nil, row: Int = 0) {
+    init(result: Result<MadeExample, RowFault>, file: String? = nil, row: Int = 0, shape: RowShape? = nil) {
+        self.shape = shape
         self.result = result
         self.file = file
         self.row = row
@@ -68,6 +70,7 @@ struct ExampleCollector {
             switch outcome.result {
             case .failure(let fault): add(fault)
             case .success(let made):
+                if let shape = outcome.shape { report.shapes[shape, default: 0] += 1 }
                 for note in made.notes { notes[note, default: 0] += 1 }
                 add(made.example, outcome)
             }

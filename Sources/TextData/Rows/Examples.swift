@@ -17,6 +17,11 @@ public struct ExampleOptions: Sendable {
     /// How many bad rows an error names.
     public var faultLimit = 20
 
+    /// What all rows have to be; nil leaves it to the keys of each.
+    public var format: RowShape?
+    /// Other names of columns.
+    public var columns: [ColumnName] = []
+
     public init() {}
 }
 
@@ -36,6 +41,9 @@ public struct DataReport: Sendable, Equatable {
     /// Pieces left out because nothing in them is trained.
     public var emptied = 0
     public var warnings: [String] = []
+    /// Rows by what they were taken for, and files by what they were read as.
+    public var shapes: [RowShape: Int] = [:]
+    public var kinds: [String: Int] = [:]
 
     public init() {}
 }
@@ -90,11 +98,12 @@ public struct ExampleBuilder: Sendable {
     public func forEachBatch(fromFiles patterns: [String], _ body: (ExampleSet) throws -> Void) throws {
         let paths = try expandedPaths(patterns)
         guard !paths.isEmpty else { throw TextError.badOption(name: "data", reason: "no file is given") }
-        var source = RowSource(paths: paths)
+        var source = RowSource(paths: paths, columns: options.columns)
         var collector = ExampleCollector(options: options)
         collector.report.files = paths.count
         while true {
             let rows = try source.next(Self.batchSize)
+            collector.report.kinds = source.kinds
             if rows.isEmpty { break }
             collector.add(outcomes(rows))
             if collector.faultCount == 0 { try body(collector.take()) }
@@ -116,10 +125,7 @@ public struct ExampleBuilder: Sendable {
     private func outcomes(_ rows: [RawRow]) -> [RowOutcome] {
         parallel(rows.count) { i in
             let row = rows[i]
-            return outcome(file: row.file, number: row.number) {
-                if let fault = row.fault { throw RowError(fault) }
-                return try JSONParser.parse(row.bytes)
-            }
+            return outcome(file: row.file, number: row.number) { try row.value() }
         }
     }
 
@@ -128,11 +134,13 @@ public struct ExampleBuilder: Sendable {
             RowOutcome(result: .failure(RowFault(file: file, row: number, reason: reason)))
         }
         do {
-            let made = try example(of: try Row(try value()))
+            let value = try ColumnName.renamed(try value(), options.columns)
+            let made = try example(of: try Row(value, as: options.format))
             guard made.example.trainedCount > 0 else {
                 return fault(made.reasonWithoutLabels ?? "nothing in this row is trained (every label is ignored)")
             }
-            return RowOutcome(result: .success(made), file: file, row: number)
+            let shape = options.format ?? value.objectValue.flatMap(RowShape.init)
+            return RowOutcome(result: .success(made), file: file, row: number, shape: shape)
         } catch let error as RowError {
             return fault(error.reason)
         } catch let error as any GraftError {
