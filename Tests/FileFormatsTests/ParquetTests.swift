@@ -33,6 +33,23 @@ struct ParquetTests {
         }
     }
 
+    /// GRAFT_PARQUET_FILES names a folder of pairs `x.parquet` and `x.jsonl`, for comparisons on generated files.
+    @Test func readsGeneratedFiles() throws {
+        guard let folder = ProcessInfo.processInfo.environment["GRAFT_PARQUET_FILES"] else { return }
+        for name in try namesInFolder(folder) where name.hasSuffix(".parquet") {
+            let found = try rows(try ParquetFile(path: folder + "/" + name))
+            let path = folder + "/" + name.dropLast(8) + ".jsonl"
+            let lines = try readFile(path, limit: 1 << 30).split(separator: 0x0A).map { try JSONParser.parse(Array($0)) }
+            #expect(found.count == lines.count)
+            for (i, (row, wanted)) in zip(found, lines).enumerated() {
+                guard JSONWriter.text(row.value).hasSameBytes(as: JSONWriter.text(wanted)) else {
+                    Issue.record("\(name), row \(i): \(JSONWriter.text(row.value))")
+                    break
+                }
+            }
+        }
+    }
+
     @Test func readsOnlyTheColumnsThatAreWanted() throws {
         let file = try ParquetFile(path: Self.path("groups")) { $0 == "system" }
         #expect(try rows(file).allSatisfy { $0.value.objectValue?.keys == ["system"] })

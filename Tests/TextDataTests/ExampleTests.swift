@@ -186,6 +186,7 @@ struct ExampleTests {
         let builder = try builder {
             $0.maxLength = 3
             $0.overlong = overlong
+            $0.accepts = [.truncatedLabels]
         }
         if overlong == .error {
             #expect(throws: TextError.self) { try builder.examples(from: rows) }

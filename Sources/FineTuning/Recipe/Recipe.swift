@@ -62,6 +62,8 @@ public struct Recipe: Sendable, Equatable {
         public var format: RowShape?
         /// Names that the files have for keys of rows.
         public var columns: [ColumnName] = []
+        /// Damage to rows that is taken as it is.
+        public var accept: [Lint] = []
         public init(train: [Source]) { self.train = train }
     }
 

@@ -140,6 +140,7 @@ private func readData(_ value: RecipeValue?, _ problems: RecipeProblems, _ resol
     data.shuffle = section.flag("shuffle") ?? data.shuffle
     if let value = section.value("format"), value.word != "auto" { data.format = section.choice("format") }
     data.columns = readColumns(&section)
+    data.accept = readAccepted(&section)
     section.finish()
     if train == nil { section.missing("train", "the files of the training rows, as in [{path: data/train.jsonl}]") }
     if train?.isEmpty == true, let value = section.value("train"), case .sequence(let items) = value.content,
@@ -148,6 +149,25 @@ private func readData(_ value: RecipeValue?, _ problems: RecipeProblems, _ resol
         section.wrong("train", value, expected: "a list of at least one file")
     }
     return train == nil ? nil : data
+}
+
+/// Names of damage to rows that is taken as it is; one of them may stand without the list.
+private func readAccepted(_ section: inout RecipeSection) -> [Lint] {
+    guard let value = section.value("accept") else { return [] }
+    let items: [RecipeValue]
+    switch value.content {
+    case .null: return []
+    case .sequence(let found): items = found
+    default: items = [value]
+    }
+    let names = Lint.allCases.map(\.rawValue)
+    return items.compactMap { item in
+        if let lint = item.word.flatMap(Lint.init) { return lint }
+        let near = item.word.flatMap { nearest(to: $0, among: names) }.map { "; did you mean '\($0)'?" } ?? ""
+        section.conflict(
+            item.location, "data.accept takes names of lints (\(names.joined(separator: ", "))), not \(item.kindName)\(near)")
+        return nil
+    }
 }
 
 /// A mapping of keys of rows to the names that files have for them.

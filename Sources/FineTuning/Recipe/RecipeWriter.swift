@@ -47,6 +47,7 @@ extension Recipe {
                 "  shuffle: \(data.shuffle)",
                 "  format: \(data.format?.rawValue ?? "auto")",
                 "  columns: {" + data.columns.map { "\($0.key): \(yamlText($0.column))" }.joined(separator: ", ") + "}",
+                "  accept: [" + data.accept.map(\.rawValue).joined(separator: ", ") + "]",
             ]
     }
 

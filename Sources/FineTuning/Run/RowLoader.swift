@@ -5,6 +5,8 @@ public import TextData
 /// Tokenised rows of files and token stores, with what became of them.
 public struct LoadedRows: Sendable {
     public var examples: [TokenizedExample] = []
+    /// Where each example comes from: the file, and the row in it.
+    public var places: [(file: String?, row: Int)] = []
     public var report = DataReport()
     /// The files that were read, globs expanded.
     public var files: [String] = []
@@ -43,6 +45,7 @@ public struct RowLoader: Sendable {
             guard !pending.isEmpty else { return }
             let set = try builder.examples(fromFiles: pending)
             result.examples += set.examples
+            result.places += set.places
             result.report.add(set.report)
             pending = []
         }
@@ -82,6 +85,7 @@ public struct RowLoader: Sendable {
                 continue
             }
             result.examples.append(example)
+            result.places.append((path, index + 1))
             report.examples += 1
             report.tokens += example.ids.count
             report.trainedTokens += example.trainedCount
@@ -107,6 +111,7 @@ extension DataReport {
         warnings += other.warnings
         shapes.merge(other.shapes, uniquingKeysWith: +)
         kinds.merge(other.kinds, uniquingKeysWith: +)
+        accepted.merge(other.accepted, uniquingKeysWith: +)
     }
 
     /// Names and values, for tables.

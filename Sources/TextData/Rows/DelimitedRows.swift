@@ -98,7 +98,7 @@ struct DelimitedHeader {
                 let bad = invalidOffset(field)
                 throw RowError(
                     "the column \"\(names[i])\" is not UTF-8 (byte \(bad) of the field; the row begins at byte "
-                        + "\(offset) of the file); save the file as UTF-8")
+                        + "\(offset) of the file); save the file as UTF-8", lint: .invalidUnicode)
             }
         }
         return .object(JSONObject(entries))

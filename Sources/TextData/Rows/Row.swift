@@ -71,5 +71,11 @@ public enum Row: Sendable {
 /// What is wrong with a row; the place is known to who reads the file.
 public struct RowError: Error, Sendable {
     public var reason: String
+    /// Set for damage that can be accepted by name.
+    var lint: Lint?
     public init(_ reason: String) { self.reason = reason }
+    init(_ reason: String, lint: Lint) {
+        self.reason = reason
+        self.lint = lint
+    }
 }

@@ -62,7 +62,7 @@ struct RowFile {
         lastSize = size
         return RawRow(file: name, number: number, content: content)
     }
-    private mutating func fault(_ reason: String) -> RawRow { row(.fault(reason), size: 0) }
+    private mutating func fault(_ reason: String, lint: Lint? = nil) -> RawRow { row(.fault(reason, lint), size: 0) }
     private mutating func broken(_ reason: String) -> RawRow {
         isBroken = true
         return fault(reason)
@@ -141,7 +141,7 @@ struct RowFile {
         do {
             guard let found = try parquet?.next() else { return nil }
             // Rows in memory take several times what they take in the file; this keeps batches small enough.
-            return row(found.problem.map { .fault($0) } ?? .value(found.value), size: 4 << 10)
+            return row(found.problem.map { .fault($0, .invalidUnicode) } ?? .value(found.value), size: 4 << 10)
         } catch let error as FileError {
             return broken(error.description.split(separator: "\n").first.map(String.init) ?? "\(error)")
         }
@@ -186,7 +186,9 @@ struct RowFile {
     private mutating func plainRow(_ line: ArraySlice<UInt8>, offset: Int) throws -> RawRow? {
         if layout == .text {
             guard let text = String(validating: line, as: UTF8.self) else {
-                return fault("not valid UTF-8 at byte \(offset + invalidOffset(line)) of the file; save it as UTF-8")
+                return fault(
+                    "not valid UTF-8 at byte \(offset + invalidOffset(line)) of the file; save it as UTF-8",
+                    lint: .invalidUnicode)
             }
             return row(.value(.object(JSONObject([("text", .string(text))]))), size: line.count)
         }
@@ -206,7 +208,7 @@ struct RowFile {
             return row(.value(try header.row(fields, isQuoted, offset: offset)), size: size)
         } catch {
             let reason = (error as? RowError)?.reason ?? "\(error)"
-            return header == nil ? broken(reason) : fault(reason)
+            return header == nil ? broken(reason) : fault(reason, lint: (error as? RowError)?.lint)
         }
     }
 

@@ -8,7 +8,7 @@ struct RawRow: Sendable {
         case json([UInt8], offset: Int)
         case value(JSONValue)
         /// Why there is no whole row.
-        case fault(String)
+        case fault(String, Lint?)
     }
     var file: String
     /// Counted from 1: the line of a text, the element of a JSON array, the record of a CSV file with its header.
@@ -18,13 +18,14 @@ struct RawRow: Sendable {
     /// - Throws: `RowError`.
     func value() throws -> JSONValue {
         switch content {
-        case .fault(let reason): throw RowError(reason)
+        case .fault(let reason, let lint): throw lint.map { RowError(reason, lint: $0) } ?? RowError(reason)
         case .value(let value): return value
         case .json(let bytes, let offset):
             do { return try JSONParser.parse(bytes) } catch let error as JSONError {
                 guard error.kind == .encoding else { throw RowError(error.description) }
                 throw RowError(
-                    "not valid UTF-8 at byte \(offset + error.offset) of the file: \(error.reason); save it as UTF-8")
+                    "not valid UTF-8 at byte \(offset + error.offset) of the file: \(error.reason); save it as UTF-8",
+                    lint: .invalidUnicode)
             }
         }
     }

@@ -69,6 +69,7 @@ struct Tokenize: ParsableCommand {
     }
 }
 
+extension Lint: ExpressibleByArgument {}
 extension ExampleOptions.TrainOn: ExpressibleByArgument {}
 extension ExampleOptions.Overlong: ExpressibleByArgument {}
 
@@ -128,6 +129,13 @@ struct RowOptions: ParsableArguments {
     @Option(help: ArgumentHelp("What becomes of longer rows: error, drop, truncate or split.", valueName: "what"))
     var overlong = ExampleOptions.Overlong.error
 
+    @Option(
+        parsing: .singleValue,
+        help: ArgumentHelp(
+            "Take rows with this damage as they are, or leave them out where they cannot be used; repeat for more. One of "
+                + Lint.allCases.map(\.rawValue).joined(separator: ", ") + ".", valueName: "lint"))
+    var accept: [Lint] = []
+
     func validate() throws {
         if maxLength < 0 || maxLength == 1 { throw ValidationError("--max-length must be at least 2") }
         if data.split(separator: ",").isEmpty { throw ValidationError("--data names no file") }
@@ -140,6 +148,7 @@ struct RowOptions: ParsableArguments {
         options.overlong = overlong
         options.format = format.shape
         options.columns = columns?.names ?? []
+        options.accepts = Set(accept)
         let loader = RowLoader(text: text, config: config, options: options)
         let loaded = try loader.load(data.split(separator: ",").map(String.init)) { messages.progress("reading \($0)") }
         guard !loaded.examples.isEmpty else {
