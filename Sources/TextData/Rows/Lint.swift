@@ -70,6 +70,7 @@ struct RowLinter: Sendable {
     private let byteTokens: Set<Int32>
     /// Special tokens and literal markers by their first byte.
     private let markers: [UInt8: [[UInt8]]]
+    private let beginsMarker: [Bool]
 
     init(tokenizer: Tokenizer?, template: ChatTemplate?) {
         bosID = tokenizer?.bosID
@@ -80,7 +81,9 @@ struct RowLinter: Sendable {
         for source in [template?.source].compactMap(\.self) + (template?.toolUse.map(\.source) ?? []) {
             markers.formUnion(Self.literalMarkers(in: Array(source.utf8)))
         }
-        self.markers = Dictionary(grouping: markers.sorted { $0.lexicographicallyPrecedes($1) }) { $0[0] }
+        let grouped = Dictionary(grouping: markers.sorted { $0.lexicographicallyPrecedes($1) }) { $0[0] }
+        self.markers = grouped
+        beginsMarker = (UInt8.min...UInt8.max).map { grouped[$0] != nil }
         byteTokens = Set(
             (0..<256).compactMap { byte in
                 let digits = String(byte, radix: 16, uppercase: true)
@@ -146,10 +149,10 @@ struct RowLinter: Sendable {
     }
 
     private static func replacement(in bytes: [UInt8]) -> Int? {
-        var i = 0
-        while i + 2 < bytes.count {
-            if bytes[i] == 0xEF, bytes[i + 1] == 0xBF, bytes[i + 2] == 0xBD { return i }
-            i += 1
+        var start = 0
+        while let i = bytes[start...].firstIndex(of: 0xEF) {
+            if bytes[i...].starts(with: [0xEF, 0xBF, 0xBD]) { return i }
+            start = i + 1
         }
         return nil
     }
@@ -163,8 +166,8 @@ struct RowLinter: Sendable {
     }
 
     private func marker(in bytes: [UInt8]) -> [UInt8]? {
-        for (i, byte) in bytes.enumerated() {
-            guard let candidates = markers[byte] else { continue }
+        for i in bytes.indices where beginsMarker[Int(bytes[i])] {
+            guard let candidates = markers[bytes[i]] else { continue }
             if let found = candidates.first(where: { bytes[i...].starts(with: $0) }) { return found }
         }
         return nil
