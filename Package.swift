@@ -42,7 +42,9 @@ let package = Package(
         .target(name: "TextData", dependencies: ["FileFormats", "COniguruma"], swiftSettings: swiftSettings),
         .target(
             name: "FineTuning",
-            dependencies: ["CKernels", "TensorCore", "FileFormats", "TextData", .product(name: "Yams", package: "Yams")],
+            dependencies: [
+                "CKernels", "TensorCore", "FileFormats", "TextData", .product(name: "Yams", package: "Yams"),
+            ],
             swiftSettings: swiftSettings),
         .target(
             name: "Export", dependencies: ["FineTuning", "FileFormats", "TextData", "TensorCore", "CKernels"],

@@ -22,9 +22,10 @@ struct ParquetTests {
     func readsWhatWasWritten(_ name: String) throws {
         let file = try ParquetFile(path: Self.path(name))
         let found = try rows(file)
-        let expected = try JSONParser.parse(
-            Array(try Data(contentsOf: Self.folder.appendingPathComponent("expected.json")))
-        ).arrayValue ?? []
+        let expected =
+            try JSONParser.parse(
+                Array(try Data(contentsOf: Self.folder.appendingPathComponent("expected.json")))
+            ).arrayValue ?? []
         #expect(found.count == expected.count && file.rowCount == expected.count)
         for (row, wanted) in zip(found, expected) {
             #expect(row.problem == nil)
@@ -39,7 +40,9 @@ struct ParquetTests {
         for name in try namesInFolder(folder) where name.hasSuffix(".parquet") {
             let found = try rows(try ParquetFile(path: folder + "/" + name))
             let path = folder + "/" + name.dropLast(8) + ".jsonl"
-            let lines = try readFile(path, limit: 1 << 30).split(separator: 0x0A).map { try JSONParser.parse(Array($0)) }
+            let lines = try readFile(path, limit: 1 << 30).split(separator: 0x0A).map {
+                try JSONParser.parse(Array($0))
+            }
             #expect(found.count == lines.count)
             for (i, (row, wanted)) in zip(found, lines).enumerated() {
                 guard JSONWriter.text(row.value).hasSameBytes(as: JSONWriter.text(wanted)) else {
@@ -57,7 +60,12 @@ struct ParquetTests {
 
     @Test func readsAStream() throws {
         var bytes: [UInt8]? = Array(try Data(contentsOf: URL(fileURLWithPath: Self.path("dict-snappy"))))
-        let file = try ParquetFile(name: "standard input", stream: { defer { bytes = nil }; return bytes })
+        let file = try ParquetFile(
+            name: "standard input",
+            stream: {
+                defer { bytes = nil }
+                return bytes
+            })
         #expect(try rows(file).count == 5)
     }
 
@@ -68,7 +76,13 @@ struct ParquetTests {
         func read(_ bytes: [UInt8]) {
             var bytes: [UInt8]? = bytes
             do {
-                _ = try rows(try ParquetFile(name: "x", stream: { defer { bytes = nil }; return bytes }))
+                _ = try rows(
+                    try ParquetFile(
+                        name: "x",
+                        stream: {
+                            defer { bytes = nil }
+                            return bytes
+                        }))
             } catch {
                 #expect(error is FileError, "\(error)")
             }
@@ -135,7 +149,9 @@ struct DecompressorTests {
     @Test func snappyRefusesWhatDoesNotFit() throws {
         #expect(try Snappy.unpack([5, 16] + Array("hello".utf8), size: 5) == Array("hello".utf8))
         #expect(try Snappy.unpack([8, 4] + Array("ab".utf8) + [0x09, 2], size: 8) == Array("abababab".utf8))
-        for bytes: [UInt8] in [[], [5], [5, 16, 1], [2, 0x09, 1], [8, 4, 1, 2, 0x09, 3], [255, 255, 255, 255, 255, 1]] {
+        for bytes: [UInt8] in [
+            [], [5], [5, 16, 1], [2, 0x09, 1], [8, 4, 1, 2, 0x09, 3], [255, 255, 255, 255, 255, 1],
+        ] {
             #expect(throws: Snappy.Fault.self) { try Snappy.unpack(bytes, size: 8) }
         }
     }

@@ -8,7 +8,11 @@ struct LintTests {
     init() throws { tokenizer = try byteTokenizer(addsBOS: true) }
 
     private func chat(_ question: String, _ answer: String) -> JSONValue {
-        ["messages": [["role": "user", "content": .string(question)], ["role": "assistant", "content": .string(answer)]]]
+        [
+            "messages": [
+                ["role": "user", "content": .string(question)], ["role": "assistant", "content": .string(answer)],
+            ]
+        ]
     }
 
     private static let strict = """
@@ -68,6 +72,25 @@ struct LintTests {
             $0.overlong = .truncate
         }
         #expect(found.first?.row == 1 && found.first?.lint == .truncatedLabels)
+    }
+
+    @Test func invalidUnicodeIsRefusedAndCanBeLeftOut() throws {
+        let folder = try TemporaryFolder()
+        let row = "{\"input_ids\": [1, 2]}\n"
+        let file = try folder.write(
+            "a.jsonl",
+            bytes: Array((row + "{\"text\": \"\\ud800\"}\n{\"text\": \"").utf8) + [0xFF] + Array("\"}\n\(row)".utf8))
+        var builder = ExampleBuilder(tokenizer: nil, template: nil, vocabularySize: 10)
+        let error = #expect(throws: TextError.self) { try builder.examples(fromFiles: [file]) }
+        guard case .badRows(let faults, _)? = error else {
+            Issue.record("\(error as Any)")
+            return
+        }
+        #expect(faults.map(\.row) == [2, 3] && faults.allSatisfy { $0.lint == .invalidUnicode })
+        builder.options.accepts = [.invalidUnicode]
+        let set = try builder.examples(fromFiles: [file])
+        #expect(set.examples.count == 2 && set.places.map(\.row) == [1, 4])
+        #expect(set.report.accepted == [.invalidUnicode: 2])
     }
 
     @Test func dataThatIsAllDecomposedIsConsistent() throws {

@@ -169,7 +169,8 @@ struct RowsTests {
                 #"{"prompt":"a, \"b\"\nc","completion":"x y","n":null}"#, #"{"prompt":"","completion":"क","n":"3"}"#,
             ])
         #expect(try texts("b.csv", Array("a;b\n1,5;2\n".utf8)) == [#"{"a":"1,5","b":"2"}"#])
-        #expect(try texts("c.tsv", Array("a\tb\n\"x\" y\t\"q \"\"r\"\"\"\n".utf8)) == [#"{"a":"\"x\" y","b":"q \"r\""}"#])
+        #expect(
+            try texts("c.tsv", Array("a\tb\n\"x\" y\t\"q \"\"r\"\"\"\n".utf8)) == [#"{"a":"\"x\" y","b":"q \"r\""}"#])
         #expect(try texts("d.txt", Array("one\r\n\n two ".utf8)) == [#"{"text":"one"}"#, #"{"text":" two "}"#])
     }
 
@@ -181,11 +182,13 @@ struct RowsTests {
         #expect(try one("d.csv", "a,a\n1,2\n").contains("two columns are named"))
         #expect(try one("e.csv", "a,\n1,2\n").contains("column 2 has no name"))
         let bad = try texts("f.csv", Array("a,b\nx,".utf8) + [0xC3, 0x28])
-        #expect(bad.last?.contains("row 2: the column \"b\" is not UTF-8 (byte 0 of the field; the row begins at byte 4") == true)
+        #expect(
+            bad.last?.contains("row 2: the column \"b\" is not UTF-8 (byte 0 of the field; the row begins at byte 4")
+                == true)
         let line = try texts("g.txt", Array("ok\n".utf8) + [0x61, 0xFF])
         #expect(line.last?.contains("not valid UTF-8 at byte 4 of the file") == true)
         let json = try texts("h.jsonl", Array("{}\n{\"text\": \"".utf8) + [0xFF] + Array("\"}".utf8))
-        #expect(json.last?.contains("not valid UTF-8 at byte 13 of the file") == true, "\(json)")
+        #expect(json.last?.contains("not valid Unicode at byte 13 of the file") == true, "\(json)")
     }
 
     @Test func readsCompressedFilesWhateverTheirName() throws {

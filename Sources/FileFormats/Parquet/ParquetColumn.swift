@@ -160,7 +160,8 @@ final class ParquetColumn {
             case .json(let value): entries.append(value)
             case .bytes(let bytes):
                 // Entries that no row uses may be anything.
-                entries.append(leaf.isUnread ? .null : String(validating: bytes, as: UTF8.self).map(JSONValue.string) ?? .null)
+                entries.append(
+                    leaf.isUnread ? .null : String(validating: bytes, as: UTF8.self).map(JSONValue.string) ?? .null)
                 if !leaf.isUnread, entries[entries.count - 1].isNull { _ = text(bytes) }
             }
         }
@@ -168,7 +169,9 @@ final class ParquetColumn {
     }
 
     private func count(_ value: ThriftValue?) throws -> Int {
-        guard let count = value?.int, count >= 0, count <= left else { throw fault("a page has a wild number of values") }
+        guard let count = value?.int, count >= 0, count <= left else {
+            throw fault("a page has a wild number of values")
+        }
         return count
     }
 
@@ -221,7 +224,10 @@ final class ParquetColumn {
         case 2, 8:
             guard dictionary != nil else { throw fault("a page refers to a dictionary that is not there") }
             // A page of nothing but nulls may be empty.
-            guard source.position < source.end else { return values = .none }
+            guard source.position < source.end else {
+                values = .none
+                return
+            }
             let width = Int(try source.byte())
             values = .indices(try RunLengthDecoder(source, width: width))
         case 3 where leaf.type == .boolean:

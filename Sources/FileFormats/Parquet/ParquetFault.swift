@@ -15,7 +15,8 @@ public enum ParquetFault: Error, Sendable, CustomStringConvertible {
         case .footer(let reason): "the Parquet footer is malformed: \(reason)"
         case .schema(let reason): "the Parquet schema is malformed: \(reason)"
         case .column(let name, let reason): "the Parquet column '\(name)' is malformed: \(reason)"
-        case .unsupported(let column, let what): "the Parquet column '\(column)' uses \(what), which graft does not read"
+        case .unsupported(let column, let what):
+            "the Parquet column '\(column)' uses \(what), which graft does not read"
         }
     }
 }

@@ -15,6 +15,8 @@ public struct ParquetRow: Sendable {
 /// structure's members that are null are left out. The file is not trusted: every number read from it is checked.
 public final class ParquetFile {
     private static let footerLimit = 64 << 20
+    /// Rows that a file may declare whatever its size.
+    private static let emptyRowLimit = 1 << 20
     /// Entries of one row over all columns: more is no row of text.
     private static let entryLimit = 1 << 22
 
@@ -74,6 +76,10 @@ public final class ParquetFile {
                     throw ParquetFault.footer("a row group has a wild number of rows")
                 }
                 return sum
+            }
+            // Rows of nothing but nulls take no space; no file of text has more than eight rows a byte.
+            guard rowCount <= Self.emptyRowLimit || rowCount / 8 <= size else {
+                throw ParquetFault.footer("\(rowCount) rows in \(size) bytes")
             }
         } catch let fault as ParquetFault {
             throw FileError.parquet(path: file.path, fault)
@@ -202,7 +208,9 @@ public final class ParquetFile {
     /// (parquet-format, LogicalTypes.md: Lists).
     private func list(_ inner: ParquetNode, of node: ParquetNode) throws -> [JSONValue] {
         let isOld = inner.children.count != 1 || inner.name == "array" || inner.name == node.name + "_tuple"
-        guard !isOld, let element = inner.children.first else { return try elements(of: inner) { try value(of: inner) } }
+        guard !isOld, let element = inner.children.first else {
+            return try elements(of: inner) { try value(of: inner) }
+        }
         return try elements(of: inner) { try read(element) }
     }
 

@@ -72,7 +72,9 @@ struct ParquetSchemaReader {
             leaf = try makeLeaf(element, type, path, definition: definition, repetition: repetition)
             leaves.append(leaf!)
         } else {
-            guard let count = element[5]?.int, count > 0 else { throw ParquetFault.schema("the group '\(name)' is empty") }
+            guard let count = element[5]?.int, count > 0 else {
+                throw ParquetFault.schema("the group '\(name)' is empty")
+            }
             for _ in 0..<count {
                 children.append(
                     try node(definition: definition, repetition: repetition, path: path, depth: depth + 1))

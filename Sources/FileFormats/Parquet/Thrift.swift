@@ -73,7 +73,9 @@ struct ThriftReader {
             let header = try byte()
             if header == 0 { return .structure(fields) }
             let id = header >> 4 == 0 ? try zigzag() : last + Int(header >> 4)
-            guard (Int(Int16.min)...Int(Int16.max)).contains(id) else { throw Fault(reason: "a field has a wild number") }
+            guard (Int(Int16.min)...Int(Int16.max)).contains(id) else {
+                throw Fault(reason: "a field has a wild number")
+            }
             last = id
             let type = header & 15
             // In a field, the type itself says which of the two a boolean is.

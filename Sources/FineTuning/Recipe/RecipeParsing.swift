@@ -165,7 +165,8 @@ private func readAccepted(_ section: inout RecipeSection) -> [Lint] {
         if let lint = item.word.flatMap(Lint.init) { return lint }
         let near = item.word.flatMap { nearest(to: $0, among: names) }.map { "; did you mean '\($0)'?" } ?? ""
         section.conflict(
-            item.location, "data.accept takes names of lints (\(names.joined(separator: ", "))), not \(item.kindName)\(near)")
+            item.location,
+            "data.accept takes names of lints (\(names.joined(separator: ", "))), not \(item.kindName)\(near)")
         return nil
     }
 }
@@ -183,7 +184,8 @@ private func readColumns(_ section: inout RecipeSection) -> [ColumnName] {
             let near = nearest(to: entry.key, among: Row.knownKeys).map { "; did you mean '\($0)'?" }
             section.conflict(
                 entry.keyLocation,
-                "data.columns: '\(entry.key)' is no key of a row\(near ?? "; keys are " + Row.knownKeys.joined(separator: ", "))")
+                "data.columns: '\(entry.key)' is no key of a row\(near ?? "; keys are " + Row.knownKeys.joined(separator: ", "))"
+            )
             return nil
         }
         guard let column = entry.value.word, !column.isEmpty else {

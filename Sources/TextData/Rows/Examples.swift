@@ -173,7 +173,11 @@ public struct ExampleBuilder: Sendable {
             outcome.result = .made(made)
             refuse(linter.findings(row, made))
         } catch let error as RowError {
-            if let lint = error.lint { refuse([LintFinding(lint: lint, detail: error.reason)]) } else { fault(error.reason) }
+            if let lint = error.lint {
+                refuse([LintFinding(lint: lint, detail: error.reason)])
+            } else {
+                fault(error.reason)
+            }
         } catch TextError.templateRaised(_, let line, let message) {
             refuse([LintFinding(lint: .roleOrder, detail: "line \(line) of the template says: \(message)")])
         } catch let error as any GraftError {

@@ -37,14 +37,16 @@ public enum Lint: String, Sendable, CaseIterable {
         let accept = "(data.accept, --accept \(rawValue))"
         return switch self {
         case .noTrainedToken: "give the rows an answer, see train_on, or leave them out by accepting it \(accept)"
-        case .noEndOfTurn: "use a chat template that ends the assistant's turn with a special token, or accept it \(accept)"
+        case .noEndOfTurn:
+            "use a chat template that ends the assistant's turn with a special token, or accept it \(accept)"
         case .doubleBOS: "take the token out of the text or the template, or accept it \(accept)"
         case .templateMarkers: "take them out of the contents, or accept it \(accept)"
         case .roleOrder: "bring the roles into the order that the template takes, or leave the rows out \(accept)"
         case .truncatedLabels: "raise max_length, use overlong: split or drop, or leave the rows out \(accept)"
         case .duplicateRows: "take the rows out of one of the two sets, or accept it \(accept)"
         case .invalidUnicode: "save the file as UTF-8 without lone surrogates, or leave the rows out \(accept)"
-        case .replacementCharacters: "make the rows again from their source with the right encoding, or accept it \(accept)"
+        case .replacementCharacters:
+            "make the rows again from their source with the right encoding, or accept it \(accept)"
         case .mixedNormalization: "bring all text into NFC, or accept it \(accept)"
         case .byteFallback: "use a model whose tokenizer was made for the script, or accept it \(accept)"
         }
@@ -101,11 +103,14 @@ struct RowLinter: Sendable {
         var start: Int?
         for i in source.indices.dropLast() {
             if source[i] == UInt8(ascii: "<"), source[i + 1] == UInt8(ascii: "|") { start = i }
-            guard source[i] == UInt8(ascii: "|"), source[i + 1] == UInt8(ascii: ">"), let first = start else { continue }
+            guard source[i] == UInt8(ascii: "|"), source[i + 1] == UInt8(ascii: ">"), let first = start else {
+                continue
+            }
             start = nil
             let inner = source[(first + 2)..<max(i, first + 2)]
             let isName = inner.allSatisfy {
-                $0 >= 0x80 || (0x30...0x39).contains($0) || (0x41...0x5A).contains($0 & 0xDF) || $0 == 0x5F || $0 == 0x2D
+                $0 >= 0x80 || (0x30...0x39).contains($0) || (0x41...0x5A).contains($0 & 0xDF) || $0 == 0x5F
+                    || $0 == 0x2D
             }
             if isName, (1...40).contains(inner.count) { found.insert(Array(source[first...(i + 1)])) }
         }
@@ -124,7 +129,8 @@ struct RowLinter: Sendable {
         if !byteTokens.isEmpty {
             let count = ids.count { byteTokens.contains($0) }
             if count >= Self.fallbackCount, Double(count) >= Self.fallbackShare * Double(ids.count) {
-                found.append(LintFinding(lint: .byteFallback, detail: "\(count) of \(ids.count) tokens are single bytes"))
+                found.append(
+                    LintFinding(lint: .byteFallback, detail: "\(count) of \(ids.count) tokens are single bytes"))
             }
         }
         if made.lacksEnd {
@@ -133,7 +139,8 @@ struct RowLinter: Sendable {
         for text in row.texts {
             let bytes = Array(text.utf8)
             if let place = Self.replacement(in: bytes) {
-                found.append(LintFinding(lint: .replacementCharacters, detail: "at \(Self.excerpt(bytes, around: place))"))
+                found.append(
+                    LintFinding(lint: .replacementCharacters, detail: "at \(Self.excerpt(bytes, around: place))"))
                 break
             }
         }

@@ -91,7 +91,8 @@ struct RowBytes {
         do {
             var data = try handle.read(upToCount: Self.chunkSize)
             // A pipe may give its first bytes one by one; four tell what they are.
-            while let found = data, (1..<4).contains(found.count), let more = try handle.read(upToCount: Self.chunkSize),
+            while let found = data, (1..<4).contains(found.count),
+                let more = try handle.read(upToCount: Self.chunkSize),
                 !more.isEmpty
             { data = found + more }
             guard let data, !data.isEmpty else { return nil }

@@ -107,7 +107,8 @@ struct RowFile {
         case nil where !looksLikeJSON:
             throw TextError.unreadable(
                 path: name,
-                reason: "neither its name nor its first bytes say what it is; name it .jsonl, .json, .csv, .tsv, .txt or "
+                reason:
+                    "neither its name nor its first bytes say what it is; name it .jsonl, .json, .csv, .tsv, .txt or "
                     + ".parquet (for standard input: csv:-, tsv:- or text:-)")
         case .json?, nil:
             layout = byte == UInt8(ascii: "[") ? .array : .lines

@@ -236,7 +236,8 @@ struct RowReader {
         let instruction = try string("instruction")
         let input = try string("input", default: "")
         var history: [(String, String)] = []
-        let past = object["history"].map { $0.isNull || $0.stringValue?.isEmpty == true } ?? true ? [] : try array("history")
+        let past =
+            object["history"].map { $0.isNull || $0.stringValue?.isEmpty == true } ?? true ? [] : try array("history")
         for (i, turn) in past.enumerated() {
             guard let pair = turn.arrayValue, pair.count == 2, let question = pair[0].stringValue,
                 let answer = pair[1].stringValue

@@ -24,7 +24,7 @@ struct RawRow: Sendable {
             do { return try JSONParser.parse(bytes) } catch let error as JSONError {
                 guard error.kind == .encoding else { throw RowError(error.description) }
                 throw RowError(
-                    "not valid UTF-8 at byte \(offset + error.offset) of the file: \(error.reason); save it as UTF-8",
+                    "not valid Unicode at byte \(offset + error.offset) of the file: \(error.reason)",
                     lint: .invalidUnicode)
             }
         }

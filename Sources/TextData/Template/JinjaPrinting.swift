@@ -55,7 +55,8 @@ extension Interpreter {
                 try dict(namespace.names.map { (.string($0), namespace[$0] ?? .none) }), into: &text)
             text.bytes += ">".utf8
         case .callable(.macro(let macro)):
-            text.bytes += macro.definition.isAnonymous ? "<Macro anonymous>".utf8 : "<Macro '\(macro.definition.name)'>".utf8
+            text.bytes +=
+                macro.definition.isAnonymous ? "<Macro anonymous>".utf8 : "<Macro '\(macro.definition.name)'>".utf8
         case .generator, .loop, .callable: text.bytes += "<\(value.typeName) object>".utf8
         }
     }

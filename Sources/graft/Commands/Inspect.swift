@@ -37,7 +37,9 @@ struct Inspect: ParsableCommand {
     @Option(help: ArgumentHelp("How many rows --rows shows.", valueName: "n"))
     var count = 5
 
-    @Option(help: ArgumentHelp("The folder of the tokenizer that --rows shows text with; ids without it.", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp("The folder of the tokenizer that --rows shows text with; ids without it.", valueName: "dir")
+    )
     var model: String?
 
     @OptionGroup var output: OutputOptions
