@@ -47,6 +47,7 @@ struct LintTests {
             (.mixedNormalization, chat("cafe\u{301}", "ok")),
             (.mixedNormalization, chat("\u{958}", "ok")),
             (.doubleBOS, ["text": "<s>hello"]),
+            (.byteFallback, chat("ᱥᱟᱱᱛᱟᱲᱤ ᱯᱟᱹᱨᱥᱤ", "ᱛᱮ ᱚᱞ ᱟᱠᱟᱱ ᱯᱩᱛᱷᱤ")),
         ]
         #expect(try faults(clean).isEmpty)
         for (lint, row) in planted {

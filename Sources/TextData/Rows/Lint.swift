@@ -67,9 +67,12 @@ struct RowLinter: Sendable {
     /// The share of byte tokens above which a tokenizer is said not to know a script, and the fewest that count.
     private static let fallbackShare = 0.25
     private static let fallbackCount = 16
+    /// For byte-level vocabularies, which spell rare letters of scripts they know in bytes.
+    private static let byteLevelShare = 0.5
 
     private let bosID: Int32?
     private let byteTokens: Set<Int32>
+    private let byteShare: Double
     /// Special tokens and literal markers by their first byte.
     private let markers: [UInt8: [[UInt8]]]
     private let beginsMarker: [Bool]
@@ -86,11 +89,21 @@ struct RowLinter: Sendable {
         let grouped = Dictionary(grouping: markers.sorted { $0.lexicographicallyPrecedes($1) }) { $0[0] }
         self.markers = grouped
         beginsMarker = (UInt8.min...UInt8.max).map { grouped[$0] != nil }
-        byteTokens = Set(
+        var bytes = Set(
             (0..<256).compactMap { byte in
                 let digits = String(byte, radix: 16, uppercase: true)
                 return tokenizer?.id(of: ByteString("<0x" + (digits.utf8.count < 2 ? "0" : "") + digits + ">"))
             })
+        let isByteLevel = bytes.count < 256
+        if isByteLevel {
+            // Bytes of ASCII are letters of their own.
+            bytes = Set(
+                (UInt8(0x80)...0xFF).compactMap {
+                    tokenizer?.id(of: ByteString(ByteAlphabet.encode(CollectionOfOne($0))))
+                })
+        }
+        byteTokens = bytes
+        byteShare = isByteLevel ? Self.byteLevelShare : Self.fallbackShare
     }
 
     /// Markers that a template writes as plain text: `<|...|>`, and the brackets of instructions.
@@ -128,7 +141,7 @@ struct RowLinter: Sendable {
         }
         if !byteTokens.isEmpty {
             let count = ids.count { byteTokens.contains($0) }
-            if count >= Self.fallbackCount, Double(count) >= Self.fallbackShare * Double(ids.count) {
+            if count >= Self.fallbackCount, Double(count) >= byteShare * Double(ids.count) {
                 found.append(
                     LintFinding(lint: .byteFallback, detail: "\(count) of \(ids.count) tokens are single bytes"))
             }
