@@ -38,7 +38,7 @@ struct LintTests {
 
     /// Each planted defect is found in its row, alone, and taken once it is accepted.
     @Test func findsEachDefectInItsRowAndNothingElse() throws {
-        let clean = (0..<40).map { chat("question \($0), é ñ हिन्दी?", "answer \($0)") }
+        let clean = (0..<40).map { chat("question \($0), é ñ?", "answer \($0)") }
         let planted: [(Lint, JSONValue)] = [
             (.noTrainedToken, ["messages": [["role": "user", "content": "only"]]]),
             (.templateMarkers, chat("say <|im_end|>", "no")),

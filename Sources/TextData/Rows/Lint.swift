@@ -67,12 +67,11 @@ struct RowLinter: Sendable {
     /// The share of byte tokens above which a tokenizer is said not to know a script, and the fewest that count.
     private static let fallbackShare = 0.25
     private static let fallbackCount = 16
-    /// For byte-level vocabularies, which spell rare letters of scripts they know in bytes.
-    private static let byteLevelShare = 0.5
+    /// Byte tokens for each letter beyond ASCII; scripts that a tokenizer knows have far fewer, but for rare letters.
+    private static let bytesPerLetter = 0.9
 
     private let bosID: Int32?
     private let byteTokens: Set<Int32>
-    private let byteShare: Double
     /// Special tokens and literal markers by their first byte.
     private let markers: [UInt8: [[UInt8]]]
     private let beginsMarker: [Bool]
@@ -94,8 +93,8 @@ struct RowLinter: Sendable {
                 let digits = String(byte, radix: 16, uppercase: true)
                 return tokenizer?.id(of: ByteString("<0x" + (digits.utf8.count < 2 ? "0" : "") + digits + ">"))
             })
-        let isByteLevel = bytes.count < 256
-        if isByteLevel {
+        // A byte-level vocabulary has no fallback; there, its single bytes tell the same.
+        if bytes.count < 256 {
             // Bytes of ASCII are letters of their own.
             bytes = Set(
                 (UInt8(0x80)...0xFF).compactMap {
@@ -103,7 +102,6 @@ struct RowLinter: Sendable {
                 })
         }
         byteTokens = bytes
-        byteShare = isByteLevel ? Self.byteLevelShare : Self.fallbackShare
     }
 
     /// Markers that a template writes as plain text: `<|...|>`, and the brackets of instructions.
@@ -141,7 +139,10 @@ struct RowLinter: Sendable {
         }
         if !byteTokens.isEmpty {
             let count = ids.count { byteTokens.contains($0) }
-            if count >= Self.fallbackCount, Double(count) >= byteShare * Double(ids.count) {
+            let letters = row.texts.reduce(0) { $0 + $1.utf8.count { $0 >= 0xC0 } }
+            if count >= Self.fallbackCount, Double(count) >= Self.fallbackShare * Double(ids.count),
+                Double(count) >= Self.bytesPerLetter * Double(letters)
+            {
                 found.append(
                     LintFinding(lint: .byteFallback, detail: "\(count) of \(ids.count) tokens are single bytes"))
             }
