@@ -26,6 +26,7 @@ let package = Package(
         .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
         .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "COniguruma", pkgConfig: "oniguruma", providers: [.apt(["libonig-dev"])]),
 
         // The kernels are C so that one portable binary can choose its instruction set at run time.
@@ -36,12 +37,14 @@ let package = Package(
             swiftSettings: swiftSettings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
         .target(
             name: "FileFormats",
-            dependencies: ["CHDF5", "CZstd", .product(name: "Crypto", package: "swift-crypto")],
+            dependencies: ["CHDF5", "CZstd", "CZlib", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: swiftSettings),
         .target(name: "TextData", dependencies: ["FileFormats", "COniguruma"], swiftSettings: swiftSettings),
         .target(
             name: "FineTuning",
-            dependencies: ["CKernels", "TensorCore", "FileFormats", "TextData", .product(name: "Yams", package: "Yams")],
+            dependencies: [
+                "CKernels", "TensorCore", "FileFormats", "TextData", .product(name: "Yams", package: "Yams"),
+            ],
             swiftSettings: swiftSettings),
         .target(
             name: "Export", dependencies: ["FineTuning", "FileFormats", "TextData", "TensorCore", "CKernels"],

@@ -23,6 +23,9 @@ public enum FileError: GraftError {
     case safetensors(path: String, SafetensorsFault)
     case gguf(path: String, GGUFFault)
     case zstd(ZstdFault)
+    /// Compressed data that do not unpack.
+    case compressed(kind: String, reason: String)
+    case parquet(path: String, ParquetFault)
     /// A token store that is damaged or not one.
     case tokenStore(path: String, reason: String)
     /// Everything that is wrong with a model folder, all at once.
@@ -33,7 +36,7 @@ public enum FileError: GraftError {
         case .missing: .missingInput
         case .io: .io
         case .outputExists, .locked: .outputExists
-        case .tooLarge, .notAFile, .json, .safetensors, .gguf, .zstd, .tokenStore: .badInput
+        case .tooLarge, .notAFile, .json, .safetensors, .gguf, .zstd, .compressed, .parquet, .tokenStore: .badInput
         case .changed: .io
         case .modelFolder(_, let faults):
             faults.allSatisfy { if case .missingShard = $0 { true } else { false } } ? .missingInput : .badInput
@@ -63,6 +66,10 @@ public enum FileError: GraftError {
         case .gguf(let path, let fault):
             "\(path): \(fault)\n  the file is damaged or no GGUF file; fetch or write it again"
         case .zstd(let fault): "compressed data: \(fault)"
+        case .compressed(let kind, let reason):
+            "\(kind) data: \(reason)\n  the file is damaged or cut short; fetch or write it again"
+        case .parquet(let path, let fault):
+            "\(path): \(fault)\n  write the file again, or give the rows as JSON lines"
         case .tokenStore(let path, let reason):
             "\(path): no usable token store: \(reason)\n  write it again with 'graft tokenize'"
         case .modelFolder(let path, let faults):

@@ -7,8 +7,11 @@ public struct RowFault: Sendable {
     /// Counted from 1: the line of a JSONL file, the element of a JSON array.
     public var row: Int
     public var reason: String
+    /// Set for damage that can be accepted by name.
+    public var lint: Lint?
 
-    public init(file: String?, row: Int, reason: String) {
+    public init(file: String?, row: Int, reason: String, lint: Lint? = nil) {
+        self.lint = lint
         self.file = file
         self.row = row
         self.reason = reason
@@ -68,11 +71,41 @@ public enum TextError: GraftError {
     }
 
     private static func rowText(_ faults: [RowFault], total: Int) -> String {
-        var lines = faults.map { fault in
-            (fault.file.map { "\($0), " } ?? "") + "row \(fault.row): \(fault.reason)"
+        func place(_ fault: RowFault) -> String { (fault.file.map { "\($0), " } ?? "") + "row \(fault.row): " }
+        let plain = faults.filter { $0.lint == nil }
+        var lines = plain.map { place($0) + $0.reason }
+        for lint in Lint.allCases {
+            let found = faults.filter { $0.lint == lint }
+            guard let first = found.first else { continue }
+            lines.append("\(lint.rawValue): \(lint.title)")
+            lines += rowLists(found)
+            lines.append("  such as \(place(first))\(first.reason)")
+            lines.append("  \(lint.fix)")
         }
         if total > faults.count { lines.append("... and \(total - faults.count) more bad rows") }
         lines.append("\(total) bad row\(total == 1 ? "" : "s"). Correct or remove \(total == 1 ? "it" : "them").")
         return lines.joined(separator: "\n")
+    }
+
+    private static func sameName(_ a: String?, _ b: String?) -> Bool {
+        guard let a, let b else { return a == nil && b == nil }
+        return a.hasSameBytes(as: b)
+    }
+
+    /// A line for each file with the numbers of its rows.
+    private static func rowLists(_ faults: [RowFault]) -> [String] {
+        var files: [(name: String?, rows: [Int])] = []
+        for fault in faults {
+            if let last = files.indices.last, sameName(files[last].name, fault.file) {
+                files[last].rows.append(fault.row)
+            } else {
+                files.append((fault.file, [fault.row]))
+            }
+        }
+        return files.map { file in
+            let count = file.rows.count
+            return "  \(file.name.map { "\($0), " } ?? "")row\(count == 1 ? "" : "s") "
+                + file.rows.map(String.init).joined(separator: ", ")
+        }
     }
 }

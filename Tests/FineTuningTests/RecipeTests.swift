@@ -2,6 +2,7 @@ import FileFormats
 import FineTuning
 import Foundation
 import Testing
+import TextData
 
 private let minimal = """
     model: models/base
@@ -104,6 +105,26 @@ private func problems(_ yaml: String, _ overrides: [String] = []) -> [RecipeProb
         let found = problems(minimal, ["training.epoch=5", "nonsense"])
         #expect(found.map(\.location) == ["--set nonsense", "--set training.epoch"])
         #expect(found[1].reason.contains("did you mean 'training.epochs'"))
+    }
+
+    @Test func rowsHaveAFormatColumnsAndAcceptedDamage() throws {
+        let keys = """
+
+            data:
+              train: [a.csv]
+              format: completion
+              columns: {prompt: question, completion: "उत्तर"}
+              accept: [double_bos, role_order]
+            """
+        let recipe = try Recipe(yaml: "model: m\noutput: o" + keys, path: "/r/x.yaml")
+        #expect(recipe.data.format == .completion && recipe.data.accept == [.doubleBOS, .roleOrder])
+        #expect(recipe.data.columns.map(\.column) == ["question", "उत्तर"])
+        #expect(try Recipe(yaml: recipe.resolvedYAML, path: "/r/x.yaml") == recipe)
+        let found = problems(
+            "model: m\noutput: o\ndata: {train: [a], format: auto, columns: {promt: q}, accept: [double_boss]}", [])
+        #expect(found.count == 2)
+        #expect(found.contains { $0.reason.contains("did you mean 'prompt'?") })
+        #expect(found.contains { $0.reason.contains("did you mean 'double_bos'?") })
     }
 
     @Test func allMistakesAreReportedAtOnceWithTheirLines() {

@@ -186,6 +186,7 @@ struct ExampleTests {
         let builder = try builder {
             $0.maxLength = 3
             $0.overlong = overlong
+            $0.accepts = [.truncatedLabels]
         }
         if overlong == .error {
             #expect(throws: TextError.self) { try builder.examples(from: rows) }
@@ -228,9 +229,9 @@ struct ExampleTests {
 
     @Test func previewSetsTrainedTokensApart() throws {
         let found = try example(#"{"prompt": "a\u001b", "completion": "b"}"#, try builder())
-        #expect(renderPreview(found, tokenizer: tokenizer, colour: false) == "a\\x1b⟦b</s>⟧")
-        #expect(
-            renderPreview(found, tokenizer: tokenizer, colour: true)
-                == "\u{1B}[2ma\\x1b\u{1B}[0m\u{1B}[32mb</s>\u{1B}[0m")
+        let pieces = trainedPieces(found, tokenizer: tokenizer)
+        #expect(renderPieces(pieces, colour: false) == "a\\x1b[[b</s>]]")
+        #expect(renderPieces(pieces, colour: true) == "a\\x1b\u{1B}[1;32mb</s>\u{1B}[0m")
+        #expect(trainedPieces(found, tokenizer: tokenizer, limit: 1).last?.text == " ... (3 more tokens)")
     }
 }

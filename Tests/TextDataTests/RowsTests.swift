@@ -149,4 +149,120 @@ struct RowsTests {
     func badShapes(_ json: String) throws {
         #expect(throws: RowError.self) { try Row(try JSONParser.parse(json)) }
     }
+
+    // MARK: Tables and compressed files
+
+    private func texts(_ name: String, _ bytes: [UInt8], columns: [ColumnName] = []) throws -> [String] {
+        let path = try folder.write(name, bytes: bytes)
+        var source = RowSource(paths: [path], columns: columns)
+        return try source.next(100).map { row in
+            do { return JSONWriter.text(try row.value(), .compact) } catch let error as RowError {
+                return "row \(row.number): \(error.reason)"
+            }
+        }
+    }
+
+    @Test func readsCommaSeparatedText() throws {
+        let text = "prompt,completion,n\r\n\"a, \"\"b\"\"\nc\",x y,\r\n\r\n\"\",\u{915},3"
+        #expect(
+            try texts("a.csv", Array(text.utf8)) == [
+                #"{"prompt":"a, \"b\"\nc","completion":"x y","n":null}"#, #"{"prompt":"","completion":"क","n":"3"}"#,
+            ])
+        #expect(try texts("b.csv", Array("a;b\n1,5;2\n".utf8)) == [#"{"a":"1,5","b":"2"}"#])
+        #expect(
+            try texts("c.tsv", Array("a\tb\n\"x\" y\t\"q \"\"r\"\"\"\n".utf8)) == [#"{"a":"\"x\" y","b":"q \"r\""}"#])
+        #expect(try texts("d.txt", Array("one\r\n\n two ".utf8)) == [#"{"text":"one"}"#, #"{"text":" two "}"#])
+    }
+
+    @Test func faultsOfTablesNameTheRow() throws {
+        func one(_ name: String, _ text: String) throws -> String { try texts(name, Array(text.utf8)).last ?? "" }
+        #expect(try one("a.csv", "a,b\n1,2\n1\n").contains("row 3: 1 fields; the first row names 2 columns"))
+        #expect(try one("b.csv", "a,b\n\"x\"y,2\n").contains("row 2: text follows the quote"))
+        #expect(try one("c.csv", "a,b\n\"x,2\n").contains("row 2: a quoted field is not closed"))
+        #expect(try one("d.csv", "a,a\n1,2\n").contains("two columns are named"))
+        #expect(try one("e.csv", "a,\n1,2\n").contains("column 2 has no name"))
+        let bad = try texts("f.csv", Array("a,b\nx,".utf8) + [0xC3, 0x28])
+        #expect(
+            bad.last?.contains("row 2: the column \"b\" is not UTF-8 (byte 0 of the field; the row begins at byte 4")
+                == true)
+        let line = try texts("g.txt", Array("ok\n".utf8) + [0x61, 0xFF])
+        #expect(line.last?.contains("not valid UTF-8 at byte 4 of the file") == true)
+        let json = try texts("h.jsonl", Array("{}\n{\"text\": \"".utf8) + [0xFF] + Array("\"}".utf8))
+        #expect(json.last?.contains("not valid Unicode at byte 13 of the file") == true, "\(json)")
+    }
+
+    @Test func readsCompressedFilesWhateverTheirName() throws {
+        let packed = try Zstd.compress(Array("{\"input_ids\": [1, 2]}\n{\"input_ids\": [3, 4]}".utf8))
+        #expect(try ids(try folder.write("a.jsonl.zst", bytes: packed)) == [[1, 2], [3, 4]])
+        #expect(try ids(try folder.write("b", bytes: packed)) == [[1, 2], [3, 4]])
+        let cut = try folder.write("c.jsonl.zst", bytes: Array(packed.dropLast(3)))
+        #expect(throws: TextError.self) { try ids(cut) }
+        let table = try Zstd.compress(Array("input_ids\n\"[1, 2]\"\n".utf8))
+        #expect(try ids(try folder.write("d.csv.zst", bytes: table)) == [[1, 2]])
+    }
+
+    @Test func columnsHaveOtherNames() throws {
+        let columns = [ColumnName(key: "input_ids", column: "row.ids"), ColumnName(key: "labels", column: "want")]
+        var builder = builder()
+        builder.options.columns = columns
+        let file = try folder.write("a.jsonl", "{\"row\": {\"ids\": [1, 2]}, \"want\": [-100, 2]}")
+        #expect(try builder.examples(fromFiles: [file]).examples.map(\.isTrained) == [[false, true]])
+        let other = try folder.write("b.jsonl", "{\"row\": {\"ids\": [1, 2]}}")
+        let error = #expect(throws: TextError.self) { try builder.examples(fromFiles: [other]) }
+        #expect(error?.description.contains("no column \"want\" (for labels)") == true)
+    }
+
+    @Test func unknownFilesAreRefused() throws {
+        let file = try folder.write("a.dat", "hello")
+        let error = #expect(throws: TextError.self) { try ids(file) }
+        #expect(error?.description.contains("csv:-") == true)
+        let wide = try folder.write("b.csv", bytes: [0xFF, 0xFE, 0x61, 0])
+        #expect(throws: TextError.self) { try ids(wide) }
+    }
+
+    @Test func reportSaysWhatRowsWereTakenFor() throws {
+        let file = try folder.write("a.jsonl", "{\"input_ids\": [1, 2]}\n{\"input_ids\": [3, 4]}")
+        let report = try builder().examples(fromFiles: [file]).report
+        #expect(report.shapes == [.tokens: 2] && report.kinds == ["JSON lines": 1])
+    }
+
+    @Test func preferenceAndKTORowsAreNamed() throws {
+        for (json, word) in [
+            (#"{"prompt": "p", "chosen": "c", "rejected": "r"}"#, "preference row"),
+            (#"{"prompt": "p", "completion": "c", "label": true}"#, "KTO row"),
+        ] {
+            let error = #expect(throws: RowError.self) { try Row(try JSONParser.parse(json)) }
+            #expect(error?.reason.contains(word) == true)
+        }
+    }
+
+    @Test(arguments: [
+        #"{"messages": "[{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"r\"}]"}"#,
+        #"{"messages": {"role": ["user", "assistant"], "content": ["q", "r"]}}"#,
+        #"{"messages": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "r"}]}"#,
+        #"{"conversations": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}]}"#,
+    ])
+    func conversationsInOtherForms(_ json: String) throws {
+        guard case .conversation(let found) = try Row(try JSONParser.parse(json)) else {
+            Issue.record("no conversation")
+            return
+        }
+        #expect(found.messages.map { $0["content"]?.stringValue } == ["q", "r"])
+        #expect(found.isTrainable == [false, true])
+    }
+
+    @Test func olderCallsAndFunctions() throws {
+        let row = try Row(
+            try JSONParser.parse(
+                """
+                {"functions": [{"name": "f"}], "messages": [{"role": "user", "content": "q"}, {"role": "assistant",
+                "content": null, "function_call": {"name": "f", "arguments": "{\\"a\\": 1}"}}]}
+                """))
+        guard case .conversation(let found) = row else {
+            Issue.record("no conversation")
+            return
+        }
+        #expect(found.tools?[0]?["function"]?["name"]?.stringValue == "f")
+        #expect(found.messages[1]["tool_calls"]?[0]?["function"]?["arguments"]?["a"]?.intValue == 1)
+    }
 }

@@ -182,7 +182,7 @@ struct TemplateTests {
         let rendered = try template.render(messages: [["content": "नमस्ते"], ["content": ""], ["content": "b"]])
         let bytes = Array(rendered.text.utf8)
         let spans = try #require(rendered.generationSpans)
-        #expect(spans.map { String(decoding: bytes[$0], as: UTF8.self) } == ["नमस्ते", "b"])
+        #expect(spans.map { String(decoding: bytes[$0], as: UTF8.self) } == ["नमस्ते", "", "b"])
         let inMacro = try ChatTemplate(
             source: "{% macro f() %}{% generation %}x{% endgeneration %}{% endmacro %}{{ f() }}")
         #expect(try inMacro.render(messages: []).generationSpans == nil)
@@ -206,6 +206,29 @@ struct TemplateTests {
             try ChatTemplate(source: "x").render(messages: messages, continueFinalMessage: true)
         }
         #expect(throws: TextError.self) { try template.render(messages: [], continueFinalMessage: true) }
+    }
+
+    @Test func messagesAreNormalisedAsTransformersDoes() throws {
+        let template = try ChatTemplate(source: "{% for m in messages %}{{ m | tojson }}{% endfor %}")
+        let rendered = try template.render(messages: [
+            ["role": "assistant", "content": .null, "reasoning": "r"],
+            ["thinking": "t", "role": "x", "reasoning_content": .null],
+        ])
+        #expect(
+            rendered.text
+                == #"{"thinking": "r", "role": "assistant", "reasoning": "r", "reasoning_content": "r"}"#
+                + #"{"thinking": "t", "role": "x", "reasoning_content": "t"}"#)
+    }
+
+    @Test func toolsHaveTheirOwnTemplate() throws {
+        let folder = try TemporaryFolder()
+        _ = try folder.write(
+            "tokenizer_config.json",
+            #"{"chat_template": [{"name": "default", "template": "D"}, {"name": "tool_use", "template": "T"}]}"#)
+        let template = try #require(try ChatTemplate.loadIfPresent(folder: folder.path))
+        let messages: [JSONValue] = [["role": "user", "content": "q"]]
+        #expect(try template.render(messages: messages).text == "D")
+        #expect(try template.render(messages: messages, tools: [["name": "f"]]).text == "T")
     }
 
     @Test func readsTemplatesOfFolders() throws {

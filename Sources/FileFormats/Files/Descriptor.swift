@@ -29,6 +29,17 @@ final class Descriptor {
         }
     }
 
+    /// A file without a name that is gone once it is closed; `name` stands for it in errors.
+    static func temporary(name: String) throws -> Descriptor {
+        let folder = ProcessInfo.processInfo.environment["TMPDIR"] ?? "/tmp"
+        var template = Array((folder + "/graft-XXXXXX").utf8CString)
+        let number = mkstemp(&template)
+        guard number >= 0 else { throw FileError.io(operation: "create a file in", path: folder, code: errno) }
+        unlink(template)
+        _ = fcntl(number, F_SETFD, FD_CLOEXEC)
+        return Descriptor(number, name)
+    }
+
     static func folder(_ path: String) throws -> Descriptor {
         try opened(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) {
             FileError.reading("open", path, what: "folder", code: $0)

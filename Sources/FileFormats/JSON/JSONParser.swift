@@ -245,10 +245,10 @@ public struct JSONParser {
             {
                 position += 2
                 let low = UInt32(try parseHex())
-                guard low >= 0xDC00 && low < 0xE000 else { throw error("a lone surrogate in an escape") }
+                guard low >= 0xDC00 && low < 0xE000 else { throw error("a lone surrogate in an escape", .encoding) }
                 scalar = 0x10000 + (scalar - 0xD800) << 10 + (low - 0xDC00)
             }
-            guard let unicode = Unicode.Scalar(scalar) else { throw error("a lone surrogate in an escape") }
+            guard let unicode = Unicode.Scalar(scalar) else { throw error("a lone surrogate in an escape", .encoding) }
             buffer.append(contentsOf: UTF8.encode(unicode)!)
         default: throw error("an unknown escape")
         }

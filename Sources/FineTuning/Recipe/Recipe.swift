@@ -1,3 +1,5 @@
+public import TextData
+
 /// A fine-tuning run as its YAML file describes it, with every default filled in and every path resolved.
 ///
 /// ```yaml
@@ -56,6 +58,12 @@ public struct Recipe: Sendable, Equatable {
         public var maxLength = 1024
         public var overlong = Overlong.error
         public var shuffle = true
+        /// What all rows have to be; nil tells it by their keys.
+        public var format: RowShape?
+        /// Names that the files have for keys of rows.
+        public var columns: [ColumnName] = []
+        /// Damage to rows that is taken as it is.
+        public var accept: [Lint] = []
         public init(train: [Source]) { self.train = train }
     }
 

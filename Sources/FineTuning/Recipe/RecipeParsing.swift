@@ -1,5 +1,6 @@
 import FileFormats
 import Foundation
+import TextData
 
 extension Recipe {
     /// Every key that a recipe may hold, by its dotted name.
@@ -8,6 +9,7 @@ extension Recipe {
         "adapter", "adapter.method", "adapter.rank", "adapter.alpha", "adapter.dropout", "adapter.targets",
         "adapter.init_from",
         "data", "data.train", "data.eval", "data.train_on", "data.max_length", "data.overlong", "data.shuffle",
+        "data.format", "data.columns", "data.accept",
         "training", "training.epochs", "training.steps", "training.batch_size", "training.microbatch_tokens",
         "training.learning_rate", "training.schedule", "training.warmup_ratio", "training.optimizer",
         "training.optimizer.name", "training.optimizer.betas", "training.optimizer.eps",
@@ -136,6 +138,9 @@ private func readData(_ value: RecipeValue?, _ problems: RecipeProblems, _ resol
     data.maxLength = section.integer("max_length", in: 2...1 << 24) ?? data.maxLength
     data.overlong = section.choice("overlong") ?? data.overlong
     data.shuffle = section.flag("shuffle") ?? data.shuffle
+    if let value = section.value("format"), value.word != "auto" { data.format = section.choice("format") }
+    data.columns = readColumns(&section)
+    data.accept = readAccepted(&section)
     section.finish()
     if train == nil { section.missing("train", "the files of the training rows, as in [{path: data/train.jsonl}]") }
     if train?.isEmpty == true, let value = section.value("train"), case .sequence(let items) = value.content,
@@ -144,6 +149,51 @@ private func readData(_ value: RecipeValue?, _ problems: RecipeProblems, _ resol
         section.wrong("train", value, expected: "a list of at least one file")
     }
     return train == nil ? nil : data
+}
+
+/// Names of damage to rows that is taken as it is; one of them may stand without the list.
+private func readAccepted(_ section: inout RecipeSection) -> [Lint] {
+    guard let value = section.value("accept") else { return [] }
+    let items: [RecipeValue]
+    switch value.content {
+    case .null: return []
+    case .sequence(let found): items = found
+    default: items = [value]
+    }
+    let names = Lint.allCases.map(\.rawValue)
+    return items.compactMap { item in
+        if let lint = item.word.flatMap(Lint.init) { return lint }
+        let near = item.word.flatMap { nearest(to: $0, among: names) }.map { "; did you mean '\($0)'?" } ?? ""
+        section.conflict(
+            item.location,
+            "data.accept takes names of lints (\(names.joined(separator: ", "))), not \(item.kindName)\(near)")
+        return nil
+    }
+}
+
+/// A mapping of keys of rows to the names that files have for them.
+private func readColumns(_ section: inout RecipeSection) -> [ColumnName] {
+    guard let value = section.value("columns") else { return [] }
+    if case .null = value.content { return [] }
+    guard case .mapping(let entries) = value.content else {
+        section.wrong("columns", value, expected: "a mapping such as {prompt: question, completion: answer}")
+        return []
+    }
+    return entries.compactMap { entry in
+        guard Row.knownKeys.contains(where: { $0.hasSameBytes(as: entry.key) }) else {
+            let near = nearest(to: entry.key, among: Row.knownKeys).map { "; did you mean '\($0)'?" }
+            section.conflict(
+                entry.keyLocation,
+                "data.columns: '\(entry.key)' is no key of a row\(near ?? "; keys are " + Row.knownKeys.joined(separator: ", "))"
+            )
+            return nil
+        }
+        guard let column = entry.value.word, !column.isEmpty else {
+            section.wrong("columns.\(entry.key)", entry.value, expected: "the name of a column")
+            return nil
+        }
+        return ColumnName(key: entry.key, column: column)
+    }
 }
 
 /// A list of `{path, weight}` or plain paths; one of them may stand without the list.

@@ -1,4 +1,5 @@
 import FileFormats
+import TextData
 
 extension Recipe {
     /// The recipe with every default filled in and every path absolute: `recipe.resolved.yaml`. It reads back equal.
@@ -44,6 +45,9 @@ extension Recipe {
                 "  max_length: \(data.maxLength)",
                 "  overlong: \(data.overlong.rawValue)",
                 "  shuffle: \(data.shuffle)",
+                "  format: \(data.format?.rawValue ?? "auto")",
+                "  columns: {" + data.columns.map { "\($0.key): \(yamlText($0.column))" }.joined(separator: ", ") + "}",
+                "  accept: [" + data.accept.map(\.rawValue).joined(separator: ", ") + "]",
             ]
     }
 

@@ -5,6 +5,8 @@ public import TextData
 /// Tokenised rows of files and token stores, with what became of them.
 public struct LoadedRows: Sendable {
     public var examples: [TokenizedExample] = []
+    /// Where each example comes from: the file, and the row in it.
+    public var places: [(file: String?, row: Int)] = []
     public var report = DataReport()
     /// The files that were read, globs expanded.
     public var files: [String] = []
@@ -43,6 +45,7 @@ public struct RowLoader: Sendable {
             guard !pending.isEmpty else { return }
             let set = try builder.examples(fromFiles: pending)
             result.examples += set.examples
+            result.places += set.places
             result.report.add(set.report)
             pending = []
         }
@@ -82,6 +85,7 @@ public struct RowLoader: Sendable {
                 continue
             }
             result.examples.append(example)
+            result.places.append((path, index + 1))
             report.examples += 1
             report.tokens += example.ids.count
             report.trainedTokens += example.trainedCount
@@ -105,12 +109,17 @@ extension DataReport {
         split += other.split
         emptied += other.emptied
         warnings += other.warnings
+        shapes.merge(other.shapes, uniquingKeysWith: +)
+        kinds.merge(other.kinds, uniquingKeysWith: +)
+        accepted.merge(other.accepted, uniquingKeysWith: +)
     }
 
     /// Names and values, for tables.
     public var facts: [(name: String, value: String)] {
-        var facts = [
-            ("rows", "\(rows)"), ("examples", "\(examples)"), ("tokens", "\(tokens)"),
+        var facts = [("rows", "\(rows)")]
+        if !taken.isEmpty { facts.append(("taken as", taken)) }
+        facts += [
+            ("examples", "\(examples)"), ("tokens", "\(tokens)"),
             ("trained tokens", "\(trainedTokens)"), ("longest", "\(longest)"),
         ]
         for (name, count) in [("dropped", dropped), ("truncated", truncated), ("split", split), ("emptied", emptied)]
@@ -120,6 +129,16 @@ extension DataReport {
         return facts + warnings.map { ("warning", $0) }
     }
 
+    /// What files and rows were taken for, such as `1,200 messages rows of JSON lines`.
+    private var taken: String {
+        func list(_ counts: [(name: String, count: Int)]) -> String {
+            counts.map { counts.count == 1 ? $0.name : "\($0.name) (\($0.count))" }.joined(separator: ", ")
+        }
+        let rows = list(RowShape.allCases.compactMap { shape in shapes[shape].map { (shape.rawValue, $0) } })
+        let files = list(kinds.sorted { $0.key < $1.key }.map { ($0.key, $0.value) })
+        return rows.isEmpty ? "" : files.isEmpty ? "\(rows) rows" : "\(rows) rows of \(files)"
+    }
+
     public var json: JSONValue {
         .object(
             JSONObject([
@@ -127,6 +146,20 @@ extension DataReport {
                 ("tokens", .integer(tokens)), ("trained_tokens", .integer(trainedTokens)),
                 ("longest", .integer(longest)), ("dropped", .integer(dropped)), ("truncated", .integer(truncated)),
                 ("split", .integer(split)), ("emptied", .integer(emptied)),
+                (
+                    "row_shapes",
+                    .object(
+                        JSONObject(
+                            RowShape.allCases.compactMap { shape in
+                                shapes[shape].map { (key: shape.rawValue, value: .integer($0)) }
+                            }))
+                ),
+                (
+                    "file_kinds",
+                    .object(
+                        JSONObject(
+                            kinds.sorted { $0.key < $1.key }.map { (key: $0.key, value: .integer($0.value)) }))
+                ),
                 ("warnings", .array(warnings.map { .string($0) })),
             ]))
     }

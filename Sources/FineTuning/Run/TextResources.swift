@@ -90,7 +90,11 @@ public struct TextResources: Sendable {
         return stream.hexDigest()
     }
 
-    public var templateHash: String { template.map { sha256(Array($0.source.utf8)) } ?? "" }
+    /// SHA-256 of the chat template, and of the one for tools where there is one.
+    public var templateHash: String {
+        guard let template else { return "" }
+        return sha256(Array(template.source.utf8) + template.toolUse.flatMap { [0] + Array($0.source.utf8) })
+    }
 }
 
 extension TextResources {

@@ -2,6 +2,23 @@ import FileFormats
 import Foundation
 internal import TextData
 
+extension LoadedRows {
+    /// The rows whose tokens are those of a row of `others`, each with that row's place.
+    func rowsShared(with others: LoadedRows) -> [RowFault] {
+        var byHash: [Int: [Int]] = [:]
+        for (i, example) in others.examples.enumerated() { byHash[example.ids.hashValue, default: []].append(i) }
+        return examples.enumerated().compactMap { i, example in
+            guard let candidates = byHash[example.ids.hashValue],
+                let twin = candidates.first(where: { others.examples[$0].ids == example.ids })
+            else { return nil }
+            let place = others.places[twin]
+            return RowFault(
+                file: places[i].file, row: places[i].row,
+                reason: "it is row \(place.row)\(place.file.map { " of \($0)" } ?? "")", lint: .duplicateRows)
+        }
+    }
+}
+
 extension TrainingData {
     /// Reads and tokenises the rows of a recipe.
     ///
@@ -12,19 +29,40 @@ extension TrainingData {
         options.trainOn = ExampleOptions.TrainOn(rawValue: recipe.data.trainOn.rawValue) ?? .assistant
         options.maxLength = recipe.data.maxLength
         options.overlong = ExampleOptions.Overlong(rawValue: recipe.data.overlong.rawValue) ?? .error
+        options.format = recipe.data.format
+        options.columns = recipe.data.columns
+        options.accepts = Set(recipe.data.accept)
         let loader = RowLoader(text: text, config: config, options: options)
 
         var data = TrainingData(train: [], eval: [])
         var report = DataReport()
+        var rows = LoadedRows()
         for source in recipe.data.train {
             let loaded = try loader.load([source.path])
             data.train += repeated(loaded.examples, weight: source.weight, seed: recipe.training.seed)
             data.trainFiles += loaded.files
             report.add(loaded.report)
+            rows.examples += loaded.examples
+            rows.places += loaded.places
         }
         data.statistics = report.facts.map { ("training " + $0.name, $0.value) }
         if !recipe.data.eval.isEmpty {
-            let loaded = try loader.load(recipe.data.eval.map(\.path))
+            var loaded = try loader.load(recipe.data.eval.map(\.path))
+            // Who names a file for both knows what they do: that is a choice, and worth a word only.
+            let both = Set(data.trainFiles.map { ByteString($0) }).intersection(loaded.files.map { ByteString($0) })
+            for file in both.sorted() {
+                loaded.report.warnings.append(
+                    "\(file) is trained on and evaluated on: its loss says nothing about new rows")
+            }
+            let shared = loaded.rowsShared(with: rows).filter { fault in
+                !both.contains(ByteString(fault.file ?? ""))
+            }
+            if !shared.isEmpty {
+                guard options.accepts.contains(.duplicateRows) else {
+                    throw TextError.badRows(faults: Array(shared.prefix(1_000)), total: shared.count)
+                }
+                loaded.report.warnings.append("\(shared.count) evaluation rows are training rows, too (accepted)")
+            }
             data.eval = loaded.examples
             data.evalFiles = loaded.files
             data.statistics += loaded.report.facts.map { ("evaluation " + $0.name, $0.value) }

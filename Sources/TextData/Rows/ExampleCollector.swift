@@ -2,18 +2,20 @@ internal import FileFormats
 
 /// What one row gave.
 struct RowOutcome: Sendable {
-    var result: Result<MadeExample, RowFault>
+    enum Result: Sendable {
+        case made(MadeExample)
+        case faults([RowFault])
+        /// Left out, because what is wrong with it was accepted.
+        case leftOut
+    }
+    var result: Result
     var file: String?
     var row = 0
-
-    init(result: Result<MadeExample, RowFault>, file: String? = nil, row: Int = 0) {
-        self.result = result
-        self.file = file
-        self.row = row
-    }
+    var shape: RowShape?
+    /// What is wrong with the row, and accepted.
+    var accepted: [Lint] = []
+    var spelling = RowLinter.Spelling.plain
 }
-
-extension RowFault: Error {}
 
 /// An example, and what should be said about it.
 struct MadeExample: Sendable {
@@ -21,6 +23,8 @@ struct MadeExample: Sendable {
     /// Why nothing is trained, when nothing is.
     var reasonWithoutLabels: String?
     var notes: Set<ExampleNote> = []
+    /// No turn's end is trained.
+    var lacksEnd = false
 }
 
 /// Things that are right but worth knowing, counted over the data.
@@ -51,32 +55,64 @@ struct ExampleCollector {
     private(set) var faultCount = 0
     private let options: ExampleOptions
     private var faults: [RowFault] = []
+    private var lintFaults: [Lint: Int] = [:]
+    /// Rows that are not in NFC, up to as many as an error names; an error once other rows are.
+    private var decomposed: [RowFault] = []
+    private var decomposedCount = 0
+    private var hasComposed = false
     private var notes: [ExampleNote: Int] = [:]
     private var examples: [TokenizedExample] = []
     private var rows: [Int] = []
+    private var places: [(file: String?, row: Int)] = []
 
     init(options: ExampleOptions) { self.options = options }
 
+    /// Rows that one lint names; a planted defect should be found wherever it is.
+    static let lintFaultLimit = 1_000
+
     private mutating func add(_ fault: RowFault) {
         faultCount += 1
-        if faults.count < options.faultLimit { faults.append(fault) }
+        if let lint = fault.lint {
+            lintFaults[lint, default: 0] += 1
+            if lintFaults[lint, default: 0] <= Self.lintFaultLimit { faults.append(fault) }
+        } else if faults.count(where: { $0.lint == nil }) < options.faultLimit {
+            faults.append(fault)
+        }
     }
 
     mutating func add(_ outcomes: [RowOutcome]) {
         for outcome in outcomes {
             report.rows += 1
+            for lint in outcome.accepted { report.accepted[lint, default: 0] += 1 }
+            look(at: outcome)
             switch outcome.result {
-            case .failure(let fault): add(fault)
-            case .success(let made):
+            case .faults(let found): for fault in found { add(fault) }
+            case .leftOut: break
+            case .made(let made):
+                if let shape = outcome.shape { report.shapes[shape, default: 0] += 1 }
                 for note in made.notes { notes[note, default: 0] += 1 }
                 add(made.example, outcome)
             }
         }
     }
 
+    private mutating func look(at outcome: RowOutcome) {
+        switch outcome.spelling {
+        case .plain: break
+        case .composed: hasComposed = true
+        case .decomposed:
+            decomposedCount += 1
+            guard decomposed.count < Self.lintFaultLimit else { return }
+            decomposed.append(
+                RowFault(
+                    file: outcome.file, row: outcome.row, reason: "it differs from its NFC form",
+                    lint: .mixedNormalization))
+        }
+    }
+
     private mutating func add(_ example: TokenizedExample, _ outcome: RowOutcome) {
         let length = example.ids.count
-        guard let limit = options.maxLength, length > limit else { return keep(example) }
+        guard let limit = options.maxLength, length > limit else { return keep(example, outcome) }
         switch options.overlong {
         case .error:
             add(
@@ -87,16 +123,27 @@ struct ExampleCollector {
         case .drop: report.dropped += 1
         case .truncate:
             report.truncated += 1
-            keep(example.prefix(limit))
+            let part = example.prefix(limit)
+            if part.trainedCount == 0, example.trainedCount > 0 {
+                guard options.accepts.contains(.truncatedLabels) else {
+                    return add(
+                        RowFault(
+                            file: outcome.file, row: outcome.row,
+                            reason: "\(length) tokens, the first trained one is behind max_length \(limit)",
+                            lint: .truncatedLabels))
+                }
+                report.accepted[.truncatedLabels, default: 0] += 1
+            }
+            keep(part, outcome)
         case .split:
             report.split += 1
             for start in stride(from: 0, to: length, by: limit) {
-                keep(example.part(start..<min(start + limit, length)))
+                keep(example.part(start..<min(start + limit, length)), outcome)
             }
         }
     }
 
-    private mutating func keep(_ example: TokenizedExample) {
+    private mutating func keep(_ example: TokenizedExample, _ outcome: RowOutcome) {
         let trained = example.trainedCount
         guard trained > 0 else {
             report.emptied += 1
@@ -104,6 +151,7 @@ struct ExampleCollector {
         }
         examples.append(example)
         rows.append(report.rows - 1)
+        places.append((outcome.file, outcome.row))
         report.examples += 1
         report.tokens += example.ids.count
         report.trainedTokens += trained
@@ -113,8 +161,8 @@ struct ExampleCollector {
     /// What has been gathered since the last call; the report is of everything.
     mutating func take() -> ExampleSet {
         report.warnings = warnings
-        defer { (examples, rows) = ([], []) }
-        return ExampleSet(examples: examples, rows: rows, report: report)
+        defer { (examples, rows, places) = ([], [], []) }
+        return ExampleSet(examples: examples, rows: rows, places: places, report: report)
     }
 
     private var warnings: [String] {
@@ -123,13 +171,26 @@ struct ExampleCollector {
         if report.dropped > 0 { texts.append("\(row(report.dropped)) longer than max_length left out") }
         if report.truncated > 0 { texts.append("\(row(report.truncated)) cut short at max_length") }
         if report.split > 0 { texts.append("\(row(report.split)) cut in pieces of max_length") }
+        for lint in Lint.allCases {
+            guard let count = report.accepted[lint] else { continue }
+            texts.append("\(row(count)), accepted\(lint.leavesOut ? " and left out" : ""): \(lint.title)")
+        }
         if report.emptied > 0 {
             texts.append("\(report.emptied) example(s) left out because cutting removed all that is trained")
         }
         return texts
     }
 
-    func finish() throws {
+    mutating func finish() throws {
+        if hasComposed, decomposedCount > 0 {
+            if options.accepts.contains(.mixedNormalization) {
+                report.accepted[.mixedNormalization] = decomposedCount
+            } else {
+                faultCount += decomposedCount
+                faults += decomposed
+            }
+        }
+        report.warnings = warnings
         if faultCount > 0 { throw TextError.badRows(faults: faults, total: faultCount) }
         guard report.examples > 0 else {
             throw TextError.badOption(

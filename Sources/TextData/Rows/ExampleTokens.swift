@@ -75,6 +75,7 @@ extension ExampleBuilder {
         var isTrained = Array(repeating: false, count: encoding.ids.count)
         var index = 0
         var notes = trained.notes
+        var hasEnd = false
         let text = Array(trained.text.utf8)
         let stops = Set(tokenizer.addedTokens.map(\.id) + [endID].compactMap(\.self))
         for span in trained.spans {
@@ -89,7 +90,7 @@ extension ExampleBuilder {
             if options.trainOn != .all, end > index {
                 let hasStop = Self.settleEnd(
                     of: index..<end, encoding, text, stops: stops, &isTrained)
-                if !hasStop { notes.insert(.noStopToken) }
+                if hasStop { hasEnd = true } else { notes.insert(.noStopToken) }
             }
             index = end
         }
@@ -98,7 +99,7 @@ extension ExampleBuilder {
             ? "no message with the role \"assistant\" is trained (train_on is \(options.trainOn.rawValue))" : nil
         return MadeExample(
             example: TokenizedExample(ids: encoding.ids, isTrained: isTrained), reasonWithoutLabels: reason,
-            notes: notes)
+            notes: notes, lacksEnd: options.trainOn != .all && !hasEnd)
     }
 
     /// The rendered text of a conversation and which parts of it are trained.

@@ -17,6 +17,13 @@ public struct ExampleOptions: Sendable {
     /// How many bad rows an error names.
     public var faultLimit = 20
 
+    /// What all rows have to be; nil leaves it to the keys of each.
+    public var format: RowShape?
+    /// Other names of columns.
+    public var columns: [ColumnName] = []
+    /// Damage that is taken as it is.
+    public var accepts: Set<Lint> = []
+
     public init() {}
 }
 
@@ -36,6 +43,11 @@ public struct DataReport: Sendable, Equatable {
     /// Pieces left out because nothing in them is trained.
     public var emptied = 0
     public var warnings: [String] = []
+    /// Rows by what they were taken for, and files by what they were read as.
+    public var shapes: [RowShape: Int] = [:]
+    public var kinds: [String: Int] = [:]
+    /// Rows with damage that was accepted.
+    public var accepted: [Lint: Int] = [:]
 
     public init() {}
 }
@@ -44,6 +56,8 @@ public struct ExampleSet: Sendable {
     public var examples: [TokenizedExample]
     /// The row of each example, counted from 0 over all files.
     public var rows: [Int]
+    /// Where each example comes from: the file, nil for rows in memory, and the row in it.
+    public var places: [(file: String?, row: Int)] = []
     public var report: DataReport
 }
 
@@ -77,35 +91,44 @@ public struct ExampleBuilder: Sendable {
     /// - Throws: `TextError.badRows` naming all bad rows up to the limit, or what is wrong with a file.
     public func examples(fromFiles patterns: [String]) throws -> ExampleSet {
         var set = ExampleSet(examples: [], rows: [], report: DataReport())
-        try forEachBatch(fromFiles: patterns) { batch in
+        set.report = try forEachBatch(fromFiles: patterns) { batch in
             set.examples += batch.examples
             set.rows += batch.rows
-            set.report = batch.report
+            set.places += batch.places
         }
         return set
     }
 
     /// Makes examples batch by batch, for data that should not be held in memory. The report that comes with each
     /// batch is of all rows so far; bad rows are collected over all files and thrown at the end.
-    public func forEachBatch(fromFiles patterns: [String], _ body: (ExampleSet) throws -> Void) throws {
+    ///
+    /// - Returns: the report of all rows.
+    @discardableResult
+    public func forEachBatch(
+        fromFiles patterns: [String], _ body: (ExampleSet) throws -> Void
+    ) throws -> DataReport {
         let paths = try expandedPaths(patterns)
         guard !paths.isEmpty else { throw TextError.badOption(name: "data", reason: "no file is given") }
-        var source = RowSource(paths: paths)
+        var source = RowSource(paths: paths, columns: options.columns)
+        let linter = RowLinter(tokenizer: tokenizer, template: template)
         var collector = ExampleCollector(options: options)
         collector.report.files = paths.count
         while true {
             let rows = try source.next(Self.batchSize)
+            collector.report.kinds = source.kinds
             if rows.isEmpty { break }
-            collector.add(outcomes(rows))
+            collector.add(outcomes(rows, linter))
             if collector.faultCount == 0 { try body(collector.take()) }
         }
         try collector.finish()
+        return collector.report
     }
 
     /// The examples of rows in memory; faults name no file.
     public func examples(from rows: [JSONValue]) throws -> ExampleSet {
+        let linter = RowLinter(tokenizer: tokenizer, template: template)
         let results = parallel(rows.count) { i in
-            outcome(file: nil, number: i + 1) { rows[i] }
+            outcome(file: nil, number: i + 1, linter) { rows[i] }
         }
         var collector = ExampleCollector(options: options)
         collector.add(results)
@@ -113,33 +136,56 @@ public struct ExampleBuilder: Sendable {
         return collector.take()
     }
 
-    private func outcomes(_ rows: [RawRow]) -> [RowOutcome] {
+    private func outcomes(_ rows: [RawRow], _ linter: RowLinter) -> [RowOutcome] {
         parallel(rows.count) { i in
             let row = rows[i]
-            return outcome(file: row.file, number: row.number) {
-                if let fault = row.fault { throw RowError(fault) }
-                return try JSONParser.parse(row.bytes)
-            }
+            return outcome(file: row.file, number: row.number, linter) { try row.value() }
         }
     }
 
-    private func outcome(file: String?, number: Int, _ value: () throws -> JSONValue) -> RowOutcome {
-        func fault(_ reason: String) -> RowOutcome {
-            RowOutcome(result: .failure(RowFault(file: file, row: number, reason: reason)))
-        }
-        do {
-            let made = try example(of: try Row(try value()))
-            guard made.example.trainedCount > 0 else {
-                return fault(made.reasonWithoutLabels ?? "nothing in this row is trained (every label is ignored)")
+    private func outcome(
+        file: String?, number: Int, _ linter: RowLinter, _ value: () throws -> JSONValue
+    ) -> RowOutcome {
+        var outcome = RowOutcome(result: .leftOut, file: file, row: number)
+        func refuse(_ findings: [LintFinding]) {
+            let refused = findings.filter { !options.accepts.contains($0.lint) }
+            outcome.accepted = findings.map(\.lint).filter(options.accepts.contains)
+            if !refused.isEmpty {
+                outcome.result = .faults(
+                    refused.map { RowFault(file: file, row: number, reason: $0.detail, lint: $0.lint) })
             }
-            return RowOutcome(result: .success(made), file: file, row: number)
-        } catch let error as RowError {
-            return fault(error.reason)
-        } catch let error as any GraftError {
-            return fault(error.description.split(separator: "\n").first.map(String.init) ?? error.description)
-        } catch {
-            return fault("\(error)")
         }
+        func fault(_ reason: String) { outcome.result = .faults([RowFault(file: file, row: number, reason: reason)]) }
+        do {
+            let value = try ColumnName.renamed(try value(), options.columns)
+            let row = try Row(value, as: options.format)
+            outcome.shape = options.format ?? value.objectValue.flatMap(RowShape.init)
+            let made = try example(of: row)
+            outcome.spelling = RowLinter.spelling(row)
+            guard made.example.trainedCount > 0 else {
+                refuse([
+                    LintFinding(
+                        lint: .noTrainedToken,
+                        detail: made.reasonWithoutLabels ?? "nothing in this row is trained (every label is ignored)")
+                ])
+                return outcome
+            }
+            outcome.result = .made(made)
+            refuse(linter.findings(row, made))
+        } catch let error as RowError {
+            if let lint = error.lint {
+                refuse([LintFinding(lint: lint, detail: error.reason)])
+            } else {
+                fault(error.reason)
+            }
+        } catch TextError.templateRaised(_, let line, let message) {
+            refuse([LintFinding(lint: .roleOrder, detail: "line \(line) of the template says: \(message)")])
+        } catch let error as any GraftError {
+            fault(error.description.split(separator: "\n").first.map(String.init) ?? error.description)
+        } catch {
+            fault("\(error)")
+        }
+        return outcome
     }
 
     /// Runs `body` for each index on the chosen number of threads; results are in order.

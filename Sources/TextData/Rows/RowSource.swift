@@ -1,23 +1,45 @@
 internal import FileFormats
 import Foundation
 
-/// The bytes of one row, not parsed yet.
+/// One row as it was read, not understood yet.
 struct RawRow: Sendable {
+    enum Content: Sendable {
+        /// JSON text, parsed later by whichever thread takes the row; `offset` is where it begins in the file.
+        case json([UInt8], offset: Int)
+        case value(JSONValue)
+        /// Why there is no whole row.
+        case fault(String, Lint?)
+    }
     var file: String
-    /// Counted from 1: the line of a JSONL file, the element of a JSON array.
+    /// Counted from 1: the line of a text, the element of a JSON array, the record of a CSV file with its header.
     var number: Int
-    var bytes: [UInt8]
-    /// Set when the bytes are no whole row.
-    var fault: String?
+    var content: Content
+
+    /// - Throws: `RowError`.
+    func value() throws -> JSONValue {
+        switch content {
+        case .fault(let reason, let lint): throw lint.map { RowError(reason, lint: $0) } ?? RowError(reason)
+        case .value(let value): return value
+        case .json(let bytes, let offset):
+            do { return try JSONParser.parse(bytes) } catch let error as JSONError {
+                guard error.kind == .encoding else { throw RowError(error.description) }
+                throw RowError(
+                    "not valid Unicode at byte \(offset + error.offset) of the file: \(error.reason)",
+                    lint: .invalidUnicode)
+            }
+        }
+    }
 }
 
-/// Expands globs to the files they match, in the order of the patterns, sorted within each.
+/// Expands globs to the files they match, in the order of the patterns, sorted within each. `-` is standard input.
 ///
 /// - Throws: `TextError.missingFile` for a path that does not exist and a pattern without matches.
 public func expandedPaths(_ patterns: [String]) throws -> [String] {
     var paths: [String] = []
     for pattern in patterns {
-        if access(pattern, F_OK) == 0 || !pattern.contains(where: { "*?[".contains($0) }) {
+        if RowFileKind.isStandardInput(pattern) || access(pattern, F_OK) == 0
+            || !pattern.contains(where: { "*?[".contains($0) })
+        {
             paths.append(pattern)
             continue
         }
@@ -28,179 +50,13 @@ public func expandedPaths(_ patterns: [String]) throws -> [String] {
             if let path = matches.gl_pathv[i] { paths.append(String(cString: path)) }
         }
     }
-    for path in paths where access(path, F_OK) != 0 { throw TextError.missingFile(path: path) }
+    for path in paths where !RowFileKind.isStandardInput(path) && access(path, F_OK) != 0 {
+        throw TextError.missingFile(path: path)
+    }
+    guard paths.count(where: RowFileKind.isStandardInput) <= 1 else {
+        throw TextError.badOption(name: "data", reason: "standard input can be read only once")
+    }
     return paths
-}
-
-/// Reads the rows of one file as a stream: JSON lines, or the elements of a JSON array, told apart by the first byte.
-struct RowFile {
-    static let chunkSize = 1 << 20
-    /// A row is text for one example; more than this is a damaged file.
-    static let maximumRowSize = 64 << 20
-
-    private enum Layout { case unknown, lines, array }
-
-    private let path: String
-    private let handle: FileHandle
-    private var buffer: [UInt8] = []
-    private var start = 0
-    private var layout = Layout.unknown
-    private var isAtEnd = false
-    private var number = 0
-    /// Set once a fault makes the rest of the file unreadable.
-    private var isBroken = false
-
-    init(path: String) throws {
-        self.path = path
-        var information = stat()
-        guard stat(path, &information) == 0 else { throw TextError.missingFile(path: path) }
-        guard information.st_mode & S_IFMT != S_IFDIR else {
-            throw TextError.unreadable(path: path, reason: "it is a folder; name its files or use a glob")
-        }
-        guard let handle = FileHandle(forReadingAtPath: path) else {
-            throw TextError.unreadable(path: path, reason: String(cString: strerror(errno)))
-        }
-        self.handle = handle
-    }
-
-    private mutating func fill() throws -> Bool {
-        guard !isAtEnd else { return false }
-        if start > 0 {
-            buffer.removeFirst(start)
-            start = 0
-        }
-        do {
-            guard let data = try handle.read(upToCount: Self.chunkSize), !data.isEmpty else {
-                isAtEnd = true
-                return false
-            }
-            buffer.append(contentsOf: data)
-        } catch {
-            throw TextError.unreadable(path: path, reason: "\(error)")
-        }
-        return true
-    }
-
-    private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 }
-
-    /// The next byte that is not white space; nil at the end of the file.
-    private mutating func skipSpace() throws -> UInt8? {
-        while true {
-            while start < buffer.count {
-                if !Self.isSpace(buffer[start]) { return buffer[start] }
-                start += 1
-            }
-            guard try fill() else { return nil }
-        }
-    }
-
-    mutating func next() throws -> RawRow? {
-        if isBroken { return nil }
-        if layout == .unknown {
-            while buffer.count < 3, try fill() {}
-            if buffer.starts(with: [0xEF, 0xBB, 0xBF]) { start = 3 }
-            // Line numbers count from the top of the file: look ahead without moving.
-            var first = start
-            while true {
-                while first < buffer.count, Self.isSpace(buffer[first]) { first += 1 }
-                if first < buffer.count { break }
-                let offset = first - start
-                guard try fill() else { return nil }
-                first = start + offset
-            }
-            layout = buffer[first] == UInt8(ascii: "[") ? .array : .lines
-            if layout == .array { start = first + 1 }
-        }
-        return layout == .array ? try nextElement() : try nextLine()
-    }
-
-    private mutating func nextLine() throws -> RawRow? {
-        while true {
-            var end = start
-            while true {
-                if let newline = buffer[end...].firstIndex(of: 0x0A) {
-                    end = newline
-                    break
-                }
-                let scanned = buffer.count - start
-                guard scanned <= Self.maximumRowSize else { return tooLong(number + 1) }
-                guard try fill() else {
-                    end = buffer.count
-                    break
-                }
-                end = start + scanned
-            }
-            guard end < buffer.count || end > start else { return nil }
-            number += 1
-            let line = buffer[start..<end]
-            start = min(end + 1, buffer.count)
-            if line.allSatisfy(Self.isSpace) {
-                if isAtEnd, start >= buffer.count { return nil }
-                continue
-            }
-            return RawRow(file: path, number: number, bytes: Array(line))
-        }
-    }
-
-    private mutating func tooLong(_ number: Int) -> RawRow {
-        broken(number, "the row is longer than \(Self.maximumRowSize >> 20) MiB; is the file damaged?")
-    }
-    private mutating func broken(_ number: Int, _ reason: String) -> RawRow {
-        isBroken = true
-        return RawRow(file: path, number: number, bytes: [], fault: reason)
-    }
-
-    /// The next element of the array; its own syntax is left to the parser.
-    private mutating func nextElement() throws -> RawRow? {
-        guard let first = try skipSpace() else { return broken(number + 1, "the file ends inside its array") }
-        if first == UInt8(ascii: "]") {
-            start += 1
-            if try skipSpace() != nil { return broken(number + 1, "text after the end of the array") }
-            isBroken = true
-            return nil
-        }
-        if number > 0 {
-            guard first == UInt8(ascii: ",") else { return broken(number + 1, "expected ',' or ']' between the rows") }
-            start += 1
-            guard let next = try skipSpace() else { return broken(number + 1, "the file ends inside its array") }
-            if next == UInt8(ascii: "]") { return broken(number + 1, "a comma stands before the end of the array") }
-        }
-        number += 1
-        var offset = 0
-        var depth = 0
-        var isString = false
-        var isEscaped = false
-        while true {
-            while start + offset < buffer.count {
-                let byte = buffer[start + offset]
-                if isString {
-                    if isEscaped {
-                        isEscaped = false
-                    } else if byte == UInt8(ascii: "\\") {
-                        isEscaped = true
-                    } else if byte == UInt8(ascii: "\"") {
-                        isString = false
-                    }
-                } else {
-                    switch byte {
-                    case UInt8(ascii: "\""): isString = true
-                    case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
-                    case UInt8(ascii: "}"), UInt8(ascii: "]"), UInt8(ascii: ","):
-                        if depth == 0 {
-                            let row = Array(buffer[start..<start + offset])
-                            start += offset
-                            return RawRow(file: path, number: number, bytes: row)
-                        }
-                        if byte != UInt8(ascii: ",") { depth -= 1 }
-                    default: break
-                    }
-                }
-                offset += 1
-            }
-            guard offset <= Self.maximumRowSize else { return tooLong(number) }
-            guard try fill() else { return broken(number, "the file ends inside its array") }
-        }
-    }
 }
 
 /// The rows of several files, one after the other.
@@ -209,8 +65,14 @@ struct RowSource {
     private var file: RowFile?
     private var current = ""
     private var rowsOfFile = 0
+    private let columns: [ColumnName]
+    /// What the files were taken for, and how many there were of each.
+    private(set) var kinds: [String: Int] = [:]
 
-    init(paths: [String]) { self.paths = paths[...] }
+    init(paths: [String], columns: [ColumnName] = []) {
+        self.paths = paths[...]
+        self.columns = columns
+    }
 
     /// Up to `count` rows; empty at the end.
     ///
@@ -221,16 +83,17 @@ struct RowSource {
         while rows.count < count, bytes < 32 << 20 {
             if file == nil {
                 guard let path = paths.popFirst() else { break }
-                file = try RowFile(path: path)
+                file = try RowFile(path: path, columns: columns)
                 current = path
                 rowsOfFile = 0
             }
             if let row = try file?.next() {
                 rows.append(row)
-                bytes += row.bytes.count
+                bytes += file?.lastSize ?? 0
                 rowsOfFile += 1
             } else {
                 guard rowsOfFile > 0 else { throw TextError.emptyData(path: current) }
+                if let kind = file?.kindName { kinds[kind, default: 0] += 1 }
                 file = nil
             }
         }

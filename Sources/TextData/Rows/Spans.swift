@@ -61,9 +61,9 @@ struct SpanFinder {
         let assistants = conversation.messages.indices.filter {
             conversation.messages[$0]["role"]?.stringValue == "assistant"
         }
-        if turns == assistants { return spans }
+        if turns == assistants { return spans.filter { !$0.isEmpty } }
         guard spans.count == assistants.count else { return nil }
-        return zip(assistants, spans).filter { turns.contains($0.0) }.map(\.1)
+        return zip(assistants, spans).filter { turns.contains($0.0) && !$0.1.isEmpty }.map(\.1)
     }
 
     private func span(of turn: Int, in full: [UInt8]) throws -> (Range<Int>, isRewritten: Bool) {

@@ -24,6 +24,8 @@ public struct ChatTemplate: Sendable {
     public let source: String
     /// Variables given to every rendering: `bos_token`, `eos_token` and so on.
     public var constants: JSONObject
+    /// The template for conversations with tools, where the model has one of its own; at most one.
+    public private(set) var toolUse: [ChatTemplate] = []
     private let program: TemplateProgram
 
     /// - Throws: `TextError.template` for a source that is not a template.
@@ -36,6 +38,13 @@ public struct ChatTemplate: Sendable {
         } catch let fault as TemplateFault {
             throw TextError.template(name: name, line: fault.line ?? 1, reason: fault.message)
         }
+    }
+
+    /// The same with another template for conversations that have tools.
+    public func with(toolUse template: ChatTemplate?) -> ChatTemplate {
+        var copy = self
+        copy.toolUse = template.map { [$0] } ?? []
+        return copy
     }
 
     /// Whether the template marks what the assistant writes.
@@ -66,7 +75,8 @@ public struct ChatTemplate: Sendable {
             generationSpans: isKnown ? interpreter.generationSpans : nil)
     }
 
-    /// Renders a conversation as Transformers' `apply_chat_template` does.
+    /// Renders a conversation as Transformers' `apply_chat_template` does: keys of messages that are null are left out,
+    /// and reasoning that comes under another name is found under `reasoning_content` and `thinking`, too.
     ///
     /// - Parameters:
     ///   - tools: definitions of functions, or nil.
@@ -76,12 +86,21 @@ public struct ChatTemplate: Sendable {
         messages: [JSONValue], tools: JSONValue? = nil, addGenerationPrompt: Bool = false,
         continueFinalMessage: Bool = false, extra: JSONObject = JSONObject(), now: CivilTime = .now()
     ) throws -> RenderedText {
-        var messages = messages
+        if tools != nil, let template = toolUse.first {
+            return try template.render(
+                messages: messages, tools: tools, addGenerationPrompt: addGenerationPrompt,
+                continueFinalMessage: continueFinalMessage, extra: extra, now: now)
+        }
+        var messages = messages.map(Self.normalized)
+        var content: Text?
         if continueFinalMessage {
+            guard Text(source).contains("content") else {
+                throw TextError.cannotContinue(reason: "the chat template does not write contents")
+            }
             guard !addGenerationPrompt else {
                 throw TextError.cannotContinue(reason: "add_generation_prompt would start another message")
             }
-            try FinalMessage.mark(&messages)
+            content = try FinalMessage.mark(&messages)
         }
         var variables = JSONObject([
             ("messages", .array(messages)), ("tools", tools ?? .null), ("documents", .null),
@@ -89,7 +108,21 @@ public struct ChatTemplate: Sendable {
         ])
         for (key, value) in extra.entries { variables[key] = value }
         let rendered = try render(variables: variables, now: now)
-        return continueFinalMessage ? try FinalMessage.cut(rendered) : rendered
+        return try content.map { try FinalMessage.cut(rendered, after: $0) } ?? rendered
+    }
+
+    private static let reasoningKeys = ["reasoning_content", "thinking", "reasoning"]
+
+    private static func normalized(_ message: JSONValue) -> JSONValue {
+        guard let object = message.objectValue else { return message }
+        var kept = JSONObject(object.entries.filter { !$0.value.isNull })
+        if let reasoning = reasoningKeys.lazy.compactMap({ kept[$0] }).first {
+            let thinking = kept["thinking"] ?? reasoning
+            kept["thinking"] = nil
+            kept = JSONObject([("thinking", thinking)] + kept.entries)
+            kept["reasoning_content"] = reasoning
+        }
+        return .object(kept)
     }
 }
 
@@ -97,29 +130,35 @@ public struct ChatTemplate: Sendable {
 private enum FinalMessage {
     static let tag = "CONTINUE_FINAL_MESSAGE_TAG "
 
-    static func mark(_ messages: inout [JSONValue]) throws {
+    /// Puts the tag into the last message and returns its text without it.
+    static func mark(_ messages: inout [JSONValue]) throws -> Text {
         guard var message = messages.last?.objectValue else {
             throw TextError.cannotContinue(reason: "there is no message")
         }
+        let content: String
         switch message["content"] {
-        case .string(let text)?: message["content"] = .string(text + tag)
+        case .string(let text)?:
+            content = text
+            message["content"] = .string(text + tag)
         case .array(var parts)?:
             guard let last = parts.lastIndex(where: { $0["text"]?.stringValue != nil }),
                 var part = parts[last].objectValue, let text = part["text"]?.stringValue
             else { throw TextError.cannotContinue(reason: "the last message has no text") }
+            content = text
             part["text"] = .string(text + tag)
             parts[last] = .object(part)
             message["content"] = .array(parts)
         default: throw TextError.cannotContinue(reason: "the last message has no text")
         }
         messages[messages.count - 1] = .object(message)
+        return Text(content)
     }
 
     /// Templates that trim contents also trim the tag's own space: then the text before it was trimmed, too.
-    static func cut(_ rendered: RenderedText) throws -> RenderedText {
+    static func cut(_ rendered: RenderedText, after content: Text) throws -> RenderedText {
         let text = Text(rendered.text)
         let full = Text(tag)
-        guard let offset = text.lastOffset(of: full.stripped()) else {
+        guard text.contains(content.stripped()), let offset = text.lastOffset(of: full.stripped()) else {
             throw TextError.cannotContinue(reason: "the last message does not appear in the rendered text")
         }
         var kept = Text(text.bytes[..<offset])

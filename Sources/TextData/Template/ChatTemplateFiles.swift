@@ -41,9 +41,16 @@ extension ChatTemplate {
         throw TextError.noTemplate(folder: folder)
     }
 
-    /// The template of the folder; nil when it has none.
+    /// The template of the folder, with the one for tools where the folder has it; nil when there is none.
     public static func loadIfPresent(folder: String) throws -> ChatTemplate? {
-        do { return try load(folder: folder) } catch TextError.noTemplate { return nil }
+        do {
+            let template = try load(folder: folder)
+            let toolUse = try load(folder: folder, forTools: true)
+            let isSame = toolUse.source.hasSameBytes(as: template.source)
+            return template.with(toolUse: isSame ? nil : toolUse)
+        } catch TextError.noTemplate {
+            return nil
+        }
     }
 
     /// One of a list of `{name, template}`, or the only one.

@@ -53,7 +53,7 @@ final class Interpreter {
     }
 
     deinit {
-        for namespace in namespaces { namespace.values = [:] }
+        for namespace in namespaces { namespace.clear() }
         for scope in capturedScopes { scope.clear() }
         for loop in exposedLoops { loop.clear() }
     }
@@ -188,10 +188,10 @@ final class Interpreter {
         }
     }
 
-    func namespace(_ values: [Text: TemplateValue]) throws -> TemplateValue {
+    func namespace(_ values: [(name: Text, value: TemplateValue)]) throws -> TemplateValue {
         try spend(8)
         let namespace = Namespace()
-        namespace.values = values
+        for (name, value) in values { namespace[name] = value }
         namespaces.append(namespace)
         return .namespace(namespace)
     }
@@ -238,7 +238,7 @@ final class Interpreter {
         _ = try run(body, in: VariableScope(parent: scope))
         if captureDepth > 0 {
             hasLostSpans = true
-        } else if output.count > start {
+        } else {
             generationSpans.append(start..<output.count)
         }
     }

@@ -67,7 +67,7 @@ extension Interpreter {
         case .list:
             let changing: Set<Text> = ["append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"]
             return changing.contains(name) ? .undefined(.forbidden(name)) : nil
-        case .namespace(let namespace): return namespace.values[name]
+        case .namespace(let namespace): return namespace[name]
         case .loop(let loop): return try loopAttribute(name, of: loop)
         case .callable(.macro(let macro)): return macroAttribute(name, of: macro)
         case .callable(.cycler(let cycler)): return name == "current" ? cycler.values[cycler.position] : nil

@@ -160,12 +160,11 @@ extension Interpreter {
             return try text(Text(now.formatted(format.description)))
         case .range: return try makeRange(arguments)
         case .namespace:
-            var values: [Text: TemplateValue] = [:]
-            for (key, value) in try dictArguments(arguments, "namespace") {
-                guard let name = key.text else { throw TemplateFault("a namespace needs names that are strings") }
-                values[name] = value
-            }
-            return try namespace(values)
+            return try namespace(
+                try dictArguments(arguments, "namespace").map { key, value in
+                    guard let name = key.text else { throw TemplateFault("a namespace needs names that are strings") }
+                    return (try namespaceName(name), value)
+                })
         case .dict: return try dict(try dictArguments(arguments, "dict"))
         case .cycler:
             guard !arguments.positional.isEmpty else { throw TemplateFault("cycler needs at least one value") }
@@ -176,6 +175,14 @@ extension Interpreter {
         }
     }
 
+    /// Names of namespaces must not look like internals of Python.
+    func namespaceName(_ name: Text) throws -> Text {
+        guard name.bytes.first != UInt8(ascii: "_") else {
+            throw TemplateFault("a namespace cannot have the attribute '\(name)', which starts with '_'")
+        }
+        return name
+    }
+
     /// The entries of Python's `dict(...)`: of one mapping or of pairs, then the keywords.
     private func dictArguments(
         _ arguments: CallArguments, _ name: String
@@ -184,7 +191,6 @@ extension Interpreter {
         var entries: [(key: TemplateValue, value: TemplateValue)] = []
         switch arguments.positional.first {
         case .dict(let mapping): entries = mapping.entries
-        case .namespace(let namespace): entries = namespace.values.map { (.string($0.key), $0.value) }
         case let pairs?:
             for pair in try elements(pairs) {
                 let parts = try elements(pair)

@@ -69,6 +69,8 @@ extension Interpreter {
         case .block(let body, let isScoped):
             // A block sees the variables of the template, not those of the loops around it.
             _ = try run(body, in: VariableScope(parent: isScoped ? scope : root))
+        case .refused(let tag):
+            throw TemplateFault("'\(tag)' needs other templates, which a chat template does not have", line: node.line)
         default: preconditionFailure("an expression stands where a statement should")
         }
         return .normal
@@ -143,7 +145,7 @@ extension Interpreter {
             guard case .namespace(let namespace)? = scope.lookUp(symbol) else {
                 throw TemplateFault("'\(program.symbols[symbol])' is no namespace: its attributes cannot be set")
             }
-            namespace.values[name] = value
+            namespace[try namespaceName(name)] = value
         case .tuple(let targets):
             let values = try elements(value)
             guard values.count == targets.count else {

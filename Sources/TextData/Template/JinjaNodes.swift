@@ -53,6 +53,8 @@ final class TemplateNode: Sendable {
         case block(body: ScopedBody, isScoped: Bool)
         case breakLoop
         case continueLoop
+        /// A tag that would load another template.
+        case refused(Text)
     }
 }
 
@@ -103,6 +105,8 @@ struct MacroDefinition: Sendable {
     var usesCaller = false
     var usesVarargs = false
     var usesKwargs = false
+    /// The body of a call block has a name only for error texts.
+    var isAnonymous = false
 }
 
 typealias FilterFunction = @Sendable (Interpreter, TemplateValue, CallArguments) throws -> TemplateValue

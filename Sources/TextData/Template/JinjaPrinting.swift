@@ -47,8 +47,17 @@ extension Interpreter {
         case .range(let range):
             let (stop, step) = (range.stop, range.step)
             text.bytes += "range(\(range.start), \(stop)\(step == 1 ? "" : ", \(step)"))".utf8
-        case .callable(.macro(let macro)): text.bytes += "<Macro '\(macro.definition.name)'>".utf8
-        case .generator, .namespace, .loop, .callable: text.bytes += "<\(value.typeName) object>".utf8
+        case .namespace(let namespace):
+            // A namespace may hold itself.
+            try checkStack()
+            text.bytes += "<Namespace ".utf8
+            try represent(
+                try dict(namespace.names.map { (.string($0), namespace[$0] ?? .none) }), into: &text)
+            text.bytes += ">".utf8
+        case .callable(.macro(let macro)):
+            text.bytes +=
+                macro.definition.isAnonymous ? "<Macro anonymous>".utf8 : "<Macro '\(macro.definition.name)'>".utf8
+        case .generator, .loop, .callable: text.bytes += "<\(value.typeName) object>".utf8
         }
     }
 

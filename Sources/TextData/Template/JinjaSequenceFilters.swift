@@ -51,8 +51,9 @@ extension Filters {
             let sorted = try interpreter.sorted(
                 try interpreter.elements(value), descending: given[0]?.isTrue ?? false
             ) { value in
-                // Several attributes, with commas between them, sort by each in turn.
-                guard let names = given[2]?.text, names.contains(",") else {
+                // Several attributes, with commas between them, sort by each in turn; keys are lists, in which what is
+                // undefined compares equal.
+                guard let names = given[2]?.text else {
                     return try sortKey(interpreter, value, given[2], caseSensitive: isCaseSensitive)
                 }
                 return try interpreter.list(

@@ -91,8 +91,19 @@ extension JinjaParser {
             guard loopDepth > 0 else { throw fault("'\(name)' stands outside a loop") }
             return try make(name == "break" ? .breakLoop : .continueLoop, [], line: line)
         case "include", "import", "from", "extends":
-            throw fault("'\(name)' needs other templates, which a chat template does not have")
+            return try parseRefused(name, line)
         default: throw fault("unknown tag '\(name)'")
+        }
+    }
+
+    /// Passes over a tag that needs other templates; it is an error only where it is reached, as in Jinja.
+    private mutating func parseRefused(_ name: Text, _ line: Int) throws -> TemplateNode {
+        _ = try parseExpression()
+        while true {
+            switch current.kind {
+            case .blockEnd, .end: return try make(.refused(name), [], line: line)
+            default: skip()
+            }
         }
     }
 
@@ -221,11 +232,12 @@ extension JinjaParser {
 
     private mutating func parseCallBlock(_ line: Int) throws -> TemplateNode {
         var call: TemplateNode?
-        let definition = try parseDefinition(name: "caller", end: "endcall") { parser in
+        var definition = try parseDefinition(name: "caller", end: "endcall") { parser in
             let parameters = parser.at(.leftParenthesis) ? try parser.parseParameters() : []
             call = try parser.parseExpression()
             return parameters
         }
+        definition.isAnonymous = true
         guard let call, case .call(let function, let arguments) = call.kind else {
             throw TemplateFault("'call' needs the call of a macro", line: line)
         }

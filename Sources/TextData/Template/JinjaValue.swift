@@ -99,7 +99,17 @@ struct PythonRange {
 
 /// What `namespace(...)` makes: the only thing a template can change.
 final class Namespace {
-    var values: [Text: TemplateValue] = [:]
+    private var values: [Text: TemplateValue] = [:]
+    /// In the order in which they were first set.
+    private(set) var names: [Text] = []
+
+    subscript(name: Text) -> TemplateValue? {
+        get { values[name] }
+        set {
+            if values.updateValue(newValue ?? .none, forKey: name) == nil { names.append(name) }
+        }
+    }
+    func clear() { (values, names) = ([:], []) }
 }
 
 /// Whatever can be called: a macro, a global function or a method with its receiver.

@@ -2,6 +2,7 @@ import ArgumentParser
 import FileFormats
 import FineTuning
 import Foundation
+import TextData
 
 struct Inspect: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -17,6 +18,7 @@ struct Inspect: ParsableCommand {
               graft inspect runs/intake/adapter
               graft inspect model.gguf --json | jq .metadata
               graft inspect data/train.jsonl
+              graft inspect train.h5 --rows --model models/base     what is trained, in colour
 
             Sizes are in bytes, losses in nats a token. Nothing is changed, and weights are not loaded.
 
@@ -29,10 +31,45 @@ struct Inspect: ParsableCommand {
     @Flag(help: "List every tensor and every metadata value in full.")
     var all = false
 
+    @Flag(help: "Of a token store, show rows with their trained tokens coloured, or between [[ and ]].")
+    var rows = false
+
+    @Option(help: ArgumentHelp("How many rows --rows shows.", valueName: "n"))
+    var count = 5
+
+    @Option(
+        help: ArgumentHelp("The folder of the tokenizer that --rows shows text with; ids without it.", valueName: "dir")
+    )
+    var model: String?
+
     @OptionGroup var output: OutputOptions
 
     func run() throws {
+        if rows { return try showRows() }
         let inspection = try Inspector(path: path, showsAll: all || output.json).inspect()
         if output.json { try Output.json(inspection.json) } else { try Output.write(inspection.text) }
+    }
+
+    private func showRows() throws {
+        let store = try TokenStore(path: path)
+        let text = try model.map { try TextResources(path: $0) }
+        if let text, try !text.tokenizerHash().hasSameBytes(as: store.header.tokenizerHash) {
+            throw FineTuningError.badInput(["\(path): made with another tokenizer than that of \(text.path)"])
+        }
+        let shown = try (0..<min(max(0, count), store.rowCount)).map { index in
+            let row = try store.row(index)
+            return trainedPieces(
+                TokenizedExample(ids: row.ids, isTrained: row.isTrained), tokenizer: text?.tokenizer)
+        }
+        guard !output.json else {
+            let rows = shown.map { pieces -> JSONValue in
+                .array(pieces.map { ["text": .string($0.text), "trained": .bool($0.isTrained)] })
+            }
+            return try Output.json(["path": .string(path), "row_count": .integer(store.rowCount), "rows": .array(rows)])
+        }
+        let isColoured = isatty(STDOUT_FILENO) == 1
+        for (index, pieces) in shown.enumerated() {
+            try Output.line("row \(index + 1) of \(store.rowCount):\n" + renderPieces(pieces, colour: isColoured))
+        }
     }
 }

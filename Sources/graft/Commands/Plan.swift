@@ -43,7 +43,7 @@ struct Plan: ParsableCommand {
         let rate = ProductRate.measure(prepared.model.dtype, pool: pool).operationsPerSecond
         let seconds = prepared.estimatedSeconds(flopsPerSecond: rate)
         let text = try recipe.tokenizerFolder.flatMap { try TextResources(ifPresentAt: $0) }
-        let previews = prepared.data.train.prefix(max(0, preview)).map { pieces($0, text) }
+        let previews = prepared.data.train.prefix(max(0, preview)).map { trainedPieces($0, tokenizer: text?.tokenizer) }
         if output.json {
             try Output.json(json(prepared, seconds, previews))
         } else {
@@ -51,27 +51,7 @@ struct Plan: ParsableCommand {
         }
     }
 
-    private typealias Piece = (text: String, isTrained: Bool)
-
-    /// The text of an example in runs of trained and untrained tokens; ids where there is no tokenizer.
-    private func pieces(_ example: TokenizedExample, _ text: TextResources?) -> [Piece] {
-        var pieces: [Piece] = []
-        var start = 0
-        while start < example.ids.count {
-            let isTrained = start > 0 && example.isTrained[start]
-            var end = start + 1
-            while end < example.ids.count, example.isTrained[end] == isTrained { end += 1 }
-            let ids = example.ids[start..<end]
-            let shown =
-                text?.tokenizer.decode(ids, skipSpecialTokens: false)
-                ?? ids.map(String.init).joined(separator: " ") + " "
-            pieces.append((shown, isTrained))
-            start = end
-        }
-        return pieces
-    }
-
-    private func json(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [[Piece]]) -> JSONValue {
+    private func json(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [[TrainedPiece]]) -> JSONValue {
         let summary = run.summary
         let shown = previews.map { pieces -> JSONValue in
             .array(pieces.map { .object(JSONObject([("text", .string($0.text)), ("trained", .bool($0.isTrained))])) })
@@ -96,7 +76,7 @@ struct Plan: ParsableCommand {
             ]))
     }
 
-    private func describe(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [[Piece]]) -> String {
+    private func describe(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [[TrainedPiece]]) -> String {
         let (summary, config) = (run.summary, run.model.config)
         let longest = run.data.train.map(\.ids.count).max() ?? 0
         var rows: [(String, String)] = [
@@ -125,13 +105,7 @@ struct Plan: ParsableCommand {
         let isColoured = isatty(STDOUT_FILENO) == 1
         for (i, pieces) in previews.enumerated() {
             result += "\nexample \(i + 1), trained tokens \(isColoured ? "coloured" : "between [[ and ]]"):\n"
-            for piece in pieces {
-                switch (piece.isTrained, isColoured) {
-                case (false, _): result += piece.text
-                case (true, true): result += "\u{1B}[1;32m\(piece.text)\u{1B}[0m"
-                case (true, false): result += "[[\(piece.text)]]"
-                }
-            }
+            result += renderPieces(pieces, colour: isColoured)
             result += "\n"
         }
         return result

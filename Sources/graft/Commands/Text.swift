@@ -219,8 +219,9 @@ extension Text {
             let now = now.flatMap { CivilTime(iso: $0) } ?? CivilTime.now()
             var answers = Answers(output)
             try forEachLine { value, line in
-                guard let object = value.objectValue, let messages = object["messages"]?.arrayValue else {
-                    throw LineError(line: line, reason: "expected an object with a list of messages")
+                guard let object = value.objectValue, let messages = object["messages"]?.arrayValue, !messages.isEmpty
+                else {
+                    throw LineError(line: line, reason: "expected an object with a list of at least one message")
                 }
                 func flag(_ key: String) throws -> Bool {
                     guard let value = object[key], !value.isNull else { return false }

@@ -69,13 +69,56 @@ struct Tokenize: ParsableCommand {
     }
 }
 
+extension Lint: ExpressibleByArgument {}
 extension ExampleOptions.TrainOn: ExpressibleByArgument {}
 extension ExampleOptions.Overlong: ExpressibleByArgument {}
 
+/// The shape of rows, or auto.
+struct RowFormat: ExpressibleByArgument {
+    var shape: RowShape?
+    static let auto = RowFormat()
+
+    init() {}
+    init?(argument: String) {
+        if argument == "auto" { return }
+        guard let shape = RowShape(rawValue: argument) else { return nil }
+        self.shape = shape
+    }
+    var defaultValueDescription: String { shape?.rawValue ?? "auto" }
+    static var allValueStrings: [String] { ["auto"] + RowShape.allCases.map(\.rawValue) }
+}
+
+struct ColumnMap: ExpressibleByArgument {
+    var names: [ColumnName] = []
+
+    init?(argument: String) {
+        for part in argument.split(separator: ",") {
+            let pair = part.split(separator: "=", maxSplits: 1).map(String.init)
+            guard pair.count == 2, Row.knownKeys.contains(where: { $0.hasSameBytes(as: pair[0]) }) else { return nil }
+            names.append(ColumnName(key: pair[0], column: pair[1]))
+        }
+    }
+}
+
 /// Rows and how they are read: the keys of a recipe's 'data' as flags.
 struct RowOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("Files of rows, globs or token stores, separated by commas.", valueName: "file,..."))
+    @Option(
+        help: ArgumentHelp(
+            "Files of rows, globs or token stores, separated by commas. '-' is standard input (csv:-, tsv:- or text:- for "
+                + "what is no JSON).", valueName: "file,..."))
     var data: String
+
+    @Option(
+        help: ArgumentHelp(
+            "What every row has to be: messages, sharegpt, alpaca, completion, text or tokens; by default its keys tell.",
+            valueName: "shape"))
+    var format: RowFormat = .auto
+
+    @Option(
+        help: ArgumentHelp(
+            "Names that the files have for keys of rows, as in prompt=question,completion=answer.",
+            valueName: "key=column,..."))
+    var columns: ColumnMap?
 
     @Option(help: ArgumentHelp("What is trained on: assistant, last or all.", valueName: "which"))
     var trainOn = ExampleOptions.TrainOn.assistant
@@ -85,6 +128,13 @@ struct RowOptions: ParsableArguments {
 
     @Option(help: ArgumentHelp("What becomes of longer rows: error, drop, truncate or split.", valueName: "what"))
     var overlong = ExampleOptions.Overlong.error
+
+    @Option(
+        parsing: .singleValue,
+        help: ArgumentHelp(
+            "Take rows with this damage as they are, or leave them out where they cannot be used; repeat for more. One of "
+                + Lint.allCases.map(\.rawValue).joined(separator: ", ") + ".", valueName: "lint"))
+    var accept: [Lint] = []
 
     func validate() throws {
         if maxLength < 0 || maxLength == 1 { throw ValidationError("--max-length must be at least 2") }
@@ -96,6 +146,9 @@ struct RowOptions: ParsableArguments {
         options.trainOn = trainOn
         options.maxLength = maxLength == 0 ? config.maxPositions : maxLength
         options.overlong = overlong
+        options.format = format.shape
+        options.columns = columns?.names ?? []
+        options.accepts = Set(accept)
         let loader = RowLoader(text: text, config: config, options: options)
         let loaded = try loader.load(data.split(separator: ",").map(String.init)) { messages.progress("reading \($0)") }
         guard !loaded.examples.isEmpty else {

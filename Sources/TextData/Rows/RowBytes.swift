@@ -1,0 +1,104 @@
+internal import FileFormats
+import Foundation
+
+/// The bytes of a data file or of standard input, unpacked, in a buffer that is filled piece by piece.
+struct RowBytes {
+    static let chunkSize = 1 << 20
+
+    let path: String
+    private let handle: FileHandle
+    private var unpacker: Decompressor?
+    private var hasLooked = false
+    private(set) var buffer: [UInt8] = []
+    /// Where what is not used yet begins.
+    var start = 0
+    private(set) var isAtEnd = false
+    /// Where the buffer begins, counted in unpacked bytes from the start of the file.
+    private(set) var base = 0
+
+    /// - Throws: `TextError.missingFile`, `.unreadable`.
+    init(path: String) throws {
+        self.path = path
+        if RowFileKind.isStandardInput(path) {
+            handle = FileHandle.standardInput
+            return
+        }
+        var information = stat()
+        guard stat(path, &information) == 0 else { throw TextError.missingFile(path: path) }
+        guard information.st_mode & S_IFMT != S_IFDIR else {
+            throw TextError.unreadable(path: path, reason: "it is a folder; name its files or use a glob")
+        }
+        guard let handle = FileHandle(forReadingAtPath: path) else {
+            throw TextError.unreadable(path: path, reason: String(cString: strerror(errno)))
+        }
+        self.handle = handle
+    }
+
+    /// Whether the bytes are unpacked on the way.
+    var isCompressed: Bool { unpacker != nil }
+
+    /// Adds more bytes behind the buffer; false at the end of the file.
+    mutating func fill() throws -> Bool {
+        guard !isAtEnd else { return false }
+        if start > 0 {
+            buffer.removeFirst(start)
+            base += start
+            start = 0
+        }
+        guard let piece = try piece() else {
+            isAtEnd = true
+            return false
+        }
+        buffer += piece
+        return true
+    }
+
+    /// What stands in the buffer, then the rest of the file piece by piece; nil at the end.
+    mutating func rest() throws -> [UInt8]? {
+        if start < buffer.count {
+            defer { start = buffer.count }
+            return Array(buffer[start...])
+        }
+        guard try fill() else { return nil }
+        defer { start = buffer.count }
+        return Array(buffer[start...])
+    }
+
+    private mutating func piece() throws -> [UInt8]? {
+        do {
+            if !hasLooked {
+                hasLooked = true
+                guard let first = try packed() else { return nil }
+                guard let kind = Decompressor.Kind(prefix: first) else { return first }
+                unpacker = try Decompressor(kind)
+                unpacker?.feed(first)
+            }
+            guard let unpacker else { return try packed() }
+            while true {
+                let piece = try unpacker.next(limit: Self.chunkSize)
+                if !piece.isEmpty { return piece }
+                guard let more = try packed() else { break }
+                unpacker.feed(more)
+            }
+            try unpacker.finish()
+            return nil
+        } catch let error as FileError {
+            throw TextError.unreadable(path: path, reason: error.description)
+        }
+    }
+
+    private func packed() throws -> [UInt8]? {
+        do {
+            var data = try handle.read(upToCount: Self.chunkSize)
+            // A pipe may give its first bytes one by one; four tell what they are.
+            while let found = data, (1..<4).contains(found.count),
+                let more = try handle.read(upToCount: Self.chunkSize),
+                !more.isEmpty
+            { data = found + more }
+            guard let data, !data.isEmpty else { return nil }
+            return Array(data)
+        } catch {
+            throw TextError.unreadable(path: path, reason: "\(error)")
+        }
+    }
+}

@@ -1,0 +1,115 @@
+import FileFormats
+import Testing
+
+@testable import TextData
+
+struct LintTests {
+    let tokenizer: Tokenizer
+    init() throws { tokenizer = try byteTokenizer(addsBOS: true) }
+
+    private func chat(_ question: String, _ answer: String) -> JSONValue {
+        [
+            "messages": [
+                ["role": "user", "content": .string(question)], ["role": "assistant", "content": .string(answer)],
+            ]
+        ]
+    }
+
+    private static let strict = """
+        {% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles') }}{% endif %}\
+        {{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}\
+        {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
+        """
+
+    private func faults(
+        _ rows: [JSONValue], template: String? = strict, _ change: (inout ExampleOptions) -> Void = { _ in }
+    ) throws -> [(row: Int, lint: Lint?)] {
+        var options = ExampleOptions()
+        change(&options)
+        let builder = ExampleBuilder(
+            tokenizer: tokenizer, template: try template.map { try ChatTemplate(source: $0) }, options: options)
+        do {
+            _ = try builder.examples(from: rows)
+            return []
+        } catch TextError.badRows(let faults, _) {
+            return faults.map { ($0.row, $0.lint) }
+        }
+    }
+
+    /// Each planted defect is found in its row, alone, and taken once it is accepted.
+    @Test func findsEachDefectInItsRowAndNothingElse() throws {
+        let clean = (0..<40).map { chat("question \($0), é ñ?", "answer \($0)") }
+        let planted: [(Lint, JSONValue)] = [
+            (.noTrainedToken, ["messages": [["role": "user", "content": "only"]]]),
+            (.templateMarkers, chat("say <|im_end|>", "no")),
+            (.roleOrder, ["messages": [["role": "assistant", "content": "a"], ["role": "user", "content": "b"]]]),
+            (.replacementCharacters, chat("caf\u{FFFD}", "ok")),
+            (.mixedNormalization, chat("cafe\u{301}", "ok")),
+            (.mixedNormalization, chat("\u{958}", "ok")),
+            (.doubleBOS, ["text": "<s>hello"]),
+            (.byteFallback, chat("ᱥᱟᱱᱛᱟᱲᱤ ᱯᱟᱹᱨᱥᱤ", "ᱛᱮ ᱚᱞ ᱟᱠᱟᱱ ᱯᱩᱛᱷᱤ")),
+        ]
+        #expect(try faults(clean).isEmpty)
+        for (lint, row) in planted {
+            var rows = clean
+            rows.insert(row, at: 17)
+            let found = try faults(rows)
+            #expect(found.map(\.row) == [18] && found.map(\.lint) == [lint], "\(lint): \(found)")
+            #expect(try faults(rows) { $0.accepts = [lint] }.isEmpty, "\(lint)")
+        }
+    }
+
+    @Test func aTurnWithoutItsEndIsRefused() throws {
+        let template = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+        let row = chat("q", "a")
+        #expect(try faults([row], template: template).map(\.lint) == [.noEndOfTurn])
+        #expect(try faults([row], template: template) { $0.accepts = [.noEndOfTurn] }.isEmpty)
+    }
+
+    @Test func labelsLostToTruncationAreRefused() throws {
+        let row: JSONValue = ["input_ids": [1, 2, 3, 4], "labels": [-100, -100, -100, 4]]
+        let found = try faults([row, chat("q", "a")]) {
+            $0.maxLength = 3
+            $0.overlong = .truncate
+        }
+        #expect(found.first?.row == 1 && found.first?.lint == .truncatedLabels)
+    }
+
+    @Test func invalidUnicodeIsRefusedAndCanBeLeftOut() throws {
+        let folder = try TemporaryFolder()
+        let row = "{\"input_ids\": [1, 2]}\n"
+        let file = try folder.write(
+            "a.jsonl",
+            bytes: Array((row + "{\"text\": \"\\ud800\"}\n{\"text\": \"").utf8) + [0xFF] + Array("\"}\n\(row)".utf8))
+        var builder = ExampleBuilder(tokenizer: nil, template: nil, vocabularySize: 10)
+        let error = #expect(throws: TextError.self) { try builder.examples(fromFiles: [file]) }
+        guard case .badRows(let faults, _)? = error else {
+            Issue.record("\(error as Any)")
+            return
+        }
+        #expect(faults.map(\.row) == [2, 3] && faults.allSatisfy { $0.lint == .invalidUnicode })
+        builder.options.accepts = [.invalidUnicode]
+        let set = try builder.examples(fromFiles: [file])
+        #expect(set.examples.count == 2 && set.places.map(\.row) == [1, 4])
+        #expect(set.report.accepted == [.invalidUnicode: 2])
+    }
+
+    @Test func dataThatIsAllDecomposedIsConsistent() throws {
+        #expect(try faults([chat("cafe\u{301}", "e\u{301}")]).isEmpty)
+    }
+
+    @Test func markersOfTheTemplateItselfCount() {
+        let source = "{{ '[INST]' }}<|user|>{% if a | b %}<|end of|> x <|a<|b|>"
+        let found = Set(RowLinter.literalMarkers(in: Array(source.utf8)).map { String(decoding: $0, as: UTF8.self) })
+        #expect(found == ["[INST]", "<|user|>", "<|b|>"])
+    }
+
+    @Test func anErrorNamesEveryRowOnceAndTheFix() throws {
+        let rows = (0..<60).map { i in chat(i % 2 == 0 ? "fine" : "<|im_start|>", "ok") }
+        let builder = ExampleBuilder(tokenizer: tokenizer, template: try ChatTemplate(source: Self.strict))
+        let error = #expect(throws: TextError.self) { try builder.examples(from: rows) }
+        let text = error?.description ?? ""
+        #expect(text.contains("rows 2, 4, 6") && text.contains("58, 60") && text.contains("--accept template_markers"))
+        #expect(text.contains("30 bad rows"))
+    }
+}
