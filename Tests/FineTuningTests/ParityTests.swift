@@ -95,7 +95,7 @@ func largestDifference(_ a: [Float], _ b: [Float]) -> Float {
         try model.attachAdapter(folder: folder + "/adapter")
         let tape = Tape(pool: pool, recording: true)
         var options = DecoderModel.PassOptions()
-        options.checkpointing = checkpointing
+        options.recomputedBlocks = checkpointing ? model.config.layerCount : 0
         let losses = model.losses(tape, fixture.batch, options: options)
         tape.backward()
         for weight in model.trainableWeights {

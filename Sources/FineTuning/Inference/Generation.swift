@@ -14,6 +14,9 @@ public struct Generated: Sendable {
     public var tokens: [Int32]
     /// The token that ended the text; nil when the limit did.
     public var stopToken: Int32?
+    /// Time for the prompt, and for all tokens but the first, which comes with the prompt.
+    public var promptSeconds = 0.0
+    public var seconds = 0.0
 }
 
 extension DecoderModel {
@@ -26,7 +29,10 @@ extension DecoderModel {
         precondition(!prompt.isEmpty)
         let cache = KeyValueCache(self, capacity: prompt.count + min(options.maxTokens, 1024))
         var sampler = Sampler(options.sampling), result = Generated(tokens: [], stopToken: nil)
+        let start = ContinuousClock.now
         var logits = nextLogits(tokens: prompt, cache: cache, pool: pool).floats()
+        let prefilled = ContinuousClock.now
+        result.promptSeconds = (prefilled - start) / .seconds(1)
         while result.tokens.count < options.maxTokens {
             let token = sampler.next(logits)
             if options.stopTokens.contains(token) {
@@ -37,6 +43,7 @@ extension DecoderModel {
             if !onToken(token) || result.tokens.count == options.maxTokens { break }
             logits = nextLogits(tokens: [token], cache: cache, pool: pool).floats()
         }
+        result.seconds = (ContinuousClock.now - prefilled) / .seconds(1)
         return result
     }
 

@@ -47,7 +47,8 @@ public final class DecoderModel {
 
     /// What one pass needs to know beside the tokens.
     public struct PassOptions {
-        public var checkpointing = false
+        /// Blocks, from the first on, that keep only their input and run again in the backward pass.
+        public var recomputedBlocks = 0
         /// The dropout of adapters' inputs; the layer's number is mixed into the key.
         public var dropout: AdapterDropout?
         public init() {}
@@ -143,7 +144,7 @@ public final class DecoderModel {
                     tape, x, layer: index, positions: positions, table: table, context: context,
                     dropout: options.dropout)
             }
-            x = options.checkpointing
+            x = index < options.recomputedBlocks
                 ? tape.checkpoint(x, hasWeights: layers[index].isTrainable, body) : body(tape, x)
         }
         return x

@@ -100,6 +100,8 @@ public struct Recipe: Sendable, Equatable {
         /// Sequences per optimiser step.
         public var batchSize = 16
         public var microbatchTokens = MicrobatchTokens.auto
+        /// Memory that the run may use, in bytes; nil leaves it to graft.
+        public var memoryBytes: Int?
         public var learningRate = 2.0e-4
         public var schedule = Schedule.cosine
         /// The part of the run in which the learning rate rises from 0.

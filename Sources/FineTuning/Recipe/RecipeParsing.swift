@@ -237,6 +237,7 @@ private func readTraining(_ value: RecipeValue?, _ problems: RecipeProblems) -> 
     training.length = steps.map { .steps($0) } ?? epochs.map { .epochs($0) } ?? training.length
     training.batchSize = section.integer("batch_size", in: 1...1 << 24) ?? training.batchSize
     training.microbatchTokens = readMicrobatch(&section)
+    training.memoryBytes = readMemory(&section)
     training.learningRate = section.number("learning_rate", "of at least 0") { $0 >= 0 } ?? training.learningRate
     training.schedule = section.choice("schedule") ?? training.schedule
     training.warmupRatio =
@@ -268,6 +269,21 @@ private func readTraining(_ value: RecipeValue?, _ problems: RecipeProblems) -> 
 private func readMicrobatch(_ section: inout RecipeSection) -> Recipe.Training.MicrobatchTokens {
     guard let value = section.value("microbatch_tokens"), value.word != "auto" else { return .auto }
     return section.integer("microbatch_tokens", in: 1...1 << 30, or: ", or auto").map { .tokens($0) } ?? .auto
+}
+
+/// `auto`, or an amount such as 8GiB, 800 MB or 6000000000.
+private func readMemory(_ section: inout RecipeSection) -> Int? {
+    guard let value = section.value("memory"), value.word != "auto" else { return nil }
+    let units = ["": 1.0, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1024, "MiB": 1_048_576, "GiB": 1_073_741_824]
+    let text = Array((value.word ?? "").utf8)
+    let digits = text.prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) || $0 == UInt8(ascii: ".") }
+    let rest = text.dropFirst(digits.count).drop { $0 == UInt8(ascii: " ") }
+    let unit = units.first { $0.key.utf8.elementsEqual(rest) }?.value
+    guard let number = Double(String(decoding: digits, as: UTF8.self)), let unit, (1...1e18).contains(number * unit) else {
+        section.wrong("memory", value, expected: "auto, or an amount of memory such as 8GiB")
+        return nil
+    }
+    return Int(number * unit)
 }
 
 private func readInterval(_ section: inout RecipeSection, _ key: String) -> Recipe.Interval? {

@@ -85,6 +85,7 @@ extension Recipe {
             "  max_grad_norm: \(training.maxGradNorm.map(number) ?? "null")",
             "  precision: \(training.precision.rawValue)",
             "  activation_checkpointing: \(checkpointing)",
+            "  memory: \(training.memoryBytes.map(String.init) ?? "auto")",
             "  seed: \(training.seed)",
             "  log_every: \(training.logEvery)",
             "  eval_every: \(interval(training.evalEvery))",

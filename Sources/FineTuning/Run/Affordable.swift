@@ -9,21 +9,22 @@ extension TrainingRun {
     /// - Parameter longest: tokens of the longest row.
     /// - Throws: `RunError.notEnoughMemory` with the estimate and what would fit.
     func checkMemory(_ config: ModelConfig, dtype: DType, longest: Int) throws {
-        guard let limit = ProcessMemory.limitBytes else { return }
+        guard let limit = recipe.training.memoryBytes ?? ProcessMemory.limitBytes else { return }
         let isFull = recipe.adapter.method == .full
         let plan = MemoryPlan(
             config, dtype: dtype, trainableCount: isFull ? config.parameterCount : 0, threads: pool.count)
         let isCheckpointed = recipe.training.activationCheckpointing != .off
-        let needed = plan.peakBytes(microbatchTokens: longest, checkpointing: isCheckpointed)
+        let recomputed = isCheckpointed ? config.layerCount : 0
+        let needed = plan.peakBytes(microbatchTokens: longest, recomputed: recomputed)
         guard needed > limit else { return }
         func mebibytes(_ bytes: Int) -> String { "\(max(0, bytes) >> 20) MiB" }
-        let fixed = plan.peakBytes(microbatchTokens: 0, checkpointing: isCheckpointed)
+        let fixed = plan.peakBytes(microbatchTokens: 0, recomputed: recomputed)
         var lines = [
             "not enough memory: about \(mebibytes(needed)) are needed (the weights and what learns "
                 + "\(mebibytes(plan.weightBytes + plan.trainableBytes)), a row of \(longest) tokens "
                 + "\(mebibytes(needed - fixed))), and \(mebibytes(limit)) may be used"
         ]
-        let tokens = (limit - fixed) / max(1, plan.checkpointedBytesPerToken)
+        let tokens = (limit - fixed) / max(1, plan.bytesPerToken(recomputed: config.layerCount))
         if tokens >= 2 {
             lines.append("rows of at most \(tokens) tokens would fit: set data.max_length and data.overlong")
         } else if isFull {
@@ -31,6 +32,9 @@ extension TrainingRun {
         }
         if !isCheckpointed { lines.append("training.activation_checkpointing: true keeps less for the backward pass") }
         if dtype == .f32, supportsBF16Products { lines.append("training.precision: bf16 halves the weights") }
+        if let allowed = recipe.training.memoryBytes, ProcessMemory.limitBytes.map({ needed <= $0 }) ?? true {
+            lines.append("training.memory allows \(mebibytes(allowed)); the machine has enough for this run")
+        }
         throw RunError.notEnoughMemory(lines)
     }
 }

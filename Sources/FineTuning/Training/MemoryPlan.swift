@@ -6,10 +6,12 @@ public struct MemoryPlan: Sendable {
     public var weightBytes: Int
     /// Master copies, gradients, moments and the copies that operations read, of what learns.
     public var trainableBytes: Int
-    /// Kept for the backward pass, a token of a micro-batch.
-    public var activationBytesPerToken: Int
-    /// The same with activation checkpointing, the one block that runs again included.
-    public var checkpointedBytesPerToken: Int
+    public var layerCount: Int
+    /// Kept for the backward pass by a block, a token of a micro-batch; and by one that runs again, its input alone.
+    public var blockBytesPerToken: Int
+    public var recomputedBlockBytesPerToken: Int
+    /// What exists while one block runs backward: its gradients, and its own activations if it runs again.
+    public var workingBytesPerToken: Int
     /// Logits and other scratch memory of the workers.
     public var scratchBytes: Int
 
@@ -27,23 +29,59 @@ public struct MemoryPlan: Sendable {
             + config.headCount * 4
         // While a block runs backward, what was computed again, its gradients and the residual stream's.
         let working = (4 * config.intermediateSize + 4 * hidden + 3 * queries + 2 * keys) * size + 3 * hidden * 4
-        activationBytesPerToken = block * config.layerCount + working
-        checkpointedBytesPerToken = hidden * 4 * config.layerCount + block + working
-        let logitRows = min(128, max(16, (32 << 20) / (4 * config.vocabularySize) / 16 * 16))
-        scratchBytes = threads * (logitRows * config.vocabularySize * (4 + size) + (16 << 20))
+        layerCount = config.layerCount
+        blockBytesPerToken = block
+        recomputedBlockBytesPerToken = hidden * 4
+        workingBytesPerToken = working
+        // The packed weights of a block and of its neighbour; a tile's scores, sums and copies of each worker.
+        let blockWeights = 2 * hidden * (queries + keys) + 3 * hidden * config.intermediateSize
+        scratchBytes = (dtype == .bf16 ? blockWeights * size : 0) + threads * (24 << 20) + (96 << 20)
+    }
+
+    /// Kept and worked with, a token of a micro-batch, when `recomputed` of the blocks run again.
+    public func bytesPerToken(recomputed: Int) -> Int {
+        let kept = blockBytesPerToken * (layerCount - recomputed) + recomputedBlockBytesPerToken * recomputed
+        return kept + workingBytesPerToken + (recomputed == layerCount ? blockBytesPerToken : 0)
     }
 
     /// The step's peak for micro-batches of this many tokens, in bytes.
-    public func peakBytes(microbatchTokens: Int, checkpointing: Bool) -> Int {
-        let perToken = checkpointing ? checkpointedBytesPerToken : activationBytesPerToken
-        return weightBytes + trainableBytes + scratchBytes + perToken * microbatchTokens
+    public func peakBytes(microbatchTokens: Int, recomputed: Int) -> Int {
+        let (activations, overflow) = bytesPerToken(recomputed: recomputed).multipliedReportingOverflow(
+            by: microbatchTokens)
+        return overflow ? .max : weightBytes + trainableBytes + scratchBytes + activations
     }
 
-    /// The micro-batch that graft chooses: about 1 GiB of activations, which keeps products large, from 512 to 16384
-    /// tokens. It depends on the model alone, so that a run gives the same bytes on another machine of its kind.
-    public func chosenMicrobatchTokens(checkpointing: Bool) -> Int {
-        let perToken = checkpointing ? checkpointedBytesPerToken : activationBytesPerToken
-        let tokens = (1 << 30) / max(1, perToken)
-        return min(16_384, max(512, tokens / 256 * 256))
+    /// How a run uses memory.
+    public struct Choice: Sendable, Equatable {
+        public var microbatchTokens: Int
+        /// Blocks, from the first on, whose activations are computed again in the backward pass.
+        public var recomputedBlocks: Int
+
+        public init(microbatchTokens: Int, recomputedBlocks: Int) {
+            self.microbatchTokens = microbatchTokens
+            self.recomputedBlocks = recomputedBlocks
+        }
+    }
+
+    /// The micro-batch and the blocks to recompute for a budget: first the micro-batch shrinks, down to the longest
+    /// row, which costs little time; then blocks run again, no more than needed, which costs up to a third.
+    ///
+    /// Where memory abounds, a micro-batch keeps about 1 GiB of activations, from 512 to 16384 tokens: products are
+    /// as fast as with more, and the choice depends on the model alone, so that a run gives the same bytes elsewhere.
+    /// - Parameters:
+    ///   - tokens: the micro-batch that the recipe asks for; nil leaves it open
+    ///   - recomputed: the blocks that the recipe asks to run again; nil leaves it open
+    ///   - longest: tokens of the longest row
+    public func choice(budget: Int, longest: Int, tokens: Int? = nil, recomputed: Int? = nil) -> Choice {
+        func fits(_ tokens: Int, _ recomputed: Int) -> Bool {
+            peakBytes(microbatchTokens: max(tokens, longest), recomputed: recomputed) <= budget
+        }
+        let plenty = (1 << 30) / max(1, bytesPerToken(recomputed: recomputed ?? 0)) / 256 * 256
+        var chosen = tokens ?? min(16_384, max(512, plenty))
+        if tokens == nil {
+            while chosen > max(256, longest), !fits(chosen, recomputed ?? 0) { chosen -= 256 }
+        }
+        let blocks = recomputed ?? (0..<layerCount).first { fits(chosen, $0) } ?? layerCount
+        return Choice(microbatchTokens: chosen, recomputedBlocks: blocks)
     }
 }

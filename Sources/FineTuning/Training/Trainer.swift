@@ -14,7 +14,8 @@ public struct TrainerSettings: Sendable {
     public var optimizer = AdamW.Options()
     /// The largest global gradient norm; nil does not clip.
     public var maxGradNorm: Double?
-    public var checkpointsActivations = false
+    /// Blocks, from the first on, whose activations are computed again in the backward pass.
+    public var recomputedBlocks = 0
     /// Dropout of the adapters' inputs.
     public var dropout: Double = 0
     public var shuffles = true
@@ -179,7 +180,7 @@ public final class Trainer {
         for batch in batches {
             let tape = Tape(pool: pool, recording: true)
             var options = DecoderModel.PassOptions()
-            options.checkpointing = settings.checkpointsActivations
+            options.recomputedBlocks = settings.recomputedBlocks
             if settings.dropout > 0 {
                 options.dropout = AdapterDropout(probability: Float(settings.dropout), key: key, firstRow: tokens)
             }

@@ -24,7 +24,8 @@ public final class TrainingRun {
         public var steps: Int
         public var precision: String
         public var microbatchTokens: Int
-        public var checkpointing: Bool
+        /// Blocks whose activations are computed again in the backward pass.
+        public var recomputedBlocks: Int
         /// The estimate of the peak, in bytes.
         public var memoryBytes: Int
         public var statistics: [String]
@@ -69,9 +70,11 @@ public final class TrainingRun {
             evalRows: data.eval.count, trainTokens: data.train.reduce(0) { $0 + $1.ids.count },
             trainedTokens: data.train.reduce(0) { $0 + $1.trainedCount }, steps: settings.totalSteps,
             precision: dtype == .bf16 ? "bf16" : "f32", microbatchTokens: settings.microbatchTokens,
-            checkpointing: settings.checkpointsActivations,
+            recomputedBlocks: settings.recomputedBlocks,
             memoryBytes: plan.peakBytes(
-                microbatchTokens: settings.microbatchTokens, checkpointing: settings.checkpointsActivations),
+                microbatchTokens: min(
+                    max(settings.microbatchTokens, longest), data.train.reduce(0) { $0 + $1.ids.count }),
+                recomputed: settings.recomputedBlocks),
             statistics: data.statistics.map { "\($0.name): \($0.value)" })
         return Prepared(model: model, adapter: adapter, data: data, settings: settings, summary: summary)
     }
@@ -178,25 +181,20 @@ public final class TrainingRun {
             case .epochs(let epochs): max(1, Int((epochs * Double(perEpoch)).rounded(.up)))
             }
         let longest = data.train.reduce(1) { max($0, $1.ids.count) }
-        let checkpointing: Bool
-        switch training.activationCheckpointing {
-        case .on: checkpointing = true
-        case .off: checkpointing = false
-        case .auto:
-            // Half of the memory is the limit: the rest of the machine needs some, and the estimate is one.
-            let limit = (ProcessMemory.totalBytes ?? 8 << 30) / 2
-            checkpointing = plan.peakBytes(microbatchTokens: longest, checkpointing: false) > limit
-        }
-        let checkpoints = recipe.output + "/checkpoints"
-        let tokens =
-            switch training.microbatchTokens {
-            case .tokens(let count): count
-            case .auto:
-                Trainer.savedMicrobatchTokens(in: checkpoints)
-                    ?? plan.chosenMicrobatchTokens(checkpointing: checkpointing)
+        let recomputed: Int? =
+            switch training.activationCheckpointing {
+            case .on: plan.layerCount
+            case .off: 0
+            case .auto: nil
             }
+        let checkpoints = recipe.output + "/checkpoints"
+        var tokens = Trainer.savedMicrobatchTokens(in: checkpoints)
+        if case .tokens(let count) = training.microbatchTokens { tokens = count }
+        // Left to graft, half of the memory: the rest of the machine needs some, and the estimate is one.
+        let budget = training.memoryBytes ?? (ProcessMemory.limitBytes ?? 8 << 30) / 2
+        let choice = plan.choice(budget: budget, longest: longest, tokens: tokens, recomputed: recomputed)
         var settings = TrainerSettings(
-            totalSteps: total, batchSize: training.batchSize, microbatchTokens: tokens,
+            totalSteps: total, batchSize: training.batchSize, microbatchTokens: choice.microbatchTokens,
             schedule: LearningRateSchedule(
                 shape: LearningRateSchedule.Shape(rawValue: training.schedule.rawValue)!, peak: training.learningRate,
                 warmupSteps: training.schedule == .constant ? 0 : Int((training.warmupRatio * Double(total)).rounded(.up)),
@@ -206,7 +204,7 @@ public final class TrainingRun {
         settings.optimizer.eps = training.optimizer.epsilon
         settings.optimizer.weightDecay = training.optimizer.weightDecay
         settings.maxGradNorm = training.maxGradNorm
-        settings.checkpointsActivations = checkpointing
+        settings.recomputedBlocks = choice.recomputedBlocks
         settings.dropout = adapter == nil ? 0 : recipe.adapter.dropout
         settings.shuffles = recipe.data.shuffle
         settings.seed = training.seed

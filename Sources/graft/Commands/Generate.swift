@@ -88,7 +88,6 @@ struct Generate: ParsableCommand {
         options.sampling.seed = seed
 
         let printer = StreamPrinter(text.tokenizer, prompt: chat ? [] : ids, isSilent: output.json)
-        let start = ContinuousClock.now
         try printer.advance(nil)
         var failure: (any Error)?
         let made = model.generate(prompt: ids, options: options, pool: compute.pool) { token in
@@ -96,7 +95,6 @@ struct Generate: ParsableCommand {
             return failure == nil
         }
         if let failure { throw failure }
-        let seconds = (ContinuousClock.now - start) / .seconds(1)
         if output.json {
             let completion = text.tokenizer.decode(made.tokens, skipSpecialTokens: true)
             return try Output.json(
@@ -107,7 +105,8 @@ struct Generate: ParsableCommand {
                         ("ids", .array(made.tokens.map { .integer(Int($0)) })),
                         ("stop", made.stopToken == nil ? "length" : "end"),
                         ("stop_id", made.stopToken.map { .integer(Int($0)) } ?? .null),
-                        ("tokens_per_second", .double(Double(made.tokens.count) / max(1e-9, seconds))),
+                        ("prompt_tokens_per_second", .double(Double(ids.count) / max(1e-9, made.promptSeconds))),
+                        ("tokens_per_second", .double(Double(made.tokens.count - 1) / max(1e-9, made.seconds))),
                     ])))
         }
         try printer.finish()

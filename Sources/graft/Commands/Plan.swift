@@ -65,7 +65,8 @@ struct Plan: ParsableCommand {
                 ("tokens", .integer(summary.trainTokens)), ("trained_tokens", .integer(summary.trainedTokens)),
                 ("longest_example", .integer(run.data.train.map(\.ids.count).max() ?? 0)),
                 ("steps", .integer(summary.steps)), ("microbatch_tokens", .integer(summary.microbatchTokens)),
-                ("activation_checkpointing", .bool(summary.checkpointing)),
+                ("activation_checkpointing", .bool(summary.recomputedBlocks > 0)),
+                ("recomputed_blocks", .integer(summary.recomputedBlocks)),
                 ("memory_bytes", .integer(summary.memoryBytes)),
                 ("memory_limit_bytes", ProcessMemory.limitBytes.map { .integer($0) } ?? .null),
                 ("estimated_seconds", .double((seconds * 10).rounded() / 10)),
@@ -94,7 +95,8 @@ struct Plan: ParsableCommand {
             ("steps", "\(summary.steps)"),
             (
                 "micro-batch",
-                "\(summary.microbatchTokens) tokens\(summary.checkpointing ? ", activations recomputed" : "")"
+                "\(summary.microbatchTokens) tokens"
+                    + (summary.recomputedBlocks > 0 ? ", \(summary.recomputedBlocks) blocks run again" : "")
             ), ("memory", "about \(bytesText(summary.memoryBytes))"),
         ]
         if let limit = ProcessMemory.limitBytes { rows.append(("memory limit", bytesText(limit))) }
@@ -118,7 +120,8 @@ extension TrainingRun.Prepared {
     /// Two operations a parameter and token forward, two for the gradients of activations, two more for those of
     /// weights that learn, two for a recomputed forward pass. Products are most but not all of the work.
     fileprivate func estimatedSeconds(flopsPerSecond: Double) -> Double {
-        let passes = 4.0 + (adapter == nil ? 2 : 0) + (settings.checkpointsActivations ? 2 : 0)
+        let repeated = 2 * Double(settings.recomputedBlocks) / Double(model.config.layerCount)
+        let passes = 4 + (adapter == nil ? 2 : 0) + repeated
         let adapters = adapter == nil ? 0 : 6 * Double(summary.trainableParameters)
         let perToken = passes * Double(summary.parameters) + adapters
         let perStep =
