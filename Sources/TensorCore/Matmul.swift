@@ -46,6 +46,15 @@ struct Matrix {
         }
     }
 
+    /// Multiplies each row by its factor; f32 only.
+    func scaleRows(_ factors: UnsafePointer<Float>) {
+        precondition(dtype == .f32 && columnStride == 1)
+        let values = pointer.assumingMemoryBound(to: Float.self)
+        for r in 0..<rows where factors[r] != 1 {
+            for i in r * rowStride..<r * rowStride + columns { values[i] *= factors[r] }
+        }
+    }
+
     /// `count` rows from `first`.
     func rows(_ first: Int, _ count: Int) -> Matrix {
         var result = self

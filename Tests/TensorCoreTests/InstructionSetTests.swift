@@ -62,12 +62,13 @@ private let loops: [(name: String, run: @Sendable (KernelSet) -> [[Float]])] = [
         let scores = normals(rows * columns, scale: 5, 1)
         let (p, ds) = (Tensor([rows * columns], set.dtype), Tensor([rows * columns], set.dtype))
         let again = Tensor([rows * columns], set.dtype)
-        var logSums = [Float](repeating: 9, count: rows), inverses = logSums
-        set.table.attention_softmax(p.raw, &logSums, &inverses, scores, 0.7, rows, columns, 4, 60, 40, 62, 19)
+        var (top, sum) = (normals(rows, 4), [Float](repeating: 2, count: rows)), rescale = sum
+        let logSums = normals(rows, 5).map { $0 + 8 }
+        set.table.attention_softmax(p.raw, &top, &sum, &rescale, scores, 0.7, rows, columns, 4, 60, 40, 62, 19)
         set.table.attention_softmax_backward(
             again.raw, ds.raw, scores, normals(rows * columns, 2), logSums, normals(rows, 3), 0.7, rows, columns, 4, 60,
             40, 62, 19)
-        return [p.floats(), logSums, inverses, again.floats(), ds.floats()]
+        return [p.floats(), top, sum, rescale, again.floats(), ds.floats()]
     }),
     ("row_dots", { set in
         var dots = [Float](repeating: 0, count: 3)
@@ -119,10 +120,10 @@ private let loops: [(name: String, run: @Sendable (KernelSet) -> [[Float]])] = [
     @Test("softmax of an attention tile sees the window, the causal past and no padding", arguments: KernelSet.f32)
     func attentionMask(_ set: KernelSet) {
         let (columns, queryRows, rows) = (40, 4, 8)
-        var inverses = [Float](repeating: 9, count: rows)
-        var p = [Float](repeating: 9, count: rows * columns), logSums = [Float](repeating: 9, count: rows)
+        var (p, top) = ([Float](repeating: 9, count: rows * columns), [Float](repeating: -.infinity, count: rows))
+        var (sum, rescale) = ([Float](repeating: 0, count: rows), [Float](repeating: 9, count: rows))
         set.table.attention_softmax(
-            &p, &logSums, &inverses, [Float](repeating: 1, count: rows * columns), 1, rows, columns, queryRows, 18, 0, 21,
+            &p, &top, &sum, &rescale, [Float](repeating: 1, count: rows * columns), 1, rows, columns, queryRows, 18, 0, 21,
             10)
         for r in 0..<rows {
             let query = 18 + r % queryRows

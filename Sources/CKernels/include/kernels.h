@@ -44,11 +44,12 @@ typedef struct {
                        size_t n);
     // Softmax of one tile of attention scores. Row r belongs to query position first_query + r % query_rows; key column
     // c is at key position first_key + c; a key is seen when key <= query, key > query - window and query < length.
-    // exponentials = exp(scale * (scores - the row's largest)) in the storage type, 0 where unseen; inverse[r] = 1 / their
-    // sum, by which to multiply what is summed with them; log_sum[r] = log sum exp(scale * scores).
-    void (*attention_softmax)(void *exponentials, float *log_sum, float *inverse, const float *scores, float scale,
-                              size_t rows, size_t columns, size_t query_rows, long first_query, long first_key,
-                              long length, long window);
+    // The tile is one of a row of blocks of keys: top[r] is the row's largest score so far and sum[r] the sum of
+    // exp(scale * (score - top[r])), both brought up to date; exponentials = exp(scale * (scores - top)) in the storage
+    // type, 0 where unseen; rescale[r] is what sums with earlier exponentials have to be multiplied with.
+    void (*attention_softmax)(void *exponentials, float *top, float *sum, float *rescale, const float *scores,
+                              float scale, size_t rows, size_t columns, size_t query_rows, long first_query,
+                              long first_key, long length, long window);
     // From recomputed scores and dP: probabilities = exp(scale * scores - log_sum),
     // dscores = probabilities * (dprobabilities - delta) * scale; both in the storage type.
     void (*attention_softmax_backward)(void *probabilities, void *dscores, const float *scores,

@@ -1,4 +1,5 @@
 internal import CKernels
+import Foundation
 
 /// What attention needs to know of the heads.
 public struct AttentionShape: Sendable {
@@ -143,72 +144,131 @@ private struct AttentionPass {
         let lastKey = min(span.firstPosition + first + count, span.keys)
         let keys = loadKeys(k, span, head, firstKey, lastKey, worker, slot: 1)
         let values = loadKeys(v, span, head, firstKey, lastKey, worker, slot: 2)
+        let state = worker.floats(6, count: 3 * rows)
+        let (top, sum, rescale) = (state, state + rows, state + 2 * rows)
         for start in stride(from: first, to: first + count, by: tile) {
-            let (keyStart, columns) = keyRange(span, tileStart: start, tileQueries: tile)
             let queries = loadQueries(q, span, head, start, tile, worker, slot: 3)
-            let scores = Matrix(worker.floats(4, count: rows * columns), rows: rows, columns: columns, .f32)
-            worker.multiply(queries, keys.rows(keyStart - firstKey, columns).transposed, into: scores)
-            let probabilities = Matrix(
-                worker.scratch(5, byteCount: rows * columns * dtype.size), rows: rows, columns: columns, dtype)
-            let sums = worker.floats(6, count: rows), inverses = worker.floats(13, count: rows)
-            loops.pointee.attention_softmax(
-                probabilities.pointer, sums, inverses, scores.pointer.assumingMemoryBound(to: Float.self), shape.scale, rows,
-                columns, tile, span.firstPosition + start, keyStart, span.keys, shape.window ?? Int.max / 2)
             let result = Matrix(worker.floats(7, count: rows * headDim), rows: rows, columns: headDim, .f32)
-            worker.multiply(probabilities, values.rows(keyStart - firstKey, columns), into: result)
-            storeQueries(result, into: output, span, head, start, tile, scales: inverses)
-            guard let logSums else { continue }
-            for g in 0..<group {
-                for t in 0..<min(tile, span.queries - start) {
-                    logSums.f32[(span.queryRow + start + t) * shape.heads + head * group + g] = sums[g * tile + t]
+            top.update(repeating: -.infinity, count: rows)
+            sum.update(repeating: 0, count: rows)
+            for (index, block) in keyBlocks(span, tileStart: start, tileQueries: tile).enumerated() {
+                let columns = block.count
+                let scores = Matrix(worker.floats(4, count: rows * columns), rows: rows, columns: columns, .f32)
+                worker.multiply(queries, keys.rows(block.lowerBound - firstKey, columns).transposed, into: scores)
+                let exponentials = Matrix(
+                    worker.scratch(5, byteCount: rows * columns * dtype.size), rows: rows, columns: columns, dtype)
+                loops.pointee.attention_softmax(
+                    exponentials.pointer, top, sum, rescale, scores.pointer.assumingMemoryBound(to: Float.self),
+                    shape.scale, rows, columns, tile, span.firstPosition + start, block.lowerBound, span.keys,
+                    shape.window ?? Int.max / 2)
+                if index > 0 { result.scaleRows(rescale) }
+                worker.multiply(
+                    exponentials, values.rows(block.lowerBound - firstKey, columns), into: result,
+                    accumulate: index > 0)
+            }
+            finish(span, head, start, tile, result, top, sum)
+        }
+    }
+
+    /// Divides a tile's sums by those of its exponentials and stores them, and the log sums for the backward pass.
+    private func finish(
+        _ span: Span, _ head: Int, _ start: Int, _ tile: Int, _ result: Matrix, _ top: UnsafePointer<Float>,
+        _ sum: UnsafeMutablePointer<Float>
+    ) {
+        for g in 0..<group {
+            for t in 0..<min(tile, span.queries - start) {
+                let row = g * tile + t
+                if let logSums {
+                    logSums.f32[(span.queryRow + start + t) * shape.heads + head * group + g] =
+                        top[row] * shape.scale + log(sum[row])
                 }
+                sum[row] = 1 / sum[row]
             }
         }
+        storeQueries(result, into: output, span, head, start, tile, scales: sum)
+    }
+
+    /// The keys that a tile sees, in blocks whose scores stay in cache.
+    private func keyBlocks(_ span: Span, tileStart: Int, tileQueries: Int) -> [Range<Int>] {
+        let (first, count) = keyRange(span, tileStart: tileStart, tileQueries: tileQueries)
+        return stride(from: first, to: first + count, by: 512).map { $0..<min($0 + 512, first + count) }
     }
 
     // MARK: backward
 
     /// With P the probabilities and D = rowsum(dO * O): dV = P^T dO, dS = P (dO V^T - D) scale, dQ = dS K, dK = dS^T Q
     /// (arXiv:2205.14135, appendix B). One task owns a key head of a segment, and with it the sums dK and dV.
+    ///
+    /// A long segment's queries are dealt out to several tasks, whose sums are then added in order.
     func backward(_ spans: [Span], _ d: Tensor, _ dq: Tensor, _ dk: Tensor, _ dv: Tensor, _ executor: Executor) {
-        let sorted = spans.filter { $0.queries > 0 }.sorted { $0.keys > $1.keys }
-        executor.loop(sorted.count * shape.keyValueHeads, .attentionBackward) { i, worker in
-            backward(sorted[i / shape.keyValueHeads], i % shape.keyValueHeads, d, dq, dk, dv, worker)
+        var tasks: [(span: Span, head: Int, part: Int, sums: Tensor?)] = [], shared: [(Span, Int, Tensor)] = []
+        for span in spans.filter({ $0.queries > 0 }).sorted(by: { $0.keys > $1.keys }) {
+            let parts = Self.parts(span)
+            for head in 0..<shape.keyValueHeads {
+                let sums = parts == 1 ? nil : Tensor([2 * parts * span.keys, headDim])
+                tasks += (0..<parts).map { (span, head, $0, sums) }
+                if let sums { shared.append((span, head, sums)) }
+            }
+        }
+        executor.loop(tasks.count, .attentionBackward) { i, worker in
+            let task = tasks[i]
+            let (dKeys, dValues) = backward(task.span, task.head, task.part, d, dq, worker)
+            guard let sums = task.sums else {
+                storeKeys(dKeys.pointer, into: dk, task.span, task.head)
+                return storeKeys(dValues.pointer, into: dv, task.span, task.head)
+            }
+            let bytes = task.span.keys * headDim * 4, target = sums.raw + 2 * task.part * bytes
+            target.copyMemory(from: dKeys.pointer, byteCount: bytes)
+            (target + bytes).copyMemory(from: dValues.pointer, byteCount: bytes)
+        }
+        if shared.isEmpty { return }
+        executor.loop(shared.count, .attentionBackward) { i, _ in
+            let (span, head, sums) = shared[i], count = 2 * span.keys * headDim
+            for part in 1..<Self.parts(span) {
+                kernels(.f32).pointee.accumulate_f32(sums.f32, sums.f32 + part * count, count)
+            }
+            storeKeys(sums.raw, into: dk, span, head)
+            storeKeys(sums.raw + count * 2, into: dv, span, head)
         }
     }
 
+    /// Into how many tasks a segment's key head is cut; it depends on the segment alone.
+    private static func parts(_ span: Span) -> Int { min(8, max(1, span.queries / 1024)) }
+
+    /// dq of the part's queries, and its share of the keys' and values' gradients, `[padded keys, headDim]` each.
     private func backward(
-        _ span: Span, _ head: Int, _ d: Tensor, _ dq: Tensor, _ dk: Tensor, _ dv: Tensor, _ worker: WorkerPool.Worker
-    ) {
+        _ span: Span, _ head: Int, _ part: Int, _ d: Tensor, _ dq: Tensor, _ worker: WorkerPool.Worker
+    ) -> (Matrix, Matrix) {
         let tile = tileQueries(span), rows = tile * group, allKeys = Self.padded(span.keys)
         let keys = loadKeys(k, span, head, 0, span.keys, worker, slot: 1)
         let values = loadKeys(v, span, head, 0, span.keys, worker, slot: 2)
         let dKeys = zeros(8, allKeys, worker), dValues = zeros(9, allKeys, worker)
-        for start in stride(from: 0, to: span.queries, by: tile) {
-            let (keyStart, columns) = keyRange(span, tileStart: start, tileQueries: tile)
-            let (seenKeys, seenValues) = (keys.rows(keyStart, columns), values.rows(keyStart, columns))
+        for start in stride(from: part * tile, to: span.queries, by: Self.parts(span) * tile) {
             let queries = loadQueries(q, span, head, start, tile, worker, slot: 3)
             let dOutput = loadQueries(d, span, head, start, tile, worker, slot: 7)
             let (sums, delta) = loadRowSums(d, span, head, start, tile, worker)
-            let scores = Matrix(worker.floats(4, count: rows * columns), rows: rows, columns: columns, .f32)
-            let dScores = Matrix(worker.floats(5, count: rows * columns), rows: rows, columns: columns, .f32)
-            worker.multiply(queries, seenKeys.transposed, into: scores)
-            worker.multiply(dOutput, seenValues.transposed, into: dScores)
-            let bytes = rows * columns * dtype.size
-            let p = Matrix(worker.scratch(10, byteCount: bytes), rows: rows, columns: columns, dtype)
-            let ds = Matrix(worker.scratch(11, byteCount: bytes), rows: rows, columns: columns, dtype)
-            loops.pointee.attention_softmax_backward(
-                p.pointer, ds.pointer, scores.pointer.assumingMemoryBound(to: Float.self),
-                dScores.pointer.assumingMemoryBound(to: Float.self), sums, delta, shape.scale, rows, columns, tile,
-                start, keyStart, span.keys, shape.window ?? Int.max / 2)
-            worker.multiply(p.transposed, dOutput, into: dValues.rows(keyStart, columns), accumulate: true)
-            worker.multiply(ds.transposed, queries, into: dKeys.rows(keyStart, columns), accumulate: true)
             let dQueries = Matrix(worker.floats(12, count: rows * headDim), rows: rows, columns: headDim, .f32)
-            worker.multiply(ds, seenKeys, into: dQueries)
+            for (index, block) in keyBlocks(span, tileStart: start, tileQueries: tile).enumerated() {
+                let (first, columns) = (block.lowerBound, block.count)
+                let (seenKeys, seenValues) = (keys.rows(first, columns), values.rows(first, columns))
+                let scores = Matrix(worker.floats(4, count: rows * columns), rows: rows, columns: columns, .f32)
+                let dScores = Matrix(worker.floats(5, count: rows * columns), rows: rows, columns: columns, .f32)
+                worker.multiply(queries, seenKeys.transposed, into: scores)
+                worker.multiply(dOutput, seenValues.transposed, into: dScores)
+                let bytes = rows * columns * dtype.size
+                let p = Matrix(worker.scratch(10, byteCount: bytes), rows: rows, columns: columns, dtype)
+                let ds = Matrix(worker.scratch(11, byteCount: bytes), rows: rows, columns: columns, dtype)
+                loops.pointee.attention_softmax_backward(
+                    p.pointer, ds.pointer, scores.pointer.assumingMemoryBound(to: Float.self),
+                    dScores.pointer.assumingMemoryBound(to: Float.self), sums, delta, shape.scale, rows, columns, tile,
+                    start, first, span.keys, shape.window ?? Int.max / 2)
+                worker.multiply(p.transposed, dOutput, into: dValues.rows(first, columns), accumulate: true)
+                worker.multiply(ds.transposed, queries, into: dKeys.rows(first, columns), accumulate: true)
+                worker.multiply(ds, seenKeys, into: dQueries, accumulate: index > 0)
+            }
             storeQueries(dQueries, into: dq, span, head, start, tile)
         }
-        storeKeys(dKeys, into: dk, span, head)
-        storeKeys(dValues, into: dv, span, head)
+        return (dKeys, dValues)
     }
 
     // MARK: copies between tensors and padded scratch memory
@@ -278,10 +338,9 @@ private struct AttentionPass {
         }
     }
 
-    private func storeKeys(_ result: Matrix, into tensor: Tensor, _ span: Span, _ head: Int) {
+    private func storeKeys(_ sums: UnsafeMutableRawPointer, into tensor: Tensor, _ span: Span, _ head: Int) {
         let target = tensor.row(span.keyRow) + head * headDim * dtype.size
         loops.pointee.store_rows(
-            target, tensor.width, result.pointer.assumingMemoryBound(to: Float.self), headDim, nil, span.keys,
-            headDim)
+            target, tensor.width, sums.assumingMemoryBound(to: Float.self), headDim, nil, span.keys, headDim)
     }
 }

@@ -93,7 +93,7 @@ private struct FrozenHeadPass {
                 worker.scratch(4, byteCount: rows * columns * dtype.size), rows: rows, columns: columns, dtype)
             kernels(dtype).pointee.softmax_block(exponentials.pointer, top, sum, scale, values, rows, columns)
             guard dx != nil else { continue }
-            if start > 0 { rescale(acc, scale) }
+            if start > 0 { acc.scaleRows(scale) }
             worker.multiply(exponentials, weight.rows(start, columns), into: acc, accumulate: start > 0)
         }
         for r in 0..<rows {
@@ -102,13 +102,6 @@ private struct FrozenHeadPass {
             kernels(dtype).pointee.softmax_gradient(
                 dx.row(first + r), acc.pointer.assumingMemoryBound(to: Float.self) + r * width, 1 / sum[r],
                 head.weight.value.row(Int(targets[first + r])), width)
-        }
-    }
-
-    private func rescale(_ acc: Matrix, _ scale: UnsafePointer<Float>) {
-        let values = acc.pointer.assumingMemoryBound(to: Float.self)
-        for r in 0..<acc.rows where scale[r] != 1 {
-            for i in r * acc.columns..<(r + 1) * acc.columns { values[i] *= scale[r] }
         }
     }
 }
