@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #define JOIN2(a, b) a##_##b
 #define JOIN(a, b) JOIN2(a, b)
@@ -83,6 +86,37 @@ const graft_kernel_table *graft_kernels_f32(void) { return graft_kernels_at(tabl
 const graft_kernel_table *graft_kernels_bf16(void) { return graft_kernels_at(table_level(), 1); }
 int graft_has_fast_bf16(void) { return graft_processor_level() == AVX512_BF16; }
 const char *graft_kernels_name(void) { return level_names[graft_processor_level()]; }
+
+#if defined(__x86_64__)
+// Pairs of bf16 are multiplied and added by one instruction: a core then waits for memory alone.
+__attribute__((target("avx512f,avx512bw,avx512bf16")))
+static void matrix_vector_bf16_pairs(float *y, const void *w_, const void *x_, size_t rows, size_t n) {
+    const uint16_t *w = w_, *x = x_;
+    for (size_t r = 0; r < rows; r += 4) {
+        size_t count = rows - r < 4 ? rows - r : 4;
+        const uint16_t *row[4];
+        for (size_t j = 0; j < 4; j++) row[j] = w + (r + (j < count ? j : 0)) * n;
+        __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+        for (size_t i = 0; i < n; i += 32) {
+            __mmask32 mask = n - i >= 32 ? 0xFFFFFFFFu : (1u << (n - i)) - 1;
+            __m512bh xs = (__m512bh)_mm512_maskz_loadu_epi16(mask, x + i);
+            for (int j = 0; j < 4; j++) {
+                // Hardware prefetches within a page; a row is about one, so the next four are asked for here.
+                __builtin_prefetch(row[j] + 4 * n + i);
+                sum[j] = _mm512_dpbf16_ps(sum[j], (__m512bh)_mm512_maskz_loadu_epi16(mask, row[j] + i), xs);
+            }
+        }
+        for (size_t j = 0; j < count; j++) y[r + j] = _mm512_reduce_add_ps(sum[j]);
+    }
+}
+#endif
+
+graft_matrix_vector graft_matrix_vector_for(int is_bf16) {
+#if defined(__x86_64__)
+    if (is_bf16 && graft_has_fast_bf16()) return matrix_vector_bf16_pairs;
+#endif
+    return (is_bf16 ? graft_kernels_bf16() : graft_kernels_f32())->matrix_vector;
+}
 
 void graft_adamw(float *restrict parameter, float *restrict moment1, float *restrict moment2,
                  const float *restrict gradient, float gradient_scale, float learning_rate, double beta1, double beta2,

@@ -7,6 +7,12 @@ func kernels(_ dtype: DType) -> UnsafePointer<graft_kernel_table> { dtype == .f3
 nonisolated(unsafe) private let f32Kernels = graft_kernels_f32()!
 nonisolated(unsafe) private let bf16Kernels = graft_kernels_bf16()!
 
+/// y = W x for one x, `[rows, n]` and `[n]`, sums in f32.
+func matrixVector(_ dtype: DType) -> graft_matrix_vector { dtype == .f32 ? f32MatrixVector : bf16MatrixVector }
+
+private let f32MatrixVector = graft_matrix_vector_for(0)!
+private let bf16MatrixVector = graft_matrix_vector_for(1)!
+
 /// The instruction set of the element-wise loops: "avx512bf16", "avx512", "avx2" or "baseline".
 public var instructionSet: String { String(cString: graft_kernels_name()) }
 

@@ -45,11 +45,18 @@ final class Arena: Sendable {
         var borrowed: [UInt: Int] = [:]
         var idleBytes = 0
         var usedBytes = 0
+        var peakBytes = 0
+
+        mutating func use(_ bytes: Int) {
+            usedBytes += bytes
+            peakBytes = max(peakBytes, usedBytes)
+        }
     }
 
     static let shared = Arena()
-    /// Idle bytes beyond a quarter of the used ones and this are returned when a request finds no block.
-    private static let idleAllowance = 256 << 20
+    /// When a request finds no block, and used and idle bytes together exceed the most that was ever used by an eighth
+    /// and this, the idle ones are returned.
+    private static let idleAllowance = 128 << 20
     private static let hugePages: Int32 = 14  // MADV_HUGEPAGE
     private let state = Mutex(State())
 
@@ -65,12 +72,13 @@ final class Arena: Sendable {
         let (address, surplus) = state.withLock { state -> (UInt?, [UInt]) in
             if let (address, found) = Self.find(size, in: &state) {
                 state.idleBytes -= found
-                state.usedBytes += found
+                state.use(found)
                 if found != size { state.borrowed[address] = found }
                 return (address, [])
             }
-            state.usedBytes += size
-            guard state.idleBytes > state.usedBytes / 4 + Self.idleAllowance else { return (nil, []) }
+            state.use(size)
+            let kept = state.peakBytes + state.peakBytes / 8 + Self.idleAllowance
+            guard state.usedBytes + state.idleBytes > kept else { return (nil, []) }
             return (nil, Self.removeIdle(&state))
         }
         for block in surplus { Foundation.free(UnsafeMutableRawPointer(bitPattern: block)) }

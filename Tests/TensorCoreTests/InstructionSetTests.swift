@@ -117,6 +117,17 @@ private let loops: [(name: String, run: @Sendable (KernelSet) -> [[Float]])] = [
         #expect(instructionSet.hasPrefix(["baseline", "avx2", "avx512"][Int(best.level)]))
     }
 
+    @Test("the products of one row that this processor is given equal the table's", arguments: [1, 4, 7], [1, 31, 64, 151])
+    func matrixVector(rows: Int, n: Int) {
+        for dtype in [DType.f32, .bf16] {
+            let w = stored(normals(rows * n, 1), dtype), x = stored(normals(n, 2), dtype)
+            var (y, expected) = ([Float](repeating: 9, count: rows), [Float](repeating: 0, count: rows))
+            graft_matrix_vector_for(dtype == .bf16 ? 1 : 0)(&y, w.raw, x.raw, rows, n)
+            graft_kernels_at(0, dtype == .bf16 ? 1 : 0).pointee.matrix_vector(&expected, w.raw, x.raw, rows, n)
+            for (a, b) in zip(y, expected) { #expect(abs(a - b) <= 1e-5 * Float(n).squareRoot() * 4) }
+        }
+    }
+
     @Test("softmax of an attention tile sees the window, the causal past and no padding", arguments: KernelSet.f32)
     func attentionMask(_ set: KernelSet) {
         let (columns, queryRows, rows) = (40, 4, 8)

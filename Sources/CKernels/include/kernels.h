@@ -92,6 +92,10 @@ const char *graft_kernels_name(void);
 // Whether bf16 products run at speed on this processor (AVX512-BF16 or AMX).
 int graft_has_fast_bf16(void);
 
+// The table's matrix_vector, or a faster one where the processor multiplies bf16.
+typedef void (*graft_matrix_vector)(float *y, const void *w, const void *x, size_t rows, size_t n);
+graft_matrix_vector graft_matrix_vector_for(int is_bf16);
+
 // Reads `count` words, in 32s, and combines them: the time is that of the memory.
 uint64_t graft_read_memory(const uint64_t *words, size_t count);
 // One AdamW step (arXiv:1711.05101) on n parameters; correction1 = 1 - beta1^t, correction2 = 1 - beta2^t. The gradient

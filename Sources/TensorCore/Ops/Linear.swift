@@ -195,7 +195,7 @@ private struct LinearCall {
             let weight = Matrix(projection.weight.value).rows(first, count)
             if x.rows == 1 {
                 let y = worker.floats(1, count: count)
-                kernels(x.dtype).pointee.matrix_vector(y, weight.pointer, x.raw, count, x.width)
+                matrixVector(x.dtype)(y, weight.pointer, x.raw, count, x.width)
                 worker.count(bytes: count * x.width * x.dtype.size)
                 if residual != nil {
                     kernels(.f32).pointee.accumulate_f32(
