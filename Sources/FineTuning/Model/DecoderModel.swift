@@ -91,9 +91,10 @@ public final class DecoderModel {
 
     // MARK: the forward pass
 
+    /// - Parameter kept: the rows that what follows needs, nil for all: past the attention, no others are computed.
     private func block(
         _ tape: Tape, _ input: Tensor, layer index: Int, positions: [Int32], table: RotaryTable, context: Context,
-        dropout: AdapterDropout?
+        dropout: AdapterDropout?, keeping kept: [Int]? = nil
     ) -> Tensor {
         let layer = layers[index]
         func drop(_ site: UInt64) -> AdapterDropout? {
@@ -107,9 +108,10 @@ public final class DecoderModel {
         let qkv = tape.linear(x, [layer.query, layer.key, layer.value], dropout: drop(0))
         tape.rotateInPlace(qkv[0], heads: config.headCount, positions: positions, table: table)
         tape.rotateInPlace(qkv[1], heads: config.keyValueHeadCount, positions: positions, table: table)
-        let attended = attend(tape, qkv, layer: index, context)
-        let middle = tape.linear(attended, layer.output, addedTo: input, dropout: drop(1))
-        tape.release(x, input)
+        var attended = attend(tape, qkv, layer: index, context), stream = input
+        if let kept { (attended, stream) = (tape.selectRows(attended, kept), tape.selectRows(input, kept)) }
+        let middle = tape.linear(attended, layer.output, addedTo: stream, dropout: drop(1))
+        tape.release(x, input, stream)
         let y = tape.rmsNorm(middle, weight: layer.postAttentionNorm, eps: config.rmsNormEps, dtype: dtype)
         let gateUp = tape.linear(y, [layer.gate, layer.up], dropout: drop(2))
         let activated = tape.swiGLU(gate: gateUp[0], up: gateUp[1])
@@ -132,9 +134,10 @@ public final class DecoderModel {
         }
     }
 
-    /// The residual stream after the last block, f32 `[T, hidden]`.
+    /// The residual stream after the last block, f32 `[T, hidden]`, or of the rows `kept` alone.
     private func residual(
-        _ tape: Tape, tokens: [Int32], positions: [Int32], context: Context, options: PassOptions
+        _ tape: Tape, tokens: [Int32], positions: [Int32], context: Context, options: PassOptions,
+        keeping kept: [Int]? = nil
     ) -> Tensor {
         let table = rotaryTable(for: positions)
         var x = tape.embedding(tokens, table: embedding)
@@ -142,7 +145,7 @@ public final class DecoderModel {
             let body = { (tape: Tape, x: Tensor) in
                 self.block(
                     tape, x, layer: index, positions: positions, table: table, context: context,
-                    dropout: options.dropout)
+                    dropout: options.dropout, keeping: index == self.layers.count - 1 ? kept : nil)
             }
             x = index < options.recomputedBlocks
                 ? tape.checkpoint(x, hasWeights: layers[index].isTrainable, body) : body(tape, x)
@@ -161,12 +164,15 @@ public final class DecoderModel {
         let trained = batch.targets.indices.filter { batch.targets[$0] != ignoredTarget }
         guard !trained.isEmpty else { return [] }
         return tape.fusing {
-            let x = residual(
+            // Rows without a target never enter the head, nor the last block past its attention. With dropout that
+            // block takes all rows: its masks go by the number of the row.
+            let selects = trained.count < batch.count, selectsEarly = selects && options.dropout == nil
+            var x = residual(
                 tape, tokens: batch.tokens, positions: batch.positions,
-                context: .packed(segmentStarts: batch.segmentStarts), options: options)
-            // Rows without a target never enter the head.
-            let rows = trained.count == batch.count ? x : tape.selectRows(x, trained)
-            return tape.crossEntropy(normed(tape, rows), head: head, targets: trained.map { batch.targets[$0] })
+                context: .packed(segmentStarts: batch.segmentStarts), options: options,
+                keeping: selectsEarly ? trained : nil)
+            if selects, !selectsEarly { x = tape.selectRows(x, trained) }
+            return tape.crossEntropy(normed(tape, x), head: head, targets: trained.map { batch.targets[$0] })
         }
     }
 
@@ -193,8 +199,9 @@ public final class DecoderModel {
         defer { cache.advance(tokens.count) }
         return tape.fusing {
             let x = residual(
-                tape, tokens: tokens, positions: positions, context: .cached(cache), options: PassOptions())
-            return tape.logits(normed(tape, tape.selectRows(x, [tokens.count - 1])), head: head)
+                tape, tokens: tokens, positions: positions, context: .cached(cache), options: PassOptions(),
+                keeping: tokens.count > 1 ? [tokens.count - 1] : nil)
+            return tape.logits(normed(tape, x), head: head)
         }
     }
 
