@@ -69,4 +69,17 @@ static inline __attribute__((always_inline)) float exp_negative(float x) {
     float value = bits_to_f32(f32_to_bits(p) + (f32_to_bits(shifted) << 23));
     return x != x ? x : value;
 }
+
+// tanh(x) to about 2 ulp: a polynomial of odd degree below 0.625 (Cephes tanhf), 1 - 2 / (exp(2 |x|) + 1) above.
+static inline __attribute__((always_inline)) float tanh_f32(float x) {
+    float magnitude = x < 0.0f ? -x : x, z = x * x;
+    float p = -5.70498872745e-3f;
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    float small = p * z * x + x;
+    float large = 1.0f - 2.0f / (exp_f32(2.0f * magnitude) + 1.0f);
+    return magnitude < 0.625f ? small : x < 0.0f ? -large : large;
+}
 #endif

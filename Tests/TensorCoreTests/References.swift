@@ -97,10 +97,10 @@ enum Reference {
     }
 
     static func attention(
-        q: [Double], k: [Double], v: [Double], segmentStarts: [Int], shape: AttentionShape
+        q: [Double], k: [Double], v: [Double], segmentStarts: [Int], shape: AttentionShape, sinks: [Double]? = nil
     ) -> [Double] {
-        let (dim, heads, keyHeads) = (shape.headDim, shape.heads, shape.keyValueHeads)
-        var result = [Double](repeating: 0, count: q.count)
+        let (dim, heads, keyHeads, valueDim) = (shape.headDim, shape.heads, shape.keyValueHeads, shape.valueDim)
+        var result = [Double](repeating: 0, count: q.count / dim * valueDim)
         for (start, end) in zip(segmentStarts, segmentStarts.dropFirst()) {
             for t in start..<end {
                 let first = max(start, shape.window.map { t - $0 + 1 } ?? start)
@@ -112,13 +112,15 @@ enum Reference {
                             dot += q[(t * heads + h) * dim + i] * k[(s * keyHeads + keyHead) * dim + i]
                             i += 1
                         }
-                        return dot * Double(shape.scale)
+                        let score = dot * Double(shape.scale)
+                        return shape.softCap.map { Double($0) * tanh(score / Double($0)) } ?? score
                     }
-                    let weights = softmax(scores)
+                    let weights = softmax(scores + (sinks.map { [$0[h]] } ?? []))
                     for (s, weight) in zip(first...t, weights) {
                         var i = 0
-                        while i < dim {
-                            result[(t * heads + h) * dim + i] += weight * v[(s * keyHeads + keyHead) * dim + i]
+                        while i < valueDim {
+                            result[(t * heads + h) * valueDim + i] +=
+                                weight * v[(s * keyHeads + keyHead) * valueDim + i]
                             i += 1
                         }
                     }

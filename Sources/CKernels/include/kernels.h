@@ -56,6 +56,10 @@ typedef struct {
                                        const float *dprobabilities, const float *log_sum, const float *delta,
                                        float scale, size_t rows, size_t columns, size_t query_rows, long first_query,
                                        long first_key, long length, long window);
+    // scores = cap * tanh(scale * scores / cap), f32 in place (arXiv:2408.00118, section 2).
+    void (*soft_cap)(float *scores, float scale, float cap, size_t n);
+    // d *= the derivative of soft_cap, scale * (1 - (capped / cap)^2), from its result; d in the storage type.
+    void (*soft_cap_backward)(void *d, const float *capped, float scale, float cap, size_t n);
     // delta[r] = sum of a * b over each row.
     void (*row_dots)(float *delta, const void *a, size_t a_stride, const void *b, size_t b_stride, size_t rows,
                      size_t n);

@@ -6,21 +6,33 @@ public struct AttentionShape: Sendable {
     /// Query heads; each group of `heads / keyValueHeads` shares a key and value head (arXiv:2305.13245).
     public var heads: Int
     public var keyValueHeads: Int
+    /// Elements of a query and of a key.
     public var headDim: Int
+    /// Elements of a value; headDim unless the family says otherwise.
+    public var valueDim: Int
     /// Multiplies the scores; 1 / sqrt(headDim) unless the family says otherwise.
     public var scale: Float
     /// A query sees the keys of the last `window` positions, itself included; nil sees all.
     public var window: Int?
+    /// Scaled scores s become softCap tanh(s / softCap) (arXiv:2408.00118, section 2); nil leaves them.
+    public var softCap: Float?
 
-    public init(heads: Int, keyValueHeads: Int, headDim: Int, scale: Float? = nil, window: Int? = nil) {
+    public init(
+        heads: Int, keyValueHeads: Int, headDim: Int, valueDim: Int? = nil, scale: Float? = nil, window: Int? = nil,
+        softCap: Float? = nil
+    ) {
         precondition(heads % keyValueHeads == 0)
         self.heads = heads
         self.keyValueHeads = keyValueHeads
         self.headDim = headDim
+        self.valueDim = valueDim ?? headDim
         self.scale = scale ?? 1 / Float(headDim).squareRoot()
         self.window = window
+        self.softCap = softCap
     }
     var group: Int { heads / keyValueHeads }
+    /// What remains to multiply the scores with in the softmax: capped ones are scaled already.
+    var softmaxScale: Float { softCap == nil ? scale : 1 }
 }
 
 /// Queries at rows of one tensor that see keys at rows of another.
@@ -37,27 +49,31 @@ extension Tape {
     /// Causal grouped-query attention inside segments; no `[T, T]` matrix, cost proportional to the segments.
     ///
     /// - Parameters:
-    ///   - q: `[T, heads * headDim]`; k, v: `[T, keyValueHeads * headDim]`, rotated already
+    ///   - q: `[T, heads * headDim]`; k: `[T, keyValueHeads * headDim]`, rotated already
+    ///   - v: `[T, keyValueHeads * valueDim]`
     ///   - segmentStarts: the first row of each segment, then T
-    /// - Returns: `[T, heads * headDim]`
+    ///   - sinks: `[heads]`, f32: a score that every query of the head sees, with a value of zero (arXiv:2309.17453)
+    /// - Returns: `[T, heads * valueDim]`
     public func attention(
-        q: Tensor, k: Tensor, v: Tensor, segmentStarts: [Int], shape: AttentionShape
+        q: Tensor, k: Tensor, v: Tensor, segmentStarts: [Int], shape: AttentionShape, sinks: Weight? = nil
     ) -> Tensor {
         precondition(q.width == shape.heads * shape.headDim && k.width == shape.keyValueHeads * shape.headDim)
+        precondition(v.width == shape.keyValueHeads * shape.valueDim && v.rows == q.rows)
         precondition(segmentStarts.first == 0 && segmentStarts.last == q.rows && k.rows == q.rows)
         let spans = zip(segmentStarts, segmentStarts.dropFirst()).map {
             Span(queryRow: $0, queries: $1 - $0, keyRow: $0, keys: $1 - $0, firstPosition: 0)
         }
-        let result = Tensor([q.rows, q.width], q.dtype)
-        let learns = isRecording && (q.requiresGradient || k.requiresGradient || v.requiresGradient)
+        let result = Tensor([q.rows, shape.heads * shape.valueDim], q.dtype)
+        let learns = isRecording
+            && (q.requiresGradient || k.requiresGradient || v.requiresGradient || sinks?.isTrainable == true)
         let logSums = learns ? Tensor([max(1, q.rows), shape.heads]) : nil
-        AttentionPass(shape: shape, q: q, k: k, v: v, output: result, logSums: logSums).forward(spans, executor)
-        guard learns, let logSums else { return result }
+        let pass = AttentionPass(shape: shape, q: q, k: k, v: v, sinks: sinks, output: result, logSums: logSums)
+        pass.forward(spans, executor)
+        guard learns else { return result }
         record([result]) { [executor] in
             guard let d = result.takeGradient() else { return }
             let (dq, dk, dv) = (Tensor(q.shape, q.dtype), Tensor(k.shape, k.dtype), Tensor(v.shape, v.dtype))
-            AttentionPass(shape: shape, q: q, k: k, v: v, output: result, logSums: logSums)
-                .backward(spans, d, dq, dk, dv, executor)
+            pass.backward(spans, d, dq, dk, dv, executor)
             if q.requiresGradient { q.addGradient(dq, executor) }
             if k.requiresGradient { k.addGradient(dk, executor) }
             if v.requiresGradient { v.addGradient(dv, executor) }
@@ -69,13 +85,16 @@ extension Tape {
     ///
     /// - Parameters:
     ///   - q: `[n, heads * headDim]`, the last n of `length` positions
-    ///   - keys, values: `[capacity, keyValueHeads * headDim]`, filled up to `length`
-    public func cachedAttention(q: Tensor, keys: Tensor, values: Tensor, length: Int, shape: AttentionShape) -> Tensor {
+    ///   - keys, values: `[capacity, keyValueHeads * headDim]` and `[.., valueDim]`, filled up to `length`
+    public func cachedAttention(
+        q: Tensor, keys: Tensor, values: Tensor, length: Int, shape: AttentionShape, sinks: Weight? = nil
+    ) -> Tensor {
         precondition(length <= keys.rows && q.rows <= length)
-        let result = Tensor(q.shape, q.dtype)
+        let result = Tensor([q.rows, shape.heads * shape.valueDim], q.dtype)
         let span = Span(
             queryRow: 0, queries: q.rows, keyRow: 0, keys: length, firstPosition: length - q.rows)
-        AttentionPass(shape: shape, q: q, k: keys, v: values, output: result, logSums: nil).forward([span], executor)
+        AttentionPass(shape: shape, q: q, k: keys, v: values, sinks: sinks, output: result, logSums: nil)
+            .forward([span], executor)
         return result
     }
 
@@ -95,12 +114,15 @@ extension Tape {
 /// large. Keys and queries are copied to padded scratch memory: products then have few distinct shapes.
 private struct AttentionPass {
     let shape: AttentionShape
-    let q, k, v, output: Tensor
+    let q, k, v: Tensor
+    let sinks: Weight?
+    let output: Tensor
     /// `[T, heads]`: log of the sum of exponentials of each query's scaled scores (arXiv:2205.14135).
     let logSums: Tensor?
 
     private var dtype: DType { q.dtype }
     private var headDim: Int { shape.headDim }
+    private var valueDim: Int { shape.valueDim }
     private var group: Int { shape.group }
     private var loops: UnsafePointer<graft_kernel_table> { kernels(dtype) }
 
@@ -142,24 +164,24 @@ private struct AttentionPass {
         let tile = tileQueries(span), rows = tile * group
         let (firstKey, _) = keyRange(span, tileStart: first, tileQueries: tile)
         let lastKey = min(span.firstPosition + first + count, span.keys)
-        let keys = loadKeys(k, span, head, firstKey, lastKey, worker, slot: 1)
-        let values = loadKeys(v, span, head, firstKey, lastKey, worker, slot: 2)
+        let keys = loadKeys(k, headDim, span, head, firstKey, lastKey, worker, slot: 1)
+        let values = loadKeys(v, valueDim, span, head, firstKey, lastKey, worker, slot: 2)
         let state = worker.floats(6, count: 3 * rows)
         let (top, sum, rescale) = (state, state + rows, state + 2 * rows)
         for start in stride(from: first, to: first + count, by: tile) {
-            let queries = loadQueries(q, span, head, start, tile, worker, slot: 3)
-            let result = Matrix(worker.floats(7, count: rows * headDim), rows: rows, columns: headDim, .f32)
-            top.update(repeating: -.infinity, count: rows)
-            sum.update(repeating: 0, count: rows)
+            let queries = loadQueries(q, headDim, span, head, start, tile, worker, slot: 3)
+            let result = Matrix(worker.floats(7, count: rows * valueDim), rows: rows, columns: valueDim, .f32)
+            startSums(head, tile, top, sum)
             for (index, block) in keyBlocks(span, tileStart: start, tileQueries: tile).enumerated() {
                 let columns = block.count
                 let scores = Matrix(worker.floats(4, count: rows * columns), rows: rows, columns: columns, .f32)
                 worker.multiply(queries, keys.rows(block.lowerBound - firstKey, columns).transposed, into: scores)
+                cap(scores)
                 let exponentials = Matrix(
                     worker.scratch(5, byteCount: rows * columns * dtype.size), rows: rows, columns: columns, dtype)
                 loops.pointee.attention_softmax(
                     exponentials.pointer, top, sum, rescale, scores.pointer.assumingMemoryBound(to: Float.self),
-                    shape.scale, rows, columns, tile, span.firstPosition + start, block.lowerBound, span.keys,
+                    shape.softmaxScale, rows, columns, tile, span.firstPosition + start, block.lowerBound, span.keys,
                     shape.window ?? Int.max / 2)
                 if index > 0 { result.scaleRows(rescale) }
                 worker.multiply(
@@ -168,6 +190,24 @@ private struct AttentionPass {
             }
             finish(span, head, start, tile, result, top, sum)
         }
+    }
+
+    /// The largest score and the sum of exponentials of each row before its first key: none, or the sink.
+    private func startSums(
+        _ head: Int, _ tile: Int, _ top: UnsafeMutablePointer<Float>, _ sum: UnsafeMutablePointer<Float>
+    ) {
+        for g in 0..<group {
+            let sink = sinks.map { $0.value.f32[head * group + g] / shape.softmaxScale }
+            (top + g * tile).update(repeating: sink ?? -.infinity, count: tile)
+            (sum + g * tile).update(repeating: sink == nil ? 0 : 1, count: tile)
+        }
+    }
+
+    /// Scales and caps scores in place where the family caps them.
+    private func cap(_ scores: Matrix) {
+        guard let softCap = shape.softCap else { return }
+        let values = scores.pointer.assumingMemoryBound(to: Float.self)
+        kernels(.f32).pointee.soft_cap(values, shape.scale, softCap, scores.rows * scores.columns)
     }
 
     /// Divides a tile's sums by those of its exponentials and stores them, and the log sums for the backward pass.
@@ -180,12 +220,12 @@ private struct AttentionPass {
                 let row = g * tile + t
                 if let logSums {
                     logSums.f32[(span.queryRow + start + t) * shape.heads + head * group + g] =
-                        top[row] * shape.scale + log(sum[row])
+                        top[row] * shape.softmaxScale + log(sum[row])
                 }
                 sum[row] = 1 / sum[row]
             }
         }
-        storeQueries(result, into: output, span, head, start, tile, scales: sum)
+        storeQueries(result, valueDim, into: output, span, head, start, tile, scales: sum)
     }
 
     /// The keys that a tile sees, in blocks whose scores stay in cache.
@@ -197,7 +237,8 @@ private struct AttentionPass {
     // MARK: backward
 
     /// With P the probabilities and D = rowsum(dO * O): dV = P^T dO, dS = P (dO V^T - D) scale, dQ = dS K, dK = dS^T Q
-    /// (arXiv:2205.14135, appendix B). One task owns a key head of a segment, and with it the sums dK and dV.
+    /// (arXiv:2205.14135, appendix B). One task owns a key head of a segment, and with it the sums dK and dV. A sink's
+    /// value is zero, so that its score's gradient is -P D, summed over the queries.
     ///
     /// A long segment's queries are dealt out to several tasks, whose sums are then added in order.
     func backward(_ spans: [Span], _ d: Tensor, _ dq: Tensor, _ dk: Tensor, _ dv: Tensor, _ executor: Executor) {
@@ -205,7 +246,7 @@ private struct AttentionPass {
         for span in spans.filter({ $0.queries > 0 }).sorted(by: { $0.keys > $1.keys }) {
             let parts = Self.parts(span)
             for head in 0..<shape.keyValueHeads {
-                let sums = parts == 1 ? nil : Tensor([2 * parts * span.keys, headDim])
+                let sums = parts == 1 ? nil : Tensor([parts * span.keys, headDim + valueDim])
                 tasks += (0..<parts).map { (span, head, $0, sums) }
                 if let sums { shared.append((span, head, sums)) }
             }
@@ -214,38 +255,53 @@ private struct AttentionPass {
             let task = tasks[i]
             let (dKeys, dValues) = backward(task.span, task.head, task.part, d, dq, worker)
             guard let sums = task.sums else {
-                storeKeys(dKeys.pointer, into: dk, task.span, task.head)
-                return storeKeys(dValues.pointer, into: dv, task.span, task.head)
+                storeKeys(dKeys.pointer, headDim, into: dk, task.span, task.head)
+                return storeKeys(dValues.pointer, valueDim, into: dv, task.span, task.head)
             }
-            let bytes = task.span.keys * headDim * 4, target = sums.raw + 2 * task.part * bytes
-            target.copyMemory(from: dKeys.pointer, byteCount: bytes)
-            (target + bytes).copyMemory(from: dValues.pointer, byteCount: bytes)
+            let keyBytes = task.span.keys * headDim * 4, valueBytes = task.span.keys * valueDim * 4
+            let target = sums.raw + task.part * (keyBytes + valueBytes)
+            target.copyMemory(from: dKeys.pointer, byteCount: keyBytes)
+            (target + keyBytes).copyMemory(from: dValues.pointer, byteCount: valueBytes)
+        }
+        if let gradient = sinks?.gradient {
+            executor.loop(shape.heads, .attentionBackward) { head, worker in addSinkGradient(gradient, head, d, worker) }
         }
         if shared.isEmpty { return }
         executor.loop(shared.count, .attentionBackward) { i, _ in
-            let (span, head, sums) = shared[i], count = 2 * span.keys * headDim
+            let (span, head, sums) = shared[i], count = span.keys * (headDim + valueDim)
             for part in 1..<Self.parts(span) {
                 kernels(.f32).pointee.accumulate_f32(sums.f32, sums.f32 + part * count, count)
             }
-            storeKeys(sums.raw, into: dk, span, head)
-            storeKeys(sums.raw + count * 2, into: dv, span, head)
+            storeKeys(sums.raw, headDim, into: dk, span, head)
+            storeKeys(sums.raw + span.keys * headDim * 4, valueDim, into: dv, span, head)
         }
+    }
+
+    private func addSinkGradient(_ gradient: Tensor, _ head: Int, _ d: Tensor, _ worker: WorkerPool.Worker) {
+        let delta = worker.floats(13, count: max(1, d.rows)), column = head * valueDim * dtype.size
+        loops.pointee.row_dots(
+            delta, d.raw + column, d.width, output.raw + column, output.width, d.rows, valueDim)
+        let sink = sinks!.value.f32[head]
+        var sum = 0.0
+        for t in 0..<d.rows { sum += Double(exp(sink - logSums!.f32[t * shape.heads + head]) * delta[t]) }
+        gradient.f32[head] -= Float(sum)
     }
 
     /// Into how many tasks a segment's key head is cut; it depends on the segment alone.
     private static func parts(_ span: Span) -> Int { min(8, max(1, span.queries / 1024)) }
 
-    /// dq of the part's queries, and its share of the keys' and values' gradients, `[padded keys, headDim]` each.
+    /// dq of the part's queries, and its share of the keys' and values' gradients, `[padded keys, headDim]` and
+    /// `[padded keys, valueDim]`.
     private func backward(
         _ span: Span, _ head: Int, _ part: Int, _ d: Tensor, _ dq: Tensor, _ worker: WorkerPool.Worker
     ) -> (Matrix, Matrix) {
         let tile = tileQueries(span), rows = tile * group, allKeys = Self.padded(span.keys)
-        let keys = loadKeys(k, span, head, 0, span.keys, worker, slot: 1)
-        let values = loadKeys(v, span, head, 0, span.keys, worker, slot: 2)
-        let dKeys = zeros(8, allKeys, worker), dValues = zeros(9, allKeys, worker)
+        let keys = loadKeys(k, headDim, span, head, 0, span.keys, worker, slot: 1)
+        let values = loadKeys(v, valueDim, span, head, 0, span.keys, worker, slot: 2)
+        let dKeys = zeros(8, allKeys, headDim, worker), dValues = zeros(9, allKeys, valueDim, worker)
         for start in stride(from: part * tile, to: span.queries, by: Self.parts(span) * tile) {
-            let queries = loadQueries(q, span, head, start, tile, worker, slot: 3)
-            let dOutput = loadQueries(d, span, head, start, tile, worker, slot: 7)
+            let queries = loadQueries(q, headDim, span, head, start, tile, worker, slot: 3)
+            let dOutput = loadQueries(d, valueDim, span, head, start, tile, worker, slot: 7)
             let (sums, delta) = loadRowSums(d, span, head, start, tile, worker)
             let dQueries = Matrix(worker.floats(12, count: rows * headDim), rows: rows, columns: headDim, .f32)
             for (index, block) in keyBlocks(span, tileStart: start, tileQueries: tile).enumerated() {
@@ -254,64 +310,73 @@ private struct AttentionPass {
                 let scores = Matrix(worker.floats(4, count: rows * columns), rows: rows, columns: columns, .f32)
                 let dScores = Matrix(worker.floats(5, count: rows * columns), rows: rows, columns: columns, .f32)
                 worker.multiply(queries, seenKeys.transposed, into: scores)
+                cap(scores)
                 worker.multiply(dOutput, seenValues.transposed, into: dScores)
                 let bytes = rows * columns * dtype.size
                 let p = Matrix(worker.scratch(10, byteCount: bytes), rows: rows, columns: columns, dtype)
                 let ds = Matrix(worker.scratch(11, byteCount: bytes), rows: rows, columns: columns, dtype)
                 loops.pointee.attention_softmax_backward(
                     p.pointer, ds.pointer, scores.pointer.assumingMemoryBound(to: Float.self),
-                    dScores.pointer.assumingMemoryBound(to: Float.self), sums, delta, shape.scale, rows, columns, tile,
-                    start, first, span.keys, shape.window ?? Int.max / 2)
+                    dScores.pointer.assumingMemoryBound(to: Float.self), sums, delta, shape.softmaxScale, rows, columns,
+                    tile, start, first, span.keys, shape.window ?? Int.max / 2)
+                if let softCap = shape.softCap {
+                    loops.pointee.soft_cap_backward(
+                        ds.pointer, scores.pointer.assumingMemoryBound(to: Float.self), shape.scale, softCap,
+                        rows * columns)
+                }
                 worker.multiply(p.transposed, dOutput, into: dValues.rows(first, columns), accumulate: true)
                 worker.multiply(ds.transposed, queries, into: dKeys.rows(first, columns), accumulate: true)
                 worker.multiply(ds, seenKeys, into: dQueries, accumulate: index > 0)
             }
-            storeQueries(dQueries, into: dq, span, head, start, tile)
+            storeQueries(dQueries, headDim, into: dq, span, head, start, tile)
         }
         return (dKeys, dValues)
     }
 
     // MARK: copies between tensors and padded scratch memory
 
-    private func zeros(_ slot: Int, _ rows: Int, _ worker: WorkerPool.Worker) -> Matrix {
-        let memory = worker.floats(slot, count: rows * headDim)
-        memory.initialize(repeating: 0, count: rows * headDim)
-        return Matrix(memory, rows: rows, columns: headDim, .f32)
+    private func zeros(_ slot: Int, _ rows: Int, _ width: Int, _ worker: WorkerPool.Worker) -> Matrix {
+        let memory = worker.floats(slot, count: rows * width)
+        memory.initialize(repeating: 0, count: rows * width)
+        return Matrix(memory, rows: rows, columns: width, .f32)
     }
 
-    /// Keys (or values) `first..<last` of one head, `[padded, headDim]`, zero beyond `last`.
+    /// Keys (or values) `first..<last` of one head, `[padded, width]`, zero beyond `last`.
     private func loadKeys(
-        _ tensor: Tensor, _ span: Span, _ head: Int, _ first: Int, _ last: Int, _ worker: WorkerPool.Worker, slot: Int
+        _ tensor: Tensor, _ width: Int, _ span: Span, _ head: Int, _ first: Int, _ last: Int,
+        _ worker: WorkerPool.Worker, slot: Int
     ) -> Matrix {
-        let count = last - first, rows = Self.padded(last) - first, rowBytes = headDim * dtype.size
+        let count = last - first, rows = Self.padded(last) - first, rowBytes = width * dtype.size
         let memory = worker.scratch(slot, byteCount: max(1, rows * rowBytes))
         loops.pointee.copy_rows(
-            memory, headDim, tensor.row(span.keyRow + first) + head * rowBytes, tensor.width, count, headDim)
+            memory, width, tensor.row(span.keyRow + first) + head * rowBytes, tensor.width, count, width)
         (memory + count * rowBytes).initializeMemory(as: UInt8.self, repeating: 0, count: (rows - count) * rowBytes)
-        return Matrix(memory, rows: rows, columns: headDim, dtype)
+        return Matrix(memory, rows: rows, columns: width, dtype)
     }
 
-    /// Queries of every head of the group, `[group * tile, headDim]`, zero beyond the span's end.
+    /// Queries (or gradients of the output) of every head of the group, `[group * tile, width]`, zero beyond the
+    /// span's end.
     private func loadQueries(
-        _ tensor: Tensor, _ span: Span, _ head: Int, _ start: Int, _ tile: Int, _ worker: WorkerPool.Worker, slot: Int
+        _ tensor: Tensor, _ width: Int, _ span: Span, _ head: Int, _ start: Int, _ tile: Int,
+        _ worker: WorkerPool.Worker, slot: Int
     ) -> Matrix {
-        let count = min(tile, span.queries - start), rowBytes = headDim * dtype.size
+        let count = min(tile, span.queries - start), rowBytes = width * dtype.size
         let memory = worker.scratch(slot, byteCount: group * tile * rowBytes)
         for g in 0..<group {
             let target = memory + g * tile * rowBytes
             let source = tensor.row(span.queryRow + start) + (head * group + g) * rowBytes
-            loops.pointee.copy_rows(target, headDim, source, tensor.width, count, headDim)
+            loops.pointee.copy_rows(target, width, source, tensor.width, count, width)
             (target + count * rowBytes).initializeMemory(
                 as: UInt8.self, repeating: 0, count: (tile - count) * rowBytes)
         }
-        return Matrix(memory, rows: group * tile, columns: headDim, dtype)
+        return Matrix(memory, rows: group * tile, columns: width, dtype)
     }
 
     /// The stored log sums, and D = rowsum(dO * O), of a tile's rows.
     private func loadRowSums(
         _ d: Tensor, _ span: Span, _ head: Int, _ start: Int, _ tile: Int, _ worker: WorkerPool.Worker
     ) -> (UnsafeMutablePointer<Float>, UnsafeMutablePointer<Float>) {
-        let count = min(tile, span.queries - start), rowBytes = headDim * dtype.size
+        let count = min(tile, span.queries - start), rowBytes = valueDim * dtype.size
         let sums = worker.floats(6, count: group * tile), delta = worker.floats(13, count: group * tile)
         for g in 0..<group {
             let queryHead = head * group + g, row = span.queryRow + start
@@ -320,27 +385,28 @@ private struct AttentionPass {
             }
             loops.pointee.row_dots(
                 delta + g * tile, d.row(row) + queryHead * rowBytes, d.width,
-                output.row(row) + queryHead * rowBytes, output.width, count, headDim)
+                output.row(row) + queryHead * rowBytes, output.width, count, valueDim)
         }
         return (sums, delta)
     }
 
     private func storeQueries(
-        _ result: Matrix, into tensor: Tensor, _ span: Span, _ head: Int, _ start: Int, _ tile: Int,
+        _ result: Matrix, _ width: Int, into tensor: Tensor, _ span: Span, _ head: Int, _ start: Int, _ tile: Int,
         scales: UnsafePointer<Float>? = nil
     ) {
         let count = min(tile, span.queries - start)
         for g in 0..<group {
-            let target = tensor.row(span.queryRow + start) + (head * group + g) * headDim * dtype.size
-            let source = result.pointer.assumingMemoryBound(to: Float.self) + g * tile * headDim
-            loops.pointee.store_rows(
-                target, tensor.width, source, headDim, scales.map { $0 + g * tile }, count, headDim)
+            let target = tensor.row(span.queryRow + start) + (head * group + g) * width * dtype.size
+            let source = result.pointer.assumingMemoryBound(to: Float.self) + g * tile * width
+            loops.pointee.store_rows(target, tensor.width, source, width, scales.map { $0 + g * tile }, count, width)
         }
     }
 
-    private func storeKeys(_ sums: UnsafeMutableRawPointer, into tensor: Tensor, _ span: Span, _ head: Int) {
-        let target = tensor.row(span.keyRow) + head * headDim * dtype.size
+    private func storeKeys(
+        _ sums: UnsafeMutableRawPointer, _ width: Int, into tensor: Tensor, _ span: Span, _ head: Int
+    ) {
+        let target = tensor.row(span.keyRow) + head * width * dtype.size
         loops.pointee.store_rows(
-            target, tensor.width, sums.assumingMemoryBound(to: Float.self), headDim, nil, span.keys, headDim)
+            target, tensor.width, sums.assumingMemoryBound(to: Float.self), width, nil, span.keys, width)
     }
 }
