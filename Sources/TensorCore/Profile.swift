@@ -2,8 +2,9 @@ import Foundation
 
 /// What a loop works on, for the profile.
 public enum Operation: Int, CaseIterable, Sendable {
-    case embedding, normalization, linear, rotary, attention, activation, headAndLoss
+    case embedding, normalization, linear, rotary, attention, activation, routing, experts, headAndLoss
     case normalizationBackward, linearBackward, rotaryBackward, attentionBackward, activationBackward
+    case routingBackward, expertsBackward
     case packing, weightGradients, optimizer, other
 
     public var name: String {
@@ -14,12 +15,16 @@ public enum Operation: Int, CaseIterable, Sendable {
         case .rotary: "rotary"
         case .attention: "attention"
         case .activation: "activation"
+        case .routing: "routing"
+        case .experts: "experts"
         case .headAndLoss: "head and loss"
         case .normalizationBackward: "normalization backward"
         case .linearBackward: "linear backward"
         case .rotaryBackward: "rotary backward"
         case .attentionBackward: "attention backward"
         case .activationBackward: "activation backward"
+        case .routingBackward: "routing backward"
+        case .expertsBackward: "experts backward"
         case .packing: "packing of weights"
         case .weightGradients: "gradients of weights"
         case .optimizer: "optimizer"

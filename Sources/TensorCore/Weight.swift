@@ -80,24 +80,32 @@ public final class Weight {
 }
 
 /// A low-rank update of a linear layer (LoRA, arXiv:2106.09685): W x + scale B A x.
+///
+/// One of E experts' stacked layers holds the matrices of all in the layout of PEFT: expert e has rows `e r..<(e + 1) r`
+/// of A, and of B the columns `e, e + E, e + 2 E...`. A single layer is the case E = 1.
 public final class LowRankAdapter {
-    /// `[r, in]`
+    /// `[E r, in]`
     public let a: Weight
-    /// `[out, r]`
+    /// `[out, r E]`
     public let b: Weight
     public let scale: Float
-    /// scale B in the precision of the computation.
+    public let expertCount: Int
+    /// scale B in the precision of the computation, expert after expert: `[E out, r]`.
     let scaledB: Tensor
 
-    public var rank: Int { a.shape[0] }
+    public var rank: Int { a.shape[0] / expertCount }
+    public var outputWidth: Int { b.shape[0] }
+    public var inputWidth: Int { a.shape[1] }
     public var isTrainable: Bool { a.isTrainable || b.isTrainable }
 
-    public init(a: Weight, b: Weight, scale: Float) {
+    public init(a: Weight, b: Weight, scale: Float, expertCount: Int = 1) {
         precondition(a.shape[0] == b.shape[1], "A is [r, in], B is [out, r]")
+        precondition(expertCount > 0 && a.shape[0] % expertCount == 0, "A has r rows for each expert")
         self.a = a
         self.b = b
         self.scale = scale
-        scaledB = Tensor(b.shape, a.value.dtype)
+        self.expertCount = expertCount
+        scaledB = Tensor([b.shape[0] * expertCount, b.shape[1] / expertCount], a.value.dtype)
         refresh()
     }
 
@@ -106,10 +114,37 @@ public final class LowRankAdapter {
         a.refresh()
         b.refresh()
         let source = b.master ?? b.value.converted(to: .f32)
-        let scaled = Tensor(b.shape)
+        let scaled = Tensor(scaledB.shape)
         let (from, to) = (source.f32, scaled.f32)
-        for i in 0..<source.count { to[i] = from[i] * scale }
+        if expertCount == 1 {
+            for i in 0..<source.count { to[i] = from[i] * scale }
+        } else {
+            var next = 0
+            for expert in 0..<expertCount {
+                for row in 0..<outputWidth {
+                    for i in 0..<rank {
+                        to[next] = from[row * rank * expertCount + i * expertCount + expert] * scale
+                        next += 1
+                    }
+                }
+            }
+        }
         kernels(scaledB.dtype).pointee.from_f32(scaledB.raw, scaled.f32, scaled.count)
+    }
+
+    /// A of one expert, `[r, in]`.
+    func matrixA(_ expert: Int) -> Matrix { Matrix(a.value).rows(expert * rank, rank) }
+
+    /// scale B of one expert, `[out, r]`.
+    func matrixB(_ expert: Int) -> Matrix { Matrix(scaledB).rows(expert * outputWidth, outputWidth) }
+
+    /// Adds scale times rows `first...` of one expert's share of dB, `piece` `[count, r]`.
+    func addGradientOfB(_ piece: UnsafePointer<Float>, expert: Int, first: Int, count: Int) {
+        guard let target = b.gradient?.f32 else { return }
+        for row in 0..<count {
+            let start = (first + row) * rank * expertCount + expert
+            for i in 0..<rank { target[start + i * expertCount] += scale * piece[row * rank + i] }
+        }
     }
 
     /// Adds rows of scale B A to the same rows of W, `weights` [rows, in], on the calling worker alone.

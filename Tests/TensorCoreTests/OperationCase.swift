@@ -16,6 +16,8 @@ struct OperationCase: Sendable, CustomTestStringConvertible {
         case vector
         /// A weight that does not learn.
         case frozen
+        /// A weight that does not learn and stays f32.
+        case fixedVector
 
         var isTensor: Bool { self == .activation || self == .residual }
     }
@@ -95,7 +97,7 @@ struct OperationCase: Sendable, CustomTestStringConvertible {
     func values(roundedToBF16 isRounded: Bool = false) -> [[Float]] {
         inputs.enumerated().map { i, input in
             let entries = normals(input.shape.reduce(1, *), scale: input.scale, UInt64(i) + 1000)
-            let isCompute = input.kind != .vector && input.kind != .residual
+            let isCompute = input.kind != .vector && input.kind != .residual && input.kind != .fixedVector
             return isRounded && isCompute ? roundedToBF16(entries) : entries
         }
     }
@@ -109,7 +111,7 @@ struct OperationCase: Sendable, CustomTestStringConvertible {
         var (tensors, weights): ([Tensor?], [Weight?]) = ([], [])
         for (input, entries) in zip(inputs, values) {
             let base = Tensor(input.shape, values: entries)
-            let isWide = input.kind == .residual || input.kind == .vector
+            let isWide = input.kind == .residual || input.kind == .vector || input.kind == .fixedVector
             let tensor = base.converted(to: isWide ? .f32 : dtype)
             tensor.requiresGradient = input.kind.isTensor
             tensors.append(input.kind.isTensor ? tensor : nil)
@@ -117,7 +119,7 @@ struct OperationCase: Sendable, CustomTestStringConvertible {
             case .activation, .residual: weights.append(nil)
             case .weight: weights.append(Weight(trainable: base, name: input.name, dtype: dtype))
             case .vector: weights.append(Weight(trainable: base, name: input.name, dtype: .f32))
-            case .frozen: weights.append(Weight(frozen: tensor, name: input.name))
+            case .frozen, .fixedVector: weights.append(Weight(frozen: tensor, name: input.name))
             }
         }
         let tape = Tape(pool: pool, recording: backward)

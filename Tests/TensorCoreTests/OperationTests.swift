@@ -2,7 +2,8 @@ import Testing
 
 @testable import TensorCore
 
-private let allCases = LinearCases.all + ElementwiseCases.all + AttentionCases.all + CompositeCases.all
+private let allCases = LinearCases.all + ElementwiseCases.all + AttentionCases.all + ExpertCases.all
+    + CompositeCases.all
 
 @Suite struct OperationTests {
     @Test("forward and gradients against a reference in double precision", arguments: allCases)
@@ -20,7 +21,7 @@ private let allCases = LinearCases.all + ElementwiseCases.all + AttentionCases.a
         let seeds = result.losses.isEmpty
             ? expected.enumerated().map { doubles(OperationCase.seeds($0, $1.count)) }
             : expected.map { $0.map { _ in 1 } }
-        let learns = test.inputs.indices.filter { test.inputs[$0].kind != .frozen }
+        let learns = test.inputs.indices.filter { ![.frozen, .fixedVector].contains(test.inputs[$0].kind) }
         let mismatches = gradientMismatches(
             inputs: learns.map { (test.inputs[$0].name, doubles(values[$0])) },
             gradients: learns.map { result.gradients[$0] }, seeds: seeds, samples: test.samples, tolerance: 1e-4

@@ -14,6 +14,10 @@ typedef struct {
     void (*to_f32)(float *out, const void *in, size_t n);
     // acc[i] += in[i]
     void (*accumulate_f32)(float *acc, const void *in, size_t n);
+    // acc[i] += scale * in[i]
+    void (*accumulate_scaled_f32)(float *acc, const void *in, float scale, size_t n);
+    // out[i] = scale * in[i]
+    void (*scale)(void *out, const void *in, float scale, size_t n);
     // out[r, c] += bias[c]
     void (*add_bias)(void *out, size_t stride, const float *bias, size_t rows, size_t n);
     // out[r, c] = in[r, c] * weight[c]
@@ -37,6 +41,11 @@ typedef struct {
     // SwiGLU (arXiv:2002.05202): out = silu(gate) * up.
     void (*swiglu)(void *out, const void *gate, const void *up, size_t n);
     void (*swiglu_backward)(void *dgate, void *dup, const void *dout, const void *gate, const void *up, size_t n);
+    // The clamped SwiGLU of gpt-oss over pairs (gate, up): with g = min(gate, limit) and u = clamp(up, -limit, limit),
+    // out = (u + 1) g sigmoid(alpha g). `pairs` has 2n elements.
+    void (*clamped_swiglu)(void *out, const void *pairs, float alpha, float limit, size_t n);
+    void (*clamped_swiglu_backward)(void *dpairs, const void *dout, const void *pairs, float alpha, float limit,
+                                    size_t n);
     // Copies `rows` rows of `n` elements between strided places.
     void (*copy_rows)(void *out, size_t out_stride, const void *in, size_t in_stride, size_t rows, size_t n);
     // out rows (storage type, strided) = f32 rows, each times its scale; a null scale is 1.

@@ -24,9 +24,12 @@ extension Tape {
     ///   - x: `[T, K]`
     ///   - dropout: applied to the input of the low-rank updates, one mask for all of them; on a tape that does not
     ///     record too, since a checkpoint's first run must give what its second does. Inference passes nil.
-    /// - Returns: one `[T, O_i]` each, in x's type.
-    public func linear(_ x: Tensor, _ projections: [Projection], dropout: AdapterDropout? = nil) -> [Tensor] {
-        let outputs = projections.map { Tensor([x.rows, $0.outputWidth], x.dtype) }
+    ///   - dtype: the results' type; nil takes x's.
+    /// - Returns: one `[T, O_i]` each.
+    public func linear(
+        _ x: Tensor, _ projections: [Projection], dropout: AdapterDropout? = nil, dtype: DType? = nil
+    ) -> [Tensor] {
+        let outputs = projections.map { Tensor([x.rows, $0.outputWidth], dtype ?? x.dtype) }
         run(x, projections, outputs, dropout)
         return outputs
     }
@@ -62,6 +65,8 @@ extension Tape {
                 // A copy even where the type stays: the residual's gradient goes on to change.
                 gradients[0] = executor.copy(d, to: x.dtype)
                 if residual.requiresGradient { residual.addGradient(d, executor) }
+            } else {
+                gradients = gradients.map { $0.map { $0.dtype == x.dtype ? $0 : executor.copy($0, to: x.dtype) } }
             }
             x.restoreContent(executor)
             call.dropped.restoreContent(executor)
@@ -321,7 +326,7 @@ private struct LinearCall {
     private func gradientsOfB(_ adapter: LowRankAdapter, _ dy: Tensor, _ low: Matrix)
         -> [(WorkerPool.Worker) -> Void]
     {
-        guard let dB = adapter.b.gradient else { return [] }
+        guard adapter.b.gradient != nil else { return [] }
         let rank = adapter.rank
         return blocks(dy.width, of: 256).map { first, count in
             { worker in
@@ -329,8 +334,7 @@ private struct LinearCall {
                 worker.multiply(
                     Matrix(dy).columns(first, count).transposed, low,
                     into: Matrix(piece, rows: count, columns: rank, .f32))
-                let target = dB.f32 + first * rank
-                for i in 0..<count * rank { target[i] += adapter.scale * piece[i] }
+                adapter.addGradientOfB(piece, expert: 0, first: first, count: count)
             }
         }
     }
