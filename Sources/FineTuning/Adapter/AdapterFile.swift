@@ -60,7 +60,8 @@ extension DecoderModel {
     private func attach(_ a: Tensor, _ b: Tensor, to module: String, _ scale: Double) {
         let adapter = LowRankAdapter(
             a: Weight(trainable: a, name: AdapterFile.key(module, "lora_A"), dtype: dtype),
-            b: Weight(trainable: b, name: AdapterFile.key(module, "lora_B"), dtype: dtype), scale: Float(scale))
+            // Operations read B through its scaled copy alone.
+            b: Weight(trainable: b, name: AdapterFile.key(module, "lora_B"), dtype: .f32), scale: Float(scale))
         if module.hasSameBytes(as: ParameterTable.headModule) {
             head.adapter = adapter
             return

@@ -22,7 +22,7 @@ public struct MemoryPlan: Sendable {
         let size = dtype.size, hidden = config.hiddenSize
         let queries = config.headCount * config.headDim, keys = config.keyValueHeadCount * config.headDim
         weightBytes = config.parameterCount * size
-        trainableBytes = trainableCount * (4 * 4 + (dtype == .f32 ? 0 : size) + size)
+        trainableBytes = trainableCount * (4 * 4 + size)
         // Two normalised inputs, q, k, v, attention's result, gate and up in the computation's type; the log sums of
         // attention. What follows from these row by row is computed again.
         let block = (2 * hidden + 2 * queries + 2 * keys + 2 * config.intermediateSize) * size
