@@ -40,7 +40,7 @@ public func exportGGUF(
     var declarations = tensors.map {
         GGUFWriter.Declaration(name: $0.ggufName, type: type.type(of: $0.output.shape), shape: $0.output.shape)
     }
-    if let divisors { declarations.append(.init(name: "rope_freqs.weight", type: .f32, shape: [divisors.count])) }
+    declarations += divisors.map { .init(name: $0.name, type: .f32, shape: [$0.values.count]) }
     let uneven = declarations.filter { $0.shape.count == 2 && $0.type != type.type }.map(\.name)
     if !uneven.isEmpty {
         report.warnings.append(
@@ -55,9 +55,9 @@ public func exportGGUF(
         report.byteCount += bytes.count
         try progress(report.byteCount, total)
     }
-    if let divisors {
-        try writer.append(divisors, to: "rope_freqs.weight")
-        report.byteCount += divisors.count * 4
+    for (name, values) in divisors {
+        try writer.append(values, to: name)
+        report.byteCount += values.count * 4
     }
     for file in source.files.files { try file.checkUnchanged() }
     if let warning = report.idleAdapter(source) { report.warnings.append(warning) }
@@ -73,7 +73,7 @@ private func ggufTensors(_ source: WeightSource) -> [(ggufName: String, output: 
         guard let entry = source.files.entry(named: parameter.name) else { return nil }
         let output = WeightSource.Output(
             name: parameter.name, entry: entry, update: source.update(of: parameter.name),
-            permutedHeads: parameter.permutedHeads)
+            permutedHeads: parameter.permutedHeads, offset: parameter.offset)
         return (parameter.ggufName, output)
     }
     if let head = source.untiedHead { tensors.append(("output.weight", head)) }

@@ -38,8 +38,7 @@ struct GGUFArchitecture {
 
     init(_ config: ModelConfig) { self.config = config }
 
-    /// Mistral's blocks are Llama's to llama.cpp.
-    var name: String { config.family == .qwen2 ? "qwen2" : "llama" }
+    var name: String { config.family.gguf.architecture }
 
     mutating func metadata(path: String) throws -> [(key: String, value: GGUFValue)] {
         var pairs: [(key: String, value: GGUFValue)] = []
@@ -55,18 +54,30 @@ struct GGUFArchitecture {
         add("attention.key_length", config.headDim)
         add("attention.value_length", config.headDim)
         add("attention.layer_norm_rms_epsilon", config.rmsNormEps)
-        add("rope.dimension_count", config.headDim)
-        add("rope.freq_base", Float(config.rotary.theta))
-        switch config.rotary.scaling {
+        let traits = config.family.gguf, rotary = config.rotaries[0]
+        var problems = traits.problems(config)
+        for key in traits.keys {
+            switch key.value(config) {
+            case .count(let value)?: add(key.rawValue, value)
+            case .number(let value)?: add(key.rawValue, Float(value))
+            case nil: break
+            }
+        }
+        add("rope.dimension_count", rotary.dimensions)
+        add("rope.freq_base", Float(rotary.theta))
+        switch rotary.scaling {
         case .none, .llama3: break
         case .linear(let factor):
             pairs.append(("\(name).rope.scaling.type", .string("linear")))
             add("rope.scaling.factor", Float(factor))
+        case .dynamic:
+            problems.append("rope_type dynamic: llama.cpp has no rotary embedding that changes with the length")
+        case .longrope(_, _, let original, let attention):
+            pairs.append(("\(name).rope.scaling.type", .string("longrope")))
+            add("rope.scaling.original_context_length", original)
+            add("rope.scaling.attn_factor", Float(attention))
         case .yarn(let factor, let original, let fast, let slow, let attention, let truncates):
-            guard truncates else {
-                throw ExportError.model(
-                    path: path, problems: ["rope_scaling.truncate is false; llama.cpp rounds YaRN's boundaries"])
-            }
+            if !truncates { problems.append("rope_scaling.truncate is false; llama.cpp rounds YaRN's boundaries") }
             pairs.append(("\(name).rope.scaling.type", .string("yarn")))
             add("rope.scaling.factor", Float(factor))
             add("rope.scaling.original_context_length", Int(min(original, Double(UInt32.max))))
@@ -76,19 +87,27 @@ struct GGUFArchitecture {
             let own = factor <= 1 ? 1 : 0.1 * log(factor) + 1
             if abs(attention - own) > 1e-6 * own { add("rope.scaling.attn_factor", Float(attention / own)) }
         }
-        if let window = config.windows.compactMap({ $0 }).min() {
-            warnings.append(
-                "llama.cpp runs \(config.family.rawValue) without the sliding window: its answers are this model's "
-                    + "up to \(window) tokens of context, and may differ beyond")
-        }
+        guard problems.isEmpty else { throw ExportError.model(path: path, problems: problems) }
+        warnings += traits.warnings(config)
         return pairs
     }
 
-    /// `rope_freqs.weight` [headDim / 2]: what each frequency is divided by (Llama 3.1), nil for other models.
-    var frequencyDivisors: [Float]? {
-        guard case .llama3(let factor, let low, let high, let original) = config.rotary.scaling else { return nil }
-        return (0..<config.headDim / 2).map { i in
-            let frequency = 1 / pow(config.rotary.theta, Double(2 * i) / Double(config.headDim))
+    /// Tensors that hold what frequencies are divided by, `[pairs]`: Llama 3.1's scaling, LongRoPE's two sets.
+    var frequencyDivisors: [(name: String, values: [Float])] {
+        if case .longrope(let short, let long, _, _) = config.rotaries[0].scaling {
+            return [
+                ("rope_factors_long.weight", long.map { Float($0) }),
+                ("rope_factors_short.weight", short.map { Float($0) }),
+            ]
+        }
+        return llama3Divisors.map { [("rope_freqs.weight", $0)] } ?? []
+    }
+
+    private var llama3Divisors: [Float]? {
+        let rotary = config.rotaries[0]
+        guard case .llama3(let factor, let low, let high, let original) = rotary.scaling else { return nil }
+        return (0..<rotary.dimensions / 2).map { i in
+            let frequency = 1 / pow(rotary.theta, Double(2 * i) / Double(rotary.dimensions))
             let wavelength = 2 * .pi / frequency
             if wavelength < original / high { return 1 }
             if wavelength > original / low { return Float(factor) }

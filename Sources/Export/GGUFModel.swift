@@ -68,6 +68,7 @@ public final class GGUFModel {
                     UnsafeRawBufferPointer(rebasing: bytes[row * rowSize..<(row + 1) * rowSize]), as: info.type,
                     into: UnsafeMutableBufferPointer(rebasing: values[start..<start + width]))
             }
+            if parameter.offset != 0 { for i in values.indices { values[i] -= parameter.offset } }
         }
         return result
     }

@@ -67,7 +67,7 @@ private struct TensorMaker {
         self.output = output
         self.type = type
         guard let type else {
-            precondition(output.update == nil && output.permutedHeads == nil)
+            precondition(output.update == nil && output.permutedHeads == nil && output.offset == 0)
             (width, sourceRowSize, rowSize) = (1, 1, 1)
             rowCount = output.entry.byteRange.count
             (rowsAPiece, rowsATile) = (4 << 20, 256 << 10)
@@ -135,6 +135,7 @@ private struct TensorMaker {
         let values = memory.values.bytes(rows.count * width * 4).bindMemory(to: Float.self)
         ElementConversion.widen(UnsafeRawBufferPointer(source), as: output.entry.type, into: values)
         let change = update?.add(rows: rows, to: values, worker: worker) ?? 0
+        if output.offset != 0 { for i in values.indices { values[i] += output.offset } }
         guard RowEncoding.encode(UnsafeBufferPointer(values), as: type, into: target) else {
             throw badValue(rows, values, type)
         }

@@ -10,6 +10,8 @@ final class WeightSource {
         var update: AdapterFile.Update?
         /// The heads whose rows change places for llama.cpp; nil leaves rows as they are.
         var permutedHeads: Int?
+        /// Added to every value.
+        var offset: Float = 0
 
         var shape: [Int] { entry.shape }
     }

@@ -5,29 +5,39 @@ public final class Weight {
     public let name: String
     /// What operations multiply with, in the precision of the computation; norms and biases are always f32.
     public private(set) var value: Tensor
+    /// What operations see beyond the stored value: norms of some families multiply by 1 + w.
+    private let offset: Float
+    /// The stored value of a frozen weight that operations see with an offset.
+    private let unshifted: Tensor?
     /// f32; present when the weight learns.
     public private(set) var master: Tensor?
     /// The gradient's sum over the micro-batches of the step, f32; present when the weight learns.
     public private(set) var gradient: Tensor?
 
     public var isTrainable: Bool { master != nil }
+    /// The value as files hold it.
+    public var stored: Tensor { master ?? unshifted ?? value }
     public var shape: [Int] { value.shape }
 
-    /// A weight that does not learn.
-    public init(frozen value: Tensor, name: String) {
+    /// A weight that does not learn; operations see `value` + `offset`, which only f32 may have.
+    public init(frozen value: Tensor, name: String, offset: Float = 0) {
         self.name = name
-        self.value = value
+        self.offset = offset
+        unshifted = offset == 0 ? nil : value
+        self.value = offset == 0 ? value : value.adding(offset)
         master = nil
         gradient = nil
     }
 
-    /// A weight that learns; operations see it in `dtype`.
-    public init(trainable master: Tensor, name: String, dtype: DType) {
-        precondition(master.dtype == .f32)
+    /// A weight that learns; operations see `master` + `offset` in `dtype`.
+    public init(trainable master: Tensor, name: String, dtype: DType, offset: Float = 0) {
+        precondition(master.dtype == .f32 && (offset == 0 || dtype == .f32))
         self.name = name
+        self.offset = offset
+        unshifted = nil
         self.master = master
         gradient = .zeros(master.shape)
-        value = dtype == .f32 ? master : master.converted(to: dtype)
+        value = offset != 0 ? master.adding(offset) : dtype == .f32 ? master : master.converted(to: dtype)
     }
 
     /// Moves matrices of one width, all of which learn or none, next to each other in memory, so that one product can
@@ -75,7 +85,21 @@ public final class Weight {
     /// Brings `value` up to date after the master copy changed.
     public func refresh() {
         guard let master, value !== master else { return }
+        if offset != 0 {
+            value.raw.copyMemory(from: master.adding(offset).raw, byteCount: master.byteCount)
+            return
+        }
         kernels(value.dtype).pointee.from_f32(value.raw, master.f32, master.count)
+    }
+}
+
+extension Tensor {
+    /// A copy of an f32 tensor with `offset` added to every element.
+    fileprivate func adding(_ offset: Float) -> Tensor {
+        let result = Tensor(shape)
+        let (from, to) = (f32, result.f32)
+        for i in 0..<count { to[i] = from[i] + offset }
+        return result
     }
 }
 

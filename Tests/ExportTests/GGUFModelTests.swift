@@ -59,9 +59,9 @@ import Testing
             try? FileManager.default.removeItem(atPath: scratch("m"))
             try model.write(to: scratch("m"))
             _ = try exportGGUF(model: scratch("m"), output: scratch("o"), type: .f32, pool: pool, replacing: true)
-            let read = try GGUFModel(path: scratch("o")).config.rotary
-            let original = try ModelConfig(path: scratch("m")).rotary
-            for (a, b) in zip(read.inverseFrequencies, original.inverseFrequencies) { #expect(abs(a / b - 1) < 2e-3) }
+            let read = try GGUFModel(path: scratch("o")).config.rotaries[0]
+            let original = try ModelConfig(path: scratch("m")).rotaries[0]
+            for (a, b) in zip(read.inverseFrequencies(), original.inverseFrequencies()) { #expect(abs(a / b - 1) < 2e-3) }
             #expect(abs(read.attentionFactor - original.attentionFactor) < 1e-6)
         }
     }

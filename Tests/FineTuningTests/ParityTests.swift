@@ -14,7 +14,7 @@ let fixtureFolders: [String] = {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []
     return names.sorted().map { root + "/" + $0 }.filter { folder in
         guard let config = try? JSONParser.parse(readFile(folder + "/config.json", limit: 1 << 20)) else { return false }
-        return ModelConfig.Family(rawValue: config["model_type"]?.stringValue ?? "") != nil
+        return Family(rawValue: config["model_type"]?.stringValue ?? "") != nil
     }
 }()
 

@@ -81,14 +81,22 @@ typedef struct {
     // summed with earlier exponentials has to be multiplied.
     void (*softmax_block)(void *exponentials, float *top, float *sum, float *scale, const float *scores, size_t rows,
                           size_t n);
-    // out = acc * inverse - target, one row; out and target in the storage type.
-    void (*softmax_gradient)(void *out, const float *acc, float inverse, const void *target, size_t n);
+    // out = acc * inverse - factor * target, one row; out and target in the storage type.
+    void (*softmax_gradient)(void *out, const float *acc, float inverse, const void *target, float factor, size_t n);
     // out[i] = keep(i) ? in[i] / (1 - p) : 0, with keep drawn from (key, first + i); see graft_random.
     void (*dropout)(void *out, const void *in, uint64_t key, uint64_t first, float p, size_t n);
     // acc += mask * in / (1 - p): the gradient through dropout, f32 in and out.
     void (*dropout_backward)(float *acc, const float *in, uint64_t key, uint64_t first, float p, size_t n);
     // y[o] = dot(w[o, :], x) for `rows` rows of w: the product of a single token.
     void (*matrix_vector)(float *y, const void *w, const void *x, size_t rows, size_t n);
+    // As rotary, with pairs of neighbours: elements 2i and 2i + 1 of a head turn together.
+    void (*rotary_interleaved)(void *x, size_t row_stride, const int32_t *positions, const float *cosine,
+                               const float *sine, float sign, size_t rows, size_t heads, size_t head_dim, size_t half);
+    // GeGLU (arXiv:2002.05202): out = gelu(gate) * up, with the approximation of GELU by tanh (arXiv:1606.08415).
+    void (*geglu)(void *out, const void *gate, const void *up, size_t n);
+    void (*geglu_backward)(void *dgate, void *dup, const void *dout, const void *gate, const void *up, size_t n);
+    // out[i] = in[i] * scale, in the storage type.
+    void (*scale_from_f32)(void *out, const float *in, float scale, size_t n);
 } graft_kernel_table;
 
 // The loops for f32 and bf16 storage on this processor.

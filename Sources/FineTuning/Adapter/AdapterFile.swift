@@ -42,8 +42,8 @@ extension DecoderModel {
     /// Lays the matrices A that read the same input next to each other.
     private func stackAdapters() {
         for layer in layers {
-            for roles in [[.attentionQuery, .attentionKey, .attentionValue], [LinearRole.feedForwardGate, .feedForwardUp]] {
-                Weight.stack(roles.compactMap { layer[$0].adapter?.a })
+            for roles in LinearRole.sharingInput {
+                Weight.stack(roles.compactMap { layer[$0]?.adapter?.a })
             }
         }
     }
@@ -67,7 +67,7 @@ extension DecoderModel {
             return
         }
         let place = ParameterTable(config).linearModules.first { $0.name.hasSameBytes(as: module) }!
-        layers[place.layer][place.role].adapter = adapter
+        layers[place.layer][place.role]?.adapter = adapter
     }
 
     /// Puts the updates of a PEFT folder on the model.
@@ -89,9 +89,7 @@ extension DecoderModel {
 
     /// Takes all updates off: the base's own output again.
     public func detachAdapters() {
-        for index in layers.indices {
-            for role in LinearRole.allCases { layers[index][role].adapter = nil }
-        }
+        for module in ParameterTable(config).linearModules { layers[module.layer][module.role]?.adapter = nil }
         head.adapter = nil
     }
 }

@@ -1,36 +1,6 @@
 public import TensorCore
 public import TextData
 
-/// One block of a decoder.
-public struct DecoderLayer {
-    public var inputNorm: Weight
-    public var postAttentionNorm: Weight
-    public var query, key, value, output: Projection
-    public var gate, up, down: Projection
-
-    /// The projection of a role; adapters are attached through it.
-    public subscript(role: LinearRole) -> Projection {
-        get { self[keyPath: Self.path(role)] }
-        set { self[keyPath: Self.path(role)] = newValue }
-    }
-
-    private static func path(_ role: LinearRole) -> WritableKeyPath<DecoderLayer, Projection> {
-        switch role {
-        case .attentionQuery: \.query
-        case .attentionKey: \.key
-        case .attentionValue: \.value
-        case .attentionOutput: \.output
-        case .feedForwardGate: \.gate
-        case .feedForwardUp: \.up
-        case .feedForwardDown: \.down
-        }
-    }
-
-    var isTrainable: Bool {
-        inputNorm.isTrainable || LinearRole.allCases.contains { self[$0].isTrainable }
-    }
-}
-
 /// A decoder-only language model: its weights and its forward pass.
 public final class DecoderModel {
     public let config: ModelConfig
@@ -43,7 +13,7 @@ public final class DecoderModel {
     public internal(set) var head: Projection
     /// Every weight of the base by its Hugging Face name, in the table's order.
     public let weights: [Weight]
-    private var rotary: RotaryTable
+    private var rotary: RotaryTables
 
     /// What one pass needs to know beside the tokens.
     public struct PassOptions {
@@ -52,12 +22,6 @@ public final class DecoderModel {
         /// The dropout of adapters' inputs; the layer's number is mixed into the key.
         public var dropout: AdapterDropout?
         public init() {}
-    }
-
-    /// How queries find their keys.
-    private enum Context {
-        case packed(segmentStarts: [Int])
-        case cached(KeyValueCache)
     }
 
     init(
@@ -71,87 +35,49 @@ public final class DecoderModel {
         self.layers = layers
         self.finalNorm = finalNorm
         self.head = head
-        rotary = config.rotary.table(positions: 256)
-    }
-
-    /// The table grows with the longest position seen, so that a long context costs only who uses it.
-    private func rotaryTable(for positions: [Int32]) -> RotaryTable {
-        prepare(positions: Int(positions.max() ?? 0) + 1)
-        return rotary
+        rotary = RotaryTables(config.rotaries)
     }
 
     /// Makes the model ready for sequences of this length; after it, passes of such lengths only read the model and
     /// may run side by side.
-    func prepare(positions needed: Int) {
-        guard rotary.positions < needed else { return }
-        var size = rotary.positions
-        while size < needed { size *= 2 }
-        rotary = config.rotary.table(positions: size)
+    func prepare(positions needed: Int) { rotary.reserve(needed) }
+
+    /// How tokens at `positions` turn; the frequencies of some embeddings depend on the length of the sequence.
+    private func rotations(_ positions: [Int32], _ context: AttentionContext) -> [Rotation] {
+        prepare(positions: Int(positions.max() ?? 0) + 1)
+        var lengths = [Int](repeating: 0, count: positions.count)
+        switch context {
+        case .cached(let cache): lengths = lengths.map { _ in cache.length + positions.count }
+        case .packed(let starts):
+            for (start, end) in zip(starts, starts.dropFirst()) where end > start {
+                let length = Int(positions[start..<end].max() ?? 0) + 1
+                for row in start..<end { lengths[row] = length }
+            }
+        }
+        return rotary.rotations(positions: positions, lengths: lengths)
     }
 
     // MARK: the forward pass
 
-    /// - Parameter kept: the rows that what follows needs, nil for all: past the attention, no others are computed.
-    private func block(
-        _ tape: Tape, _ input: Tensor, layer index: Int, positions: [Int32], table: RotaryTable, context: Context,
-        dropout: AdapterDropout?, keeping kept: [Int]? = nil
-    ) -> Tensor {
-        let layer = layers[index]
-        func drop(_ site: UInt64) -> AdapterDropout? {
-            dropout.map {
-                AdapterDropout(
-                    probability: $0.probability, key: CounterRNG($0.key, UInt64(index), site).key,
-                    firstRow: $0.firstRow)
-            }
-        }
-        let x = tape.rmsNorm(input, weight: layer.inputNorm, eps: config.rmsNormEps, dtype: dtype)
-        let qkv = tape.linear(x, [layer.query, layer.key, layer.value], dropout: drop(0))
-        tape.rotateInPlace(qkv[0], heads: config.headCount, positions: positions, table: table)
-        tape.rotateInPlace(qkv[1], heads: config.keyValueHeadCount, positions: positions, table: table)
-        var attended = attend(tape, qkv, layer: index, context), stream = input
-        if let kept { (attended, stream) = (tape.selectRows(attended, kept), tape.selectRows(input, kept)) }
-        let middle = tape.linear(attended, layer.output, addedTo: stream, dropout: drop(1))
-        tape.release(x, input, stream)
-        let y = tape.rmsNorm(middle, weight: layer.postAttentionNorm, eps: config.rmsNormEps, dtype: dtype)
-        let gateUp = tape.linear(y, [layer.gate, layer.up], dropout: drop(2))
-        let activated = tape.swiGLU(gate: gateUp[0], up: gateUp[1])
-        let output = tape.linear(activated, layer.down, addedTo: middle, dropout: drop(3))
-        tape.release(y, activated, middle)
-        return output
-    }
-
-    private func attend(_ tape: Tape, _ qkv: [Tensor], layer: Int, _ context: Context) -> Tensor {
-        let shape = AttentionShape(
-            heads: config.headCount, keyValueHeads: config.keyValueHeadCount, headDim: config.headDim,
-            window: config.windows[layer])
-        switch context {
-        case .packed(let starts):
-            return tape.attention(q: qkv[0], k: qkv[1], v: qkv[2], segmentStarts: starts, shape: shape)
-        case .cached(let cache):
-            let (keys, values) = cache.append(qkv[1], qkv[2], layer: layer, tape)
-            return tape.cachedAttention(
-                q: qkv[0], keys: keys, values: values, length: cache.length + qkv[0].rows, shape: shape)
-        }
-    }
-
     /// The residual stream after the last block, f32 `[T, hidden]`, or of the rows `kept` alone.
     private func residual(
-        _ tape: Tape, tokens: [Int32], positions: [Int32], context: Context, options: PassOptions,
+        _ tape: Tape, tokens: [Int32], positions: [Int32], context: AttentionContext, options: PassOptions,
         keeping kept: [Int]? = nil
     ) -> Tensor {
-        let table = rotaryTable(for: positions)
-        var x = tape.embedding(tokens, table: embedding)
+        let pass = BlockPass(
+            rotations: rotations(positions, context), context: context, dropout: options.dropout)
+        var x = tape.embedding(tokens, table: embedding, scale: config.embeddingScale)
         for index in layers.indices {
             let body = { (tape: Tape, x: Tensor) in
-                self.block(
-                    tape, x, layer: index, positions: positions, table: table, context: context,
-                    dropout: options.dropout, keeping: index == self.layers.count - 1 ? kept : nil)
+                self.block(tape, x, layer: index, pass, keeping: index == self.layers.count - 1 ? kept : nil)
             }
             x = index < options.recomputedBlocks
                 ? tape.checkpoint(x, hasWeights: layers[index].isTrainable, body) : body(tape, x)
         }
         return x
     }
+
+    private var logitShape: LogitShape { LogitShape(scale: config.logitScale, cap: config.logitCap) }
 
     private func normed(_ tape: Tape, _ x: Tensor) -> Tensor {
         tape.rmsNorm(x, weight: finalNorm, eps: config.rmsNormEps, dtype: dtype)
@@ -172,7 +98,7 @@ public final class DecoderModel {
                 context: .packed(segmentStarts: batch.segmentStarts), options: options,
                 keeping: selectsEarly ? trained : nil)
             if selects, !selectsEarly { x = tape.selectRows(x, trained) }
-            return tape.crossEntropy(normed(tape, x), head: head, targets: trained.map { batch.targets[$0] })
+            return tape.crossEntropy(normed(tape, x), head: head, targets: trained.map { batch.targets[$0] }, shape: logitShape)
         }
     }
 
@@ -188,20 +114,21 @@ public final class DecoderModel {
             let x = residual(
                 tape, tokens: batch.tokens, positions: batch.positions,
                 context: .packed(segmentStarts: batch.segmentStarts), options: PassOptions())
-            return tape.logits(normed(tape, x), head: head)
+            return tape.logits(normed(tape, x), head: head, shape: logitShape)
         }
     }
 
     /// Logits of the last of `tokens`, f32 `[1, vocabulary]`, after those that `cache` holds; the cache grows.
-    public func nextLogits(tokens: [Int32], cache: KeyValueCache, pool: WorkerPool) -> Tensor {
+    public func nextLogits(tokens new: [Int32], cache: KeyValueCache, pool: WorkerPool) -> Tensor {
         let tape = Tape(pool: pool, recording: false)
+        let tokens = cache.tokensToCompute(new, config.rotaries)
         let positions = tokens.indices.map { Int32(cache.length + $0) }
-        defer { cache.advance(tokens.count) }
+        defer { cache.advance(tokens) }
         return tape.fusing {
             let x = residual(
                 tape, tokens: tokens, positions: positions, context: .cached(cache), options: PassOptions(),
                 keeping: tokens.count > 1 ? [tokens.count - 1] : nil)
-            return tape.logits(normed(tape, x), head: head)
+            return tape.logits(normed(tape, x), head: head, shape: logitShape)
         }
     }
 
@@ -215,12 +142,8 @@ public final class DecoderModel {
     /// The adapters by the name of the module that they sit on, in the model's order.
     public var adapters: [(module: String, adapter: LowRankAdapter)] {
         var result: [(module: String, adapter: LowRankAdapter)] = []
-        for (index, layer) in layers.enumerated() {
-            for role in LinearRole.allCases {
-                if let adapter = layer[role].adapter {
-                    result.append((ParameterTable.module(role, layer: index), adapter))
-                }
-            }
+        for module in ParameterTable(config).linearModules {
+            if let adapter = layers[module.layer][module.role]?.adapter { result.append((module.name, adapter)) }
         }
         if let adapter = head.adapter { result.append((ParameterTable.headModule, adapter)) }
         return result

@@ -2,8 +2,9 @@ import TensorCore
 
 /// The keys and values of the tokens seen so far, for generation.
 public final class KeyValueCache {
-    /// Tokens whose keys and values are in the cache.
-    public private(set) var length = 0
+    /// The tokens whose keys and values are in the cache.
+    private var tokens: [Int32] = []
+    public var length: Int { tokens.count }
     private var keys: [Tensor] = []
     private var values: [Tensor] = []
     private let config: ModelConfig
@@ -37,8 +38,16 @@ public final class KeyValueCache {
         return (keys[layer], values[layer])
     }
 
-    func advance(_ count: Int) { length += count }
+    func advance(_ added: [Int32]) { tokens += added }
 
     /// Forgets all tokens but the first `count`.
-    public func truncate(to count: Int) { length = min(length, max(0, count)) }
+    public func truncate(to count: Int) { tokens.removeLast(length - min(length, max(0, count))) }
+
+    /// `added`, or where the keys in the cache do not serve so long a sequence, all tokens: the cache is empty then.
+    func tokensToCompute(_ added: [Int32], _ rotaries: [RotaryConfig]) -> [Int32] {
+        let longer = length + added.count
+        guard length > 0, rotaries.contains(where: { $0.outdatesKeys(from: length, to: longer) }) else { return added }
+        defer { tokens = [] }
+        return tokens + added
+    }
 }

@@ -5,9 +5,26 @@ import Foundation
 ///
 /// A key that would change the arithmetic in a way that graft does not compute is an error that names it.
 public struct ModelConfig: Sendable {
-    /// A `model_type` that graft computes.
-    public enum Family: String, Sendable, CaseIterable {
-        case llama, mistral, qwen2
+    /// A gate's activation function.
+    public enum Activation: Sendable {
+        case silu
+        /// The approximation of GELU with tanh.
+        case geluTanh
+    }
+
+    /// How queries and keys are normalised before they turn.
+    public enum QueryKeyNorm: Sendable {
+        case perHead
+        /// All heads together.
+        case wholeWidth
+    }
+
+    /// What sets a block apart from the others.
+    public struct LayerOptions: Sendable {
+        /// A query sees the keys of this many last positions, itself included; nil sees everything before it.
+        public var window: Int?
+        /// The place of its rotary embedding in `rotaries`; nil for a block that does not turn queries and keys.
+        public var rotary: Int? = 0
     }
 
     public var family: Family
@@ -22,18 +39,47 @@ public struct ModelConfig: Sendable {
     public var maxPositions: Int
     public var tiesEmbeddings: Bool
     public var initializerRange: Double
-    public var rotary: RotaryConfig
-    /// Biases of q, k, v; of o; of gate, up and down.
-    public var hasQKVBias = false
-    public var hasOutputBias = false
-    public var hasMLPBias = false
-    /// The attention window of each layer; nil sees everything before it.
-    public var windows: [Int?]
     public var bosTokenID: Int?
     public var eosTokenIDs: [Int]
     public var padTokenID: Int?
     /// The whole file, for what is copied on export.
     public var json: JSONObject
+
+    // MARK: options of the block
+
+    public var activation = Activation.silu
+    /// The norms that a block has, in the order of the parameter table.
+    public var norms: [NormRole] = [.attentionInput, .feedForwardInput]
+    /// Added to the stored weight of every norm.
+    public var normOffset: Float = 0
+    public var queryKeyNorm: QueryKeyNorm?
+    /// Biases of q, k, v; of o; of gate, up and down.
+    public var hasQKVBias = false
+    public var hasOutputBias = false
+    public var hasMLPBias = false
+    /// Whether the pairs that turn lie next to each other, rather than half a head apart.
+    public var interleavesRotary = false
+    /// Whether q, k and v are one projection; gate and up.
+    public var fusesQKV = false
+    public var fusesGateUp = false
+    /// Multiplies attention's scores; nil for 1 / sqrt(headDim).
+    public var attentionScale: Double?
+    /// c in c tanh(x / c), applied to attention's scores and to the logits.
+    public var scoreCap: Float?
+    public var logitCap: Float?
+    /// Multiplies embeddings, what a block adds to the residual stream, and logits.
+    public var embeddingScale: Float = 1
+    public var residualScale: Float = 1
+    public var logitScale: Float = 1
+    public var layers: [LayerOptions]
+    public var rotaries: [RotaryConfig]
+
+    /// The attention window of each layer; nil sees everything before it.
+    public var windows: [Int?] { layers.map(\.window) }
+
+    mutating func setWindows(_ windows: [Int?]) {
+        for (layer, window) in zip(layers.indices, windows) { layers[layer].window = window }
+    }
 
     /// Reads `config.json` of a model folder, or a file.
     public init(path: String) throws {
@@ -54,12 +100,13 @@ public struct ModelConfig: Sendable {
     /// - Throws: `FineTuningError.unsupportedModel` with every problem of the file.
     public init(json: JSONObject, path: String) throws {
         var reader = ConfigReader(json: json)
-        let type = json["model_type"]?.stringValue
+        let type = reader.text("model_type")
         guard let family = type.flatMap(Family.init(rawValue:)) else {
             let known = Family.allCases.map(\.rawValue).joined(separator: ", ")
             throw FineTuningError.unsupportedModel(
                 path: path, problems: ["model_type is \(type.map { "'\($0)'" } ?? "missing"); graft runs \(known)"])
         }
+        let definition = family.definition, defaults = definition.defaults
         self.family = family
         self.json = json
         vocabularySize = reader.size("vocab_size", limit: 1 << 24)
@@ -68,33 +115,30 @@ public struct ModelConfig: Sendable {
         layerCount = reader.size("num_hidden_layers", limit: 4096)
         headCount = reader.size("num_attention_heads", limit: 1 << 16)
         keyValueHeadCount = reader.size("num_key_value_heads", limit: 1 << 16, default: headCount)
-        headDim = reader.size("head_dim", limit: 1 << 16, default: hiddenSize / max(1, headCount))
+        headDim = reader.size(
+            "head_dim", limit: 1 << 16, default: defaults.headDim ?? hiddenSize / max(1, headCount))
         maxPositions = reader.size("max_position_embeddings", limit: 1 << 28, default: 2048)
-        rmsNormEps = Float(reader.number("rms_norm_eps", default: 1e-6))
+        rmsNormEps = Float(reader.number("rms_norm_eps", default: defaults.rmsNormEps))
         initializerRange = reader.number("initializer_range", default: 0.02)
-        tiesEmbeddings = reader.flag("tie_word_embeddings", default: false)
-        bosTokenID = json["bos_token_id"]?.intValue
-        padTokenID = json["pad_token_id"]?.intValue
-        eosTokenIDs = json["eos_token_id"]?.intValue.map { [$0] } ?? json["eos_token_id"]?.arrayValue?.compactMap(\.intValue) ?? []
-        rotary = RotaryConfig(&reader, headDim: headDim, maxPositions: maxPositions)
-        windows = Array(repeating: nil, count: max(0, layerCount))
-
-        let activation = json["hidden_act"]?.stringValue ?? "silu"
-        if activation != "silu" { reader.problems.append("hidden_act is '\(activation)'; \(family) runs with 'silu'") }
-        if json["quantization_config"].map({ !$0.isNull }) == true {
+        tiesEmbeddings = reader.flag("tie_word_embeddings", default: defaults.tiesEmbeddings)
+        bosTokenID = reader.identifiers("bos_token_id").first
+        padTokenID = reader.identifiers("pad_token_id").first
+        eosTokenIDs = reader.identifiers("eos_token_id")
+        layers = Array(repeating: LayerOptions(), count: layerCount)
+        rotaries = []
+        if let value = reader.value("quantization_config"), value.objectValue != nil {
             reader.problems.append("quantization_config: quantised checkpoints cannot be read; use the original weights")
         }
-        switch family {
-        case .llama:
-            hasQKVBias = reader.flag("attention_bias", default: false)
-            hasOutputBias = hasQKVBias
-            hasMLPBias = reader.flag("mlp_bias", default: false)
-        case .mistral:
-            windows = Array(repeating: reader.optionalSize("sliding_window"), count: layerCount)
-        case .qwen2:
-            hasQKVBias = true
-            windows = reader.qwenWindows(layerCount: layerCount)
+        definition.read(&self, &reader)
+        if rotaries.isEmpty { readRotaries(&reader, theta: defaults.theta, partial: defaults.partialRotary) }
+        checkSizes(&reader)
+        reader.reportUnknownKeys(inert: definition.inertKeys)
+        guard reader.problems.isEmpty else {
+            throw FineTuningError.unsupportedModel(path: path, problems: reader.problems)
         }
+    }
+
+    private func checkSizes(_ reader: inout ConfigReader) {
         if keyValueHeadCount > 0, headCount % keyValueHeadCount != 0 {
             reader.problems.append(
                 "num_attention_heads (\(headCount)) is not a multiple of num_key_value_heads (\(keyValueHeadCount))")
@@ -105,9 +149,6 @@ public struct ModelConfig: Sendable {
         } else if reader.problems.isEmpty, parameterCount > Self.parameterLimit {
             reader.problems.append("the sizes make \(parameterCount) parameters, more than \(Self.parameterLimit)")
         }
-        guard reader.problems.isEmpty else {
-            throw FineTuningError.unsupportedModel(path: path, problems: reader.problems)
-        }
     }
 
     /// Beyond any model, and small enough that sums of bytes cannot overflow.
@@ -116,70 +157,5 @@ public struct ModelConfig: Sendable {
     /// Parameters of the model, tied ones once.
     public var parameterCount: Int {
         ParameterTable(self).parameters.reduce(0) { $0 + $1.shape.reduce(1, *) }
-    }
-}
-
-/// Reads keys and collects what is wrong with them.
-struct ConfigReader {
-    let json: JSONObject
-    var problems: [String] = []
-
-    init(json: JSONObject) { self.json = json }
-
-    private func present(_ key: String) -> JSONValue? {
-        guard let value = json[key], !value.isNull else { return nil }
-        return value
-    }
-
-    mutating func size(_ key: String, from least: Int = 1, limit: Int, default fallback: Int? = nil) -> Int {
-        guard let value = present(key) else {
-            if let fallback { return fallback }
-            problems.append("\(key) is missing")
-            return 1
-        }
-        guard let size = value.intValue, size >= least, size <= limit else {
-            problems.append("\(key): expected an integer from \(least) to \(limit), found \(JSONWriter.text(value))")
-            return 1
-        }
-        return size
-    }
-
-    mutating func optionalSize(_ key: String) -> Int? {
-        present(key) == nil ? nil : size(key, limit: 1 << 30)
-    }
-
-    mutating func number(_ key: String, default fallback: Double) -> Double {
-        guard let value = present(key) else { return fallback }
-        guard let number = value.doubleValue, number >= 0 else {
-            problems.append("\(key): expected a number from 0, found \(JSONWriter.text(value))")
-            return fallback
-        }
-        return number
-    }
-
-    mutating func flag(_ key: String, default fallback: Bool) -> Bool {
-        guard let value = present(key) else { return fallback }
-        guard let flag = value.boolValue else {
-            problems.append("\(key): expected true or false, found \(JSONWriter.text(value))")
-            return fallback
-        }
-        return flag
-    }
-
-    /// Qwen2 slides from layer `max_window_layers` on, when `use_sliding_window` is set; `layer_types` says it outright.
-    mutating func qwenWindows(layerCount: Int) -> [Int?] {
-        let isUsed = flag("use_sliding_window", default: false)
-        guard isUsed, let window = optionalSize("sliding_window") else {
-            return Array(repeating: nil, count: layerCount)
-        }
-        if let types = present("layer_types")?.arrayValue {
-            guard types.count == layerCount else {
-                problems.append("layer_types has \(types.count) entries for \(layerCount) layers")
-                return []
-            }
-            return types.map { $0.stringValue?.hasSameBytes(as: "sliding_attention") == true ? window : nil }
-        }
-        let first = size("max_window_layers", from: 0, limit: 1 << 30, default: 28)
-        return (0..<layerCount).map { $0 >= first ? window : nil }
     }
 }

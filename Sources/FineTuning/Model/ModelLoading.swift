@@ -20,11 +20,11 @@ extension DecoderModel {
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: folder, problems: problems) }
         self.init(config: config, dtype: dtype, make: { parameter in
             let entry = files.entry(named: parameter.name)!
-            let isMatrix = parameter.shape.count == 2
+            let isMatrix = parameter.isMatrix
             if training == .all {
                 return Weight(
                     trainable: Tensor(parameter.shape, values: files.floats(of: entry)), name: parameter.name,
-                    dtype: isMatrix ? dtype : .f32)
+                    dtype: isMatrix ? dtype : .f32, offset: parameter.offset)
             }
             let stored: DType? = entry.type == .f32 ? .f32 : entry.type == .bf16 ? .bf16 : nil
             let bytes = files.withBytes(of: entry)
@@ -34,7 +34,9 @@ extension DecoderModel {
                 return Weight(frozen: tensor, name: parameter.name)
             }
             let tensor = Tensor(parameter.shape, values: files.floats(of: entry))
-            return Weight(frozen: isMatrix && dtype == .bf16 ? tensor.converted(to: .bf16) : tensor, name: parameter.name)
+            return Weight(
+                frozen: isMatrix && dtype == .bf16 ? tensor.converted(to: .bf16) : tensor, name: parameter.name,
+                offset: parameter.offset)
         })
     }
 
@@ -44,8 +46,9 @@ extension DecoderModel {
     ) rethrows {
         try self.init(config: config, dtype: dtype, make: { parameter in
             let values = try tensor(parameter)
-            let isMatrix = parameter.shape.count == 2
-            return Weight(frozen: isMatrix ? values.converted(to: dtype) : values, name: parameter.name)
+            return Weight(
+                frozen: parameter.isMatrix ? values.converted(to: dtype) : values, name: parameter.name,
+                offset: parameter.offset)
         })
     }
 
@@ -60,7 +63,9 @@ extension DecoderModel {
             index += 1
             let isBias = parameter.name.utf8.reversed().starts(with: ".bias".utf8.reversed())
             tensor.withFloats { values in
-                guard parameter.shape.count == 2 else { return values.update(repeating: isBias ? 0 : 1) }
+                guard parameter.isMatrix else {
+                    return values.update(repeating: isBias ? 0 : 1 - parameter.offset)
+                }
                 let base = values.baseAddress!, count = values.count, piece = 1 << 16
                 pool.parallelFor((count + piece - 1) / piece) { item, _ in
                     for i in item * piece..<min(count, (item + 1) * piece) {
@@ -68,10 +73,10 @@ extension DecoderModel {
                     }
                 }
             }
-            let stored = parameter.shape.count == 2 ? dtype : .f32
+            let stored = parameter.isMatrix ? dtype : .f32
             return training == .all
-                ? Weight(trainable: tensor, name: parameter.name, dtype: stored)
-                : Weight(frozen: tensor.converted(to: stored), name: parameter.name)
+                ? Weight(trainable: tensor, name: parameter.name, dtype: stored, offset: parameter.offset)
+                : Weight(frozen: tensor.converted(to: stored), name: parameter.name, offset: parameter.offset)
         })
     }
 
@@ -83,18 +88,11 @@ extension DecoderModel {
         let weights = try table.parameters.map(make)
         let byName = Dictionary(uniqueKeysWithValues: weights.map { (ByteString($0.name), $0) })
         func weight(_ name: String) -> Weight { byName[ByteString(name)]! }
-        func projection(_ role: LinearRole, _ layer: Int) -> Projection {
-            let module = ParameterTable.module(role, layer: layer)
-            return Projection(weight: weight(module + ".weight"), bias: byName[ByteString(module + ".bias")])
-        }
-        let layers = (0..<config.layerCount).map { layer in
-            DecoderLayer(
-                inputNorm: weight(ParameterTable.inputNorm(layer)),
-                postAttentionNorm: weight(ParameterTable.postAttentionNorm(layer)),
-                query: projection(.attentionQuery, layer), key: projection(.attentionKey, layer),
-                value: projection(.attentionValue, layer), output: projection(.attentionOutput, layer),
-                gate: projection(.feedForwardGate, layer), up: projection(.feedForwardUp, layer),
-                down: projection(.feedForwardDown, layer))
+        var layers = [DecoderLayer](repeating: DecoderLayer(), count: config.layerCount)
+        for module in table.normModules { layers[module.layer][module.role] = weight(module.name) }
+        for module in table.linearModules {
+            layers[module.layer][module.role] = Projection(
+                weight: weight(module.name + ".weight"), bias: byName[ByteString(module.name + ".bias")])
         }
         let embedding = weight(ParameterTable.embedding)
         self.init(
@@ -112,7 +110,7 @@ extension DecoderModel {
         if config.tiesEmbeddings { expected.insert(ByteString(ParameterTable.head)) }
         for entry in files.entries where !expected.contains(ByteString(entry.name)) {
             if entry.name.hasSuffix(".rotary_emb.inv_freq") { continue }
-            problems.append("\(entry.name) is not part of a \(config.family) model")
+            problems.append("\(entry.name) is not part of a \(config.family.rawValue) model")
         }
         return problems
     }

@@ -13,8 +13,7 @@ extension DecoderModel {
         json["torch_dtype"] = nil
         json["dtype"] = .string(dtype == .bf16 ? "bfloat16" : "float32")
         if json["architectures"] == nil {
-            let name = ["llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"][config.family.rawValue]!
-            json["architectures"] = .array([.string(name + "ForCausalLM")])
+            json["architectures"] = .array([.string(config.family.className)])
         }
         let text = JSONWriter.text(.object(json), .init(indent: 2, sortsKeys: true)) + "\n"
         try AtomicFile.write(Array(text.utf8), to: folder + "/config.json", replacing: true)
@@ -23,8 +22,7 @@ extension DecoderModel {
             path: folder + "/model.safetensors",
             tensors: weights.map { .init(name: $0.name, type: type, shape: $0.shape) }, replacing: true)
         for weight in weights {
-            let source = weight.master ?? weight.value
-            try source.converted(to: dtype).withBytes { try writer.append(UnsafeRawBufferPointer($0), to: weight.name) }
+            try weight.stored.converted(to: dtype).withBytes { try writer.append(UnsafeRawBufferPointer($0), to: weight.name) }
         }
         try writer.finish()
     }

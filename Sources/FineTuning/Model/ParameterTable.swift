@@ -1,11 +1,5 @@
 public import FileFormats
 
-/// The parts of a decoder that hold parameters.
-public enum LinearRole: String, CaseIterable, Sendable {
-    case attentionQuery, attentionKey, attentionValue, attentionOutput
-    case feedForwardGate, feedForwardUp, feedForwardDown
-}
-
 /// Every parameter of a model under its Hugging Face name, with its GGUF name: nothing else in graft spells one.
 public struct ParameterTable: Sendable {
     public struct Parameter: Sendable {
@@ -16,6 +10,11 @@ public struct ParameterTable: Sendable {
         public var shape: [Int]
         /// Rows that llama.cpp expects reordered for the rotary embedding: the number of heads, or nil.
         public var permutedHeads: Int?
+        /// Added to the stored value for the arithmetic, and in GGUF files.
+        public var offset: Float = 0
+
+        /// Whether it is multiplied with activations, and so held in the precision of the computation.
+        public var isMatrix: Bool { shape.count > 1 }
     }
 
     /// A linear layer that an adapter may target.
@@ -29,91 +28,98 @@ public struct ParameterTable: Sendable {
         public var hasBias: Bool
     }
 
+    /// A norm of a block.
+    public struct NormModule: Sendable {
+        /// Such as `model.layers.0.input_layernorm.weight`.
+        public var name: String
+        public var layer: Int
+        public var role: NormRole
+    }
+
     public static let embedding = "model.embed_tokens.weight"
     public static let finalNorm = "model.norm.weight"
     public static let headModule = "lm_head"
     public static let head = headModule + ".weight"
 
-    public let parameters: [Parameter]
-    public let linearModules: [LinearModule]
-
-    public static func inputNorm(_ layer: Int) -> String { "model.layers.\(layer).input_layernorm.weight" }
-    public static func postAttentionNorm(_ layer: Int) -> String {
-        "model.layers.\(layer).post_attention_layernorm.weight"
-    }
-
-    public static func module(_ role: LinearRole, layer: Int) -> String {
-        "model.layers.\(layer)." + names(role).hugging
-    }
-
-    private static func names(_ role: LinearRole) -> (hugging: String, gguf: String) {
-        switch role {
-        case .attentionQuery: ("self_attn.q_proj", "attn_q")
-        case .attentionKey: ("self_attn.k_proj", "attn_k")
-        case .attentionValue: ("self_attn.v_proj", "attn_v")
-        case .attentionOutput: ("self_attn.o_proj", "attn_output")
-        case .feedForwardGate: ("mlp.gate_proj", "ffn_gate")
-        case .feedForwardUp: ("mlp.up_proj", "ffn_up")
-        case .feedForwardDown: ("mlp.down_proj", "ffn_down")
-        }
-    }
-
-    private static func shape(_ role: LinearRole, _ config: ModelConfig) -> (output: Int, input: Int, bias: Bool) {
-        let (hidden, inner) = (config.hiddenSize, config.intermediateSize)
-        let queries = config.headCount * config.headDim, keys = config.keyValueHeadCount * config.headDim
-        return switch role {
-        case .attentionQuery: (queries, hidden, config.hasQKVBias)
-        case .attentionKey, .attentionValue: (keys, hidden, config.hasQKVBias)
-        case .attentionOutput: (hidden, queries, config.hasOutputBias)
-        case .feedForwardGate, .feedForwardUp: (inner, hidden, config.hasMLPBias)
-        case .feedForwardDown: (hidden, inner, config.hasMLPBias)
-        }
-    }
+    public private(set) var parameters: [Parameter] = []
+    public private(set) var linearModules: [LinearModule] = []
+    public private(set) var normModules: [NormModule] = []
+    private let config: ModelConfig
 
     public init(_ config: ModelConfig) {
+        self.config = config
         let hidden = config.hiddenSize
-        var parameters = [
-            Parameter(name: Self.embedding, ggufName: "token_embd.weight", shape: [config.vocabularySize, hidden])
-        ]
-        var modules: [LinearModule] = []
-        // Llama's and Mistral's GGUF files interleave the halves of each head that the rotary embedding turns.
-        let permutes = config.family == .llama || config.family == .mistral
+        add(Self.embedding, "token_embd.weight", [config.vocabularySize, hidden])
         for layer in 0..<config.layerCount {
-            parameters.append(
-                Parameter(name: Self.inputNorm(layer), ggufName: "blk.\(layer).attn_norm.weight", shape: [hidden]))
-            parameters.append(
-                Parameter(
-                    name: Self.postAttentionNorm(layer), ggufName: "blk.\(layer).ffn_norm.weight", shape: [hidden]))
-            for role in LinearRole.allCases {
-                let (output, input, bias) = Self.shape(role, config)
-                let module = Self.module(role, layer: layer), gguf = "blk.\(layer)." + Self.names(role).gguf
-                let heads: Int? =
-                    switch role {
-                    case .attentionQuery where permutes: config.headCount
-                    case .attentionKey where permutes: config.keyValueHeadCount
-                    default: nil
-                    }
-                parameters.append(
-                    Parameter(
-                        name: module + ".weight", ggufName: gguf + ".weight", shape: [output, input],
-                        permutedHeads: heads))
-                if bias {
-                    parameters.append(
-                        Parameter(
-                            name: module + ".bias", ggufName: gguf + ".bias", shape: [output], permutedHeads: heads))
-                }
-                modules.append(
-                    LinearModule(
-                        name: module, layer: layer, role: role, outputWidth: output, inputWidth: input, hasBias: bias))
-            }
+            for role in config.norms { addNorm(role, layer, hidden) }
+            addAttention(layer)
+            addFeedForward(layer)
         }
-        parameters.append(Parameter(name: Self.finalNorm, ggufName: "output_norm.weight", shape: [hidden]))
-        if !config.tiesEmbeddings {
-            parameters.append(
-                Parameter(name: Self.head, ggufName: "output.weight", shape: [config.vocabularySize, hidden]))
+        addNorm(Self.finalNorm, "output_norm.weight", hidden)
+        if !config.tiesEmbeddings { add(Self.head, "output.weight", [config.vocabularySize, hidden]) }
+    }
+
+    // MARK: the parts of a block
+
+    private mutating func addAttention(_ layer: Int) {
+        let hidden = config.hiddenSize, bias = config.hasQKVBias
+        let queries = config.headCount * config.headDim, keys = config.keyValueHeadCount * config.headDim
+        let permutes = config.family.gguf.permutesRotaryRows
+        if config.fusesQKV {
+            addLinear(.attentionQueryKeyValue, layer, queries + 2 * keys, hidden, bias: bias)
+        } else {
+            addLinear(
+                .attentionQuery, layer, queries, hidden, bias: bias, permutedHeads: permutes ? config.headCount : nil)
+            addLinear(
+                .attentionKey, layer, keys, hidden, bias: bias,
+                permutedHeads: permutes ? config.keyValueHeadCount : nil)
+            addLinear(.attentionValue, layer, keys, hidden, bias: bias)
         }
-        self.parameters = parameters
-        linearModules = modules
+        addLinear(.attentionOutput, layer, hidden, queries, bias: config.hasOutputBias)
+        if let norm = config.queryKeyNorm {
+            addNorm(.query, layer, norm == .perHead ? config.headDim : queries)
+            addNorm(.key, layer, norm == .perHead ? config.headDim : keys)
+        }
+    }
+
+    private mutating func addFeedForward(_ layer: Int) {
+        let hidden = config.hiddenSize, inner = config.intermediateSize, bias = config.hasMLPBias
+        if config.fusesGateUp {
+            addLinear(.feedForwardGateUp, layer, 2 * inner, hidden, bias: bias)
+        } else {
+            addLinear(.feedForwardGate, layer, inner, hidden, bias: bias)
+            addLinear(.feedForwardUp, layer, inner, hidden, bias: bias)
+        }
+        addLinear(.feedForwardDown, layer, hidden, inner, bias: bias)
+    }
+
+    // MARK: rows of the table
+
+    private mutating func add(_ name: String, _ gguf: String, _ shape: [Int], permutedHeads: Int? = nil) {
+        parameters.append(Parameter(name: name, ggufName: gguf, shape: shape, permutedHeads: permutedHeads))
+    }
+
+    private mutating func addNorm(_ name: String, _ gguf: String, _ width: Int) {
+        parameters.append(Parameter(name: name, ggufName: gguf, shape: [width], offset: config.normOffset))
+    }
+
+    private mutating func addNorm(_ role: NormRole, _ layer: Int, _ width: Int) {
+        let part = config.family.definition.normNames[role] ?? ParameterNames.hugging(role)
+        let name = "model.layers.\(layer).\(part).weight"
+        addNorm(name, "blk.\(layer).\(ParameterNames.gguf(role)).weight", width)
+        normModules.append(NormModule(name: name, layer: layer, role: role))
+    }
+
+    private mutating func addLinear(
+        _ role: LinearRole, _ layer: Int, _ output: Int, _ input: Int, bias: Bool, permutedHeads: Int? = nil
+    ) {
+        let part = config.family.definition.linearNames[role] ?? ParameterNames.hugging(role)
+        let module = "model.layers.\(layer).\(part)", gguf = "blk.\(layer).\(ParameterNames.gguf(role))"
+        add(module + ".weight", gguf + ".weight", [output, input], permutedHeads: permutedHeads)
+        if bias { add(module + ".bias", gguf + ".bias", [output], permutedHeads: permutedHeads) }
+        linearModules.append(
+            LinearModule(
+                name: module, layer: layer, role: role, outputWidth: output, inputWidth: input, hasBias: bias))
     }
 
     /// Parameters that the files lack, or hold with another shape or in a type that graft does not compute with.

@@ -1,88 +1,65 @@
-internal import FileFormats
+import FileFormats
 import Foundation
 public import TensorCore
 
-/// The rotary embedding of a model: the base and how it is stretched to longer contexts.
+/// A rotary embedding: the base and how it is stretched to longer contexts.
 public struct RotaryConfig: Sendable {
     public enum Scaling: Sendable {
         case none
         /// Positions divided by `factor`.
         case linear(factor: Double)
+        /// The base grows with sequences that are longer than `positions`.
+        case dynamic(factor: Double, positions: Double)
         /// Llama 3.1: long wavelengths divided by `factor`, a ramp in between.
         case llama3(factor: Double, lowFrequency: Double, highFrequency: Double, originalPositions: Double)
         /// YaRN (arXiv:2309.00071).
         case yarn(
             factor: Double, originalPositions: Double, betaFast: Double, betaSlow: Double, attentionFactor: Double,
             truncates: Bool)
+        /// LongRoPE (arXiv:2402.13753): a divisor for each frequency; sequences longer than the original context have
+        /// divisors of their own.
+        case longrope(short: [Double], long: [Double], originalPositions: Int, attentionFactor: Double)
     }
 
     public var theta: Double
     public var scaling: Scaling
-    public var headDim: Int
-
-    /// From `rope_parameters` (new files) or `rope_theta` and `rope_scaling` (older ones).
-    init(_ reader: inout ConfigReader, headDim: Int, maxPositions: Int) {
-        self.headDim = headDim
-        let new = reader.json["rope_parameters"]?.objectValue
-        let parameters = new ?? reader.json["rope_scaling"]?.objectValue ?? JSONObject()
-        let prefix = new == nil ? "rope_scaling" : "rope_parameters"
-        let topTheta = reader.json["rope_theta"]?.doubleValue
-        theta = parameters["rope_theta"]?.doubleValue ?? topTheta ?? 10_000
-        if !(theta > 0) { reader.problems.append("rope_theta: expected a positive number, found \(theta)") }
-        var missing: [String] = []
-        func number(_ key: String) -> Double {
-            guard let value = parameters[key]?.doubleValue, value > 0 else {
-                missing.append("\(prefix).\(key): expected a positive number")
-                return 1
-            }
-            return value
-        }
-        func optional(_ key: String) -> Double? {
-            guard let value = parameters[key], let number = value.doubleValue, number > 0 else { return nil }
-            return number
-        }
-        let partial = optional("partial_rotary_factor") ?? reader.json["partial_rotary_factor"]?.doubleValue ?? 1
-        if partial != 1 { missing.append("partial_rotary_factor is \(partial); this family turns whole heads") }
-        let type = parameters["rope_type"]?.stringValue ?? parameters["type"]?.stringValue ?? "default"
-        switch type {
-        case "default": scaling = .none
-        case "linear": scaling = .linear(factor: number("factor"))
-        case "llama3":
-            scaling = .llama3(
-                factor: number("factor"), lowFrequency: number("low_freq_factor"),
-                highFrequency: number("high_freq_factor"),
-                originalPositions: optional("original_max_position_embeddings") ?? Double(maxPositions))
-        case "yarn":
-            let original = optional("original_max_position_embeddings") ?? Double(maxPositions)
-            let factor = optional("factor") ?? Double(maxPositions) / original
-            func magnitude(_ scale: Double, _ m: Double = 1) -> Double { scale <= 1 ? 1 : 0.1 * m * log(scale) + 1 }
-            var attention = optional("attention_factor") ?? magnitude(factor)
-            if optional("attention_factor") == nil, let m = optional("mscale"), let all = optional("mscale_all_dim") {
-                attention = magnitude(factor, m) / magnitude(factor, all)
-            }
-            scaling = .yarn(
-                factor: factor, originalPositions: original, betaFast: optional("beta_fast") ?? 32,
-                betaSlow: optional("beta_slow") ?? 1, attentionFactor: attention,
-                truncates: parameters["truncate"]?.boolValue ?? true)
-        default:
-            scaling = .none
-            missing.append("\(prefix).rope_type is '\(type)'; graft computes default, linear, llama3 and yarn")
-        }
-        reader.problems += missing
-    }
+    /// The elements of a head that turn, its first ones.
+    public var dimensions: Int
+    public var isInterleaved = false
 
     /// The factor on cosines and sines.
     public var attentionFactor: Double {
-        if case .yarn(_, _, _, _, let factor, _) = scaling { factor } else { 1 }
+        switch scaling {
+        case .yarn(_, _, _, _, let factor, _), .longrope(_, _, _, let factor): factor
+        default: 1
+        }
     }
 
-    /// Radians a position for each of the headDim / 2 pairs, in f32 as Transformers computes them.
-    public var inverseFrequencies: [Float] {
-        let half = headDim / 2
-        let plain = (0..<half).map { 1 / Float(pow(theta, Double(2 * $0) / Double(headDim))) }
+    /// Which of the embedding's tables a sequence of this length needs: sequences of one number share frequencies.
+    func variant(ofLength length: Int) -> Int {
+        switch scaling {
+        case .dynamic(_, let positions): Double(length) > positions ? length : 0
+        case .longrope(_, _, let original, _): length > original ? 1 : 0
+        default: 0
+        }
+    }
+
+    /// Radians a position for each of the pairs, in f32 as Transformers computes them.
+    public func inverseFrequencies(variant: Int = 0) -> [Float] {
+        let half = dimensions / 2
+        func frequencies(_ theta: Double) -> [Float] {
+            (0..<half).map { 1 / Float(pow(theta, Double(2 * $0) / Double(dimensions))) }
+        }
+        let plain = frequencies(theta)
         switch scaling {
         case .none: return plain
         case .linear(let factor): return plain.map { $0 / Float(factor) }
+        case .dynamic(let factor, let positions):
+            guard variant > 0 else { return plain }
+            let stretch = factor * Double(variant) / positions - (factor - 1)
+            return frequencies(theta * pow(stretch, Double(dimensions) / Double(max(1, dimensions - 2))))
+        case .longrope(let short, let long, _, _):
+            return zip(plain, variant > 0 ? long : short).map { $0 / Float($1) }
         case .llama3(let factor, let low, let high, let original):
             return plain.map { frequency in
                 let wavelength = 2 * .pi / Double(frequency)
@@ -93,12 +70,12 @@ public struct RotaryConfig: Sendable {
             }
         case .yarn(let factor, let original, let betaFast, let betaSlow, _, let truncates):
             func correction(_ rotations: Double) -> Double {
-                Double(headDim) * log(original / (rotations * 2 * .pi)) / (2 * log(theta))
+                Double(dimensions) * log(original / (rotations * 2 * .pi)) / (2 * log(theta))
             }
             var low = correction(betaFast), high = correction(betaSlow)
             if truncates { (low, high) = (low.rounded(.down), high.rounded(.up)) }
             low = max(low, 0)
-            high = min(high, Double(headDim - 1))
+            high = min(high, Double(dimensions - 1))
             if low == high { high += 0.001 }
             return plain.enumerated().map { i, frequency in
                 let ramp = min(1, max(0, (Double(i) - low) / (high - low)))
@@ -107,21 +84,25 @@ public struct RotaryConfig: Sendable {
         }
     }
 
-    /// Cosines and sines of positions 0..<count.
-    public func table(positions count: Int) -> RotaryTable {
-        let frequencies = inverseFrequencies, half = frequencies.count, factor = Float(attentionFactor)
-        let cosine = Tensor([count, half]), sine = Tensor([count, half])
+    /// Cosines and sines of positions 0..<count, for each of the variants one after the other.
+    public func table(positions count: Int, variants: [Int] = [0]) -> RotaryTable {
+        let half = dimensions / 2, factor = Float(attentionFactor)
+        let cosine = Tensor([count * variants.count, half]), sine = Tensor([count * variants.count, half])
         cosine.withFloats { cosine in
             sine.withFloats { sine in
-                for position in 0..<count {
-                    for (i, frequency) in frequencies.enumerated() {
-                        let angle = Double(Float(position) * frequency)
-                        cosine[position * half + i] = Float(cos(angle)) * factor
-                        sine[position * half + i] = Float(sin(angle)) * factor
+                for (place, variant) in variants.enumerated() {
+                    let frequencies = inverseFrequencies(variant: variant)
+                    for position in 0..<count {
+                        let row = (place * count + position) * half
+                        for (i, frequency) in frequencies.enumerated() {
+                            let angle = Double(Float(position) * frequency)
+                            cosine[row + i] = Float(cos(angle)) * factor
+                            sine[row + i] = Float(sin(angle)) * factor
+                        }
                     }
                 }
             }
         }
-        return RotaryTable(cosine: cosine, sine: sine)
+        return RotaryTable(cosine: cosine, sine: sine, isInterleaved: isInterleaved)
     }
 }

@@ -19,8 +19,8 @@ public struct OperationCount: Sendable {
             let learned = projection.adapter.map { 6 * Double($0.rank * (projection.inputWidth + projection.outputWidth)) }
             return (projection.weight.isTrainable ? 6 : 4) * base + (learned ?? 0)
         }
-        perToken = model.layers.reduce(0) { sum, layer in
-            sum + LinearRole.allCases.reduce(0) { $0 + weights(layer[$1]) }
+        perToken = ParameterTable(model.config).linearModules.reduce(0) { sum, module in
+            sum + weights(model.layers[module.layer].linear(module.role))
         }
         perTarget = weights(model.head)
         perPair = 12 * Double(model.config.headCount * model.config.headDim)

@@ -1,6 +1,37 @@
 internal import CKernels
 import Foundation
 
+/// What becomes of the head's products: scaled, then capped as cap * tanh(x / cap).
+public struct LogitShape: Sendable {
+    public var scale: Float
+    public var cap: Float?
+
+    public init(scale: Float = 1, cap: Float? = nil) {
+        self.scale = scale
+        self.cap = cap
+    }
+
+    func apply(_ logits: UnsafeMutablePointer<Float>, _ count: Int) {
+        if let cap {
+            kernels(.f32).pointee.soft_cap(logits, scale, cap, count)
+        } else if scale != 1 {
+            kernels(.f32).pointee.scale_from_f32(logits, logits, scale, count)
+        }
+    }
+
+    /// Turns the gradient of shaped logits, in `dtype`, into that of the products.
+    func applyBackward(
+        _ gradient: UnsafeMutableRawPointer, _ dtype: DType, shaped: UnsafePointer<Float>, _ count: Int
+    ) {
+        if scale != 1 || cap != nil {
+            kernels(dtype).pointee.soft_cap_backward(gradient, shaped, scale, cap ?? .infinity, count)
+        }
+    }
+
+    /// The derivative where the shaped logit has this value.
+    func slope(_ shaped: Float) -> Float { scale * (1 - (cap.map { shaped / $0 * (shaped / $0) } ?? 0)) }
+}
+
 extension Tape {
     /// The sum of -log softmax(x W^T)[target] over all rows; the logits of all rows never exist at once.
     ///
@@ -9,14 +40,17 @@ extension Tape {
     ///   - x: `[N, C]`, only rows that have a target
     ///   - head: `[V, C]`
     ///   - targets: N token ids in 0..<V
+    ///   - shape: of the logits x W^T
     /// - Returns: each row's loss, in nats.
-    public func crossEntropy(_ x: Tensor, head: Projection, targets: [Int32]) -> [Double] {
+    public func crossEntropy(
+        _ x: Tensor, head: Projection, targets: [Int32], shape: LogitShape = LogitShape()
+    ) -> [Double] {
         let vocabulary = head.outputWidth
         precondition(x.rows == targets.count && targets.allSatisfy { 0..<vocabulary ~= Int($0) })
-        if !head.isTrainable, head.adapter == nil { return frozenCrossEntropy(x, head, targets) }
+        if !head.isTrainable, head.adapter == nil { return frozenCrossEntropy(x, head, targets, shape) }
         let learns = isRecording && (x.requiresGradient || head.isTrainable)
         let pass = CrossEntropyPass(
-            executor: executor, x: x, head: head, targets: targets,
+            executor: executor, x: x, head: head, targets: targets, shape: shape,
             dx: learns && x.requiresGradient ? Tensor(x.shape, x.dtype) : nil, learns: learns)
         let losses = pass.run()
         if learns {
@@ -28,11 +62,13 @@ extension Tape {
         return losses
     }
 
-    private func frozenCrossEntropy(_ x: Tensor, _ head: Projection, _ targets: [Int32]) -> [Double] {
+    private func frozenCrossEntropy(
+        _ x: Tensor, _ head: Projection, _ targets: [Int32], _ shape: LogitShape
+    ) -> [Double] {
         let learns = isRecording && x.requiresGradient
         let losses = Tensor([max(1, targets.count)])
         let pass = FrozenHeadPass(
-            x: x, head: head, targets: targets, losses: losses, dx: learns ? Tensor(x.shape, x.dtype) : nil)
+            x: x, head: head, targets: targets, shape: shape, losses: losses, dx: learns ? Tensor(x.shape, x.dtype) : nil)
         executor.rows(x.rows, .headAndLoss) { first, count, worker in pass.run(first, count, worker) }
         executor.flush()
         if learns {
@@ -45,9 +81,13 @@ extension Tape {
     }
 
     /// All logits, f32 `[T, V]`, for inference.
-    public func logits(_ x: Tensor, head: Projection) -> Tensor {
-        let result = Tensor([x.rows, head.outputWidth])
-        return linear(x, head, addedTo: result.clearedToZero())
+    public func logits(_ x: Tensor, head: Projection, shape: LogitShape = LogitShape()) -> Tensor {
+        let vocabulary = head.outputWidth
+        let result = linear(x, head, addedTo: Tensor([x.rows, vocabulary]).clearedToZero())
+        executor.rows(x.rows, .headAndLoss) { first, count, _ in
+            shape.apply(result.f32 + first * vocabulary, count * vocabulary)
+        }
+        return result
     }
 }
 
@@ -64,6 +104,7 @@ private struct FrozenHeadPass {
     let x: Tensor
     let head: Projection
     let targets: [Int32]
+    let shape: LogitShape
     let losses: Tensor
     let dx: Tensor?
 
@@ -86,6 +127,7 @@ private struct FrozenHeadPass {
             if let bias = head.bias {
                 kernels(.f32).pointee.add_bias(values, columns, bias.value.f32 + start, rows, columns)
             }
+            shape.apply(values, rows * columns)
             for r in 0..<rows where start..<start + columns ~= Int(targets[first + r]) {
                 target[r] = values[r * columns + Int(targets[first + r]) - start]
             }
@@ -93,6 +135,7 @@ private struct FrozenHeadPass {
                 worker.scratch(4, byteCount: rows * columns * dtype.size), rows: rows, columns: columns, dtype)
             kernels(dtype).pointee.softmax_block(exponentials.pointer, top, sum, scale, values, rows, columns)
             guard dx != nil else { continue }
+            shape.applyBackward(exponentials.pointer, dtype, shaped: values, rows * columns)
             if start > 0 { acc.scaleRows(scale) }
             worker.multiply(exponentials, weight.rows(start, columns), into: acc, accumulate: start > 0)
         }
@@ -101,7 +144,7 @@ private struct FrozenHeadPass {
             guard let dx else { continue }
             kernels(dtype).pointee.softmax_gradient(
                 dx.row(first + r), acc.pointer.assumingMemoryBound(to: Float.self) + r * width, 1 / sum[r],
-                head.weight.value.row(Int(targets[first + r])), width)
+                head.weight.value.row(Int(targets[first + r])), shape.slope(target[r]), width)
         }
     }
 }
@@ -112,6 +155,7 @@ private struct CrossEntropyPass {
     let x: Tensor
     let head: Projection
     let targets: [Int32]
+    let shape: LogitShape
     let dx: Tensor?
     let learns: Bool
 
@@ -158,13 +202,16 @@ private struct CrossEntropyPass {
             worker.multiply(input, Matrix(adapter.a.value).transposed, into: low)
             worker.multiply(low, Matrix(adapter.scaledB).transposed, into: logits, accumulate: true)
         }
+        let values = logits.pointer.assumingMemoryBound(to: Float.self)
+        shape.apply(values, rows * vocabulary)
         let memory = learns ? kept ?? worker.scratch(2, byteCount: rows * vocabulary * dtype.size) : nil
         for r in 0..<rows {
             losses[first + r] = kernels(dtype).pointee.cross_entropy(
-                memory.map { $0 + r * vocabulary * dtype.size },
-                logits.pointer.assumingMemoryBound(to: Float.self) + r * vocabulary, vocabulary, targets[first + r])
+                memory.map { $0 + r * vocabulary * dtype.size }, values + r * vocabulary, vocabulary,
+                targets[first + r])
         }
         guard let memory else { return }
+        shape.applyBackward(memory, dtype, shaped: values, rows * vocabulary)
         let dLogits = Matrix(memory, rows: rows, columns: vocabulary, dtype)
         let sum = Matrix(worker.floats(3, count: rows * x.width), rows: rows, columns: x.width, .f32)
         if dx != nil { worker.multiply(dLogits, Matrix(head.weight.value), into: sum) }

@@ -38,32 +38,6 @@ extension Executor {
 }
 
 extension Tape {
-    /// SwiGLU (arXiv:2002.05202): silu(gate) * up, all `[T, F]`.
-    public func swiGLU(gate: Tensor, up: Tensor) -> Tensor {
-        precondition(gate.shape == up.shape && gate.dtype == up.dtype)
-        let result = Tensor(gate.shape, gate.dtype)
-        let loops = kernels(gate.dtype), width = gate.width, rowBytes = width * gate.dtype.size
-        func compute(_ result: Tensor, _ executor: Executor) {
-            executor.rows(gate.rows, .activation, bytesPerRow: 3 * rowBytes) { first, count, _ in
-                loops.pointee.swiglu(result.row(first), gate.row(first), up.row(first), count * width)
-            }
-        }
-        compute(result, executor)
-        result.rebuilds(compute)
-        guard gate.requiresGradient || up.requiresGradient else { return result }
-        record([result]) { [executor] in
-            guard let d = result.takeGradient() else { return }
-            let (dGate, dUp) = (Tensor(gate.shape, gate.dtype), Tensor(up.shape, up.dtype))
-            executor.rows(gate.rows, .activationBackward, bytesPerRow: 5 * rowBytes) { first, count, _ in
-                loops.pointee.swiglu_backward(
-                    dGate.row(first), dUp.row(first), d.row(first), gate.row(first), up.row(first), count * width)
-            }
-            if gate.requiresGradient { gate.addGradient(dGate, executor) }
-            if up.requiresGradient { up.addGradient(dUp, executor) }
-        }
-        return result
-    }
-
     /// Rows `indices` of `x`, in ascending order; `[N, C]`. The gradient of the other rows is zero.
     public func selectRows(_ x: Tensor, _ indices: [Int]) -> Tensor {
         precondition(indices.allSatisfy { 0..<x.rows ~= $0 } && zip(indices, indices.dropFirst()).allSatisfy(<))

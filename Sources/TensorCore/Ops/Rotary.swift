@@ -4,21 +4,26 @@ internal import CKernels
 public struct RotaryTable {
     public let cosine: Tensor
     public let sine: Tensor
-    /// Rotated pairs a head: element i turns with element i + half.
+    /// Whether element 2i turns with 2i + 1, rather than i with i + half.
+    public let isInterleaved: Bool
+    /// Rotated pairs a head, of its first 2 x half elements.
     public var half: Int { cosine.width }
     public var positions: Int { cosine.shape[0] }
 
-    public init(cosine: Tensor, sine: Tensor) {
+    public init(cosine: Tensor, sine: Tensor, isInterleaved: Bool = false) {
         precondition(cosine.shape == sine.shape)
         self.cosine = cosine
         self.sine = sine
+        self.isInterleaved = isInterleaved
     }
 }
 
 extension Tape {
-    /// Rotary position embedding (arXiv:2104.09864, the halves layout of Transformers), in place.
+    /// Rotary position embedding (arXiv:2104.09864), in place.
     ///
-    /// - Parameter x: `[T, heads * headDim]`; holders of the same memory see the change.
+    /// - Parameters:
+    ///   - x: `[T, heads * headDim]`; holders of the same memory see the change.
+    ///   - positions: the table's row for each row of x
     public func rotateInPlace(_ x: Tensor, heads: Int, positions: [Int32], table: RotaryTable) {
         precondition(x.rows == positions.count && positions.allSatisfy { 0..<table.positions ~= Int($0) })
         func turn(_ tensor: Tensor, _ sign: Float, _ operation: Operation) {
@@ -26,7 +31,8 @@ extension Tape {
             let bytes = 2 * width * tensor.dtype.size
             executor.rows(tensor.rows, operation, bytesPerRow: bytes) { first, count, _ in
                 positions.withUnsafeBufferPointer { positions in
-                    kernels(tensor.dtype).pointee.rotary(
+                    let loops = kernels(tensor.dtype).pointee
+                    (table.isInterleaved ? loops.rotary_interleaved : loops.rotary)!(
                         tensor.row(first), width, positions.baseAddress! + first, table.cosine.f32, table.sine.f32,
                         sign, count, heads, headDim, table.half)
                 }

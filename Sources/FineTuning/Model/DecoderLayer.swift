@@ -1,0 +1,28 @@
+public import TensorCore
+
+/// The parameters of one block, by what they are for.
+public struct DecoderLayer {
+    private var projections: [LinearRole: Projection] = [:]
+    private var norms: [NormRole: Weight] = [:]
+
+    /// The projection of a role; adapters are attached through it. Nil where the block has none.
+    public subscript(role: LinearRole) -> Projection? {
+        get { projections[role] }
+        set { projections[role] = newValue }
+    }
+
+    public subscript(role: NormRole) -> Weight? {
+        get { norms[role] }
+        set { norms[role] = newValue }
+    }
+
+    /// The projection of a role that the block is known to have.
+    func linear(_ role: LinearRole) -> Projection {
+        guard let projection = projections[role] else { preconditionFailure("the block has no \(role)") }
+        return projection
+    }
+
+    var isTrainable: Bool {
+        norms.values.contains(where: \.isTrainable) || projections.values.contains(where: \.isTrainable)
+    }
+}
