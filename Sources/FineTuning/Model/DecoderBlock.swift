@@ -32,7 +32,9 @@ extension DecoderModel {
     ) -> Tensor {
         let layer = layers[index]
         let x = normed(tape, input, layer[.attentionInput])
-        let (q, k, v) = queriesKeysValues(tape, x, index, pass)
+        let (q, k, v) =
+            config.latent.map { latentQueriesKeysValues(tape, x, $0, index, pass) }
+            ?? queriesKeysValues(tape, x, index, pass)
         var attended = attend(tape, q, k, v, index, pass), stream = input
         if let kept { (attended, stream) = (tape.selectRows(attended, kept), tape.selectRows(input, kept)) }
         let middle = add(
@@ -42,6 +44,11 @@ extension DecoderModel {
         tape.release(input, stream)
 
         let y = normed(tape, middle, layer[.feedForwardInput])
+        if let experts = layer.experts {
+            let output = mix(tape, y, experts, index, addedTo: middle, pass)
+            tape.release(y, middle)
+            return output
+        }
         let (gate, up) = gateAndUp(tape, y, index, pass)
         let activated = tape.gated(config.activation, gate: gate, up: up)
         let output = add(
@@ -111,13 +118,16 @@ extension DecoderModel {
     ) -> Tensor {
         let shape = AttentionShape(
             heads: config.headCount, keyValueHeads: config.keyValueHeadCount, headDim: config.headDim,
-            scale: config.attentionScale.map { Float($0) }, window: config.layers[index].window, softCap: config.scoreCap)
+            valueDim: config.valueDim, scale: config.attentionScale.map { Float($0) },
+            window: config.layers[index].window, softCap: config.scoreCap)
         switch pass.context {
         case .packed(let starts):
-            return tape.attention(q: q, k: k, v: v, segmentStarts: starts, shape: shape)
+            return tape.attention(q: q, k: k, v: v, segmentStarts: starts, shape: shape, sinks: layers[index].sinks)
         case .cached(let cache):
             let (keys, values) = cache.append(k, v, layer: index, tape)
-            return tape.cachedAttention(q: q, keys: keys, values: values, length: cache.length + q.rows, shape: shape)
+            return tape.cachedAttention(
+                q: q, keys: keys, values: values, length: cache.length + q.rows, shape: shape,
+                sinks: layers[index].sinks)
         }
     }
 
@@ -135,7 +145,7 @@ extension DecoderModel {
     }
 
     /// The parts of what one projection computed for several.
-    private func split(_ tape: Tape, _ x: Tensor, _ widths: [Int]) -> [Tensor] {
+    func split(_ tape: Tape, _ x: Tensor, _ widths: [Int]) -> [Tensor] {
         let parts = tape.split(x, widths: widths)
         tape.release(x)
         return parts

@@ -4,6 +4,12 @@ public import TensorCore
 public struct DecoderLayer {
     private var projections: [LinearRole: Projection] = [:]
     private var norms: [NormRole: Weight] = [:]
+    /// The routed experts of a mixture.
+    public internal(set) var experts: Experts?
+    /// `[experts]`, added to the router's scores for the choice.
+    public internal(set) var correction: Weight?
+    /// `[heads]`: the sinks of attention.
+    public internal(set) var sinks: Weight?
 
     /// The projection of a role; adapters are attached through it. Nil where the block has none.
     public subscript(role: LinearRole) -> Projection? {
@@ -24,5 +30,6 @@ public struct DecoderLayer {
 
     var isTrainable: Bool {
         norms.values.contains(where: \.isTrainable) || projections.values.contains(where: \.isTrainable)
+            || experts?.isTrainable == true || sinks?.isTrainable == true
     }
 }

@@ -4,6 +4,13 @@ import FileFormats
 public enum Family: String, Sendable, CaseIterable {
     case llama, mistral, qwen2, qwen3, gemma, gemma2, phi3, smollm3, olmo2, granite, glm4
     case gemma3 = "gemma3_text"
+    case mixtral
+    case qwen2MoE = "qwen2_moe"
+    case qwen3MoE = "qwen3_moe"
+    case deepseekV2 = "deepseek_v2"
+    case deepseekV3 = "deepseek_v3"
+    case kimiK2 = "kimi_k2"
+    case gptOSS = "gpt_oss"
 
     var definition: FamilyDefinition {
         switch self {
@@ -19,6 +26,12 @@ public enum Family: String, Sendable, CaseIterable {
         case .olmo2: .olmo2
         case .granite: .granite
         case .glm4: .glm4
+        case .mixtral: .mixtral
+        case .qwen2MoE: .qwen2MoE
+        case .qwen3MoE: .qwen3MoE
+        case .deepseekV2: .deepseekV2
+        case .deepseekV3, .kimiK2: .deepseekV3
+        case .gptOSS: .gptOSS
         }
     }
 
@@ -47,6 +60,7 @@ struct FamilyDefinition: Sendable {
     /// Hugging Face names that differ from `ParameterNames`' own.
     var normNames: [NormRole: String] = [:]
     var linearNames: [LinearRole: String] = [:]
+    var mixtureNames = MixtureNames()
     /// Keys that the family's files hold and that change nothing.
     var inertKeys: [String] = []
     /// Sets the options of the block from config.json.

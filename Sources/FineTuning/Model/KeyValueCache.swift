@@ -17,16 +17,16 @@ public final class KeyValueCache {
     }
 
     private func grow(to capacity: Int) {
-        let width = config.keyValueHeadCount * config.headDim
-        func enlarged(_ old: Tensor?) -> Tensor {
+        func enlarged(_ old: Tensor?, _ elements: Int) -> Tensor {
+            let width = config.keyValueHeadCount * elements
             let tensor = Tensor([capacity, width], dtype)
             if let old {
                 old.withBytes { source in tensor.withBytes { $0.copyMemory(from: UnsafeRawBufferPointer(source)) } }
             }
             return tensor
         }
-        keys = (0..<config.layerCount).map { enlarged(keys.isEmpty ? nil : keys[$0]) }
-        values = (0..<config.layerCount).map { enlarged(values.isEmpty ? nil : values[$0]) }
+        keys = (0..<config.layerCount).map { enlarged(keys.isEmpty ? nil : keys[$0], config.headDim) }
+        values = (0..<config.layerCount).map { enlarged(values.isEmpty ? nil : values[$0], config.valueDim) }
     }
 
     /// Stores the rows after `length`; `advance` makes them count once every layer has stored its own.

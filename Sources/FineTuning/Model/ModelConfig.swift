@@ -25,6 +25,8 @@ public struct ModelConfig: Sendable {
         public var window: Int?
         /// The place of its rotary embedding in `rotaries`; nil for a block that does not turn queries and keys.
         public var rotary: Int? = 0
+        /// Whether a mixture of experts stands in for the feed-forward layers.
+        public var mixes = false
     }
 
     public var family: Family
@@ -71,8 +73,17 @@ public struct ModelConfig: Sendable {
     public var embeddingScale: Float = 1
     public var residualScale: Float = 1
     public var logitScale: Float = 1
+    /// Whether each head has a sink in its softmax.
+    public var hasSinks = false
+    public var latent: LatentAttention?
+    public var mixture: Mixture?
+    /// Layers in the files beyond the model's own.
+    var extraLayers = 0
     public var layers: [LayerOptions]
     public var rotaries: [RotaryConfig]
+
+    /// Elements of a value.
+    public var valueDim: Int { latent?.valueDim ?? headDim }
 
     /// The attention window of each layer; nil sees everything before it.
     public var windows: [Int?] { layers.map(\.window) }

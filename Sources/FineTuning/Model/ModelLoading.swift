@@ -14,14 +14,14 @@ extension DecoderModel {
     /// - Throws: `FileError`, `FineTuningError.unsupportedModel`, or `.weightMismatch` with every missing, surplus or
     ///   misshapen tensor.
     public convenience init(folder: String, dtype: DType, training: BaseTraining = .frozen) throws {
-        let config = try ModelConfig(path: folder)
         let files = try SafetensorsFolder(path: folder)
+        let config = try ModelConfig(path: folder, files: files)
         let problems = Self.mismatches(config, files)
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: folder, problems: problems) }
         self.init(config: config, dtype: dtype, make: { parameter in
             let entry = files.entry(named: parameter.name)!
             let isMatrix = parameter.isMatrix
-            if training == .all {
+            if training == .all, !parameter.isFixed {
                 return Weight(
                     trainable: Tensor(parameter.shape, values: files.floats(of: entry)), name: parameter.name,
                     dtype: isMatrix ? dtype : .f32, offset: parameter.offset)
@@ -61,10 +61,9 @@ extension DecoderModel {
             let tensor = Tensor(parameter.shape)
             let random = CounterRNG(seed, 0x696E_6974, index)
             index += 1
-            let isBias = parameter.name.utf8.reversed().starts(with: ".bias".utf8.reversed())
             tensor.withFloats { values in
                 guard parameter.isMatrix else {
-                    return values.update(repeating: isBias ? 0 : 1 - parameter.offset)
+                    return values.update(repeating: parameter.isBias ? 0 : 1 - parameter.offset)
                 }
                 let base = values.baseAddress!, count = values.count, piece = 1 << 16
                 pool.parallelFor((count + piece - 1) / piece) { item, _ in
@@ -74,7 +73,7 @@ extension DecoderModel {
                 }
             }
             let stored = parameter.isMatrix ? dtype : .f32
-            return training == .all
+            return training == .all && !parameter.isFixed
                 ? Weight(trainable: tensor, name: parameter.name, dtype: stored, offset: parameter.offset)
                 : Weight(frozen: tensor.converted(to: stored), name: parameter.name, offset: parameter.offset)
         })
@@ -94,6 +93,11 @@ extension DecoderModel {
             layers[module.layer][module.role] = Projection(
                 weight: weight(module.name + ".weight"), bias: byName[ByteString(module.name + ".bias")])
         }
+        for index in layers.indices {
+            layers[index].sinks = byName[ByteString(ParameterTable.sinks(index))]
+            layers[index].correction = byName[ByteString(ParameterTable.correction(config, index))]
+            layers[index].experts = table.experts(config, layer: index, weight)
+        }
         let embedding = weight(ParameterTable.embedding)
         self.init(
             config: config, dtype: dtype, weights: weights, embedding: embedding, layers: layers,
@@ -109,7 +113,7 @@ extension DecoderModel {
         // Copies that carry nothing new: a tied head, and frequencies that config.json gives.
         if config.tiesEmbeddings { expected.insert(ByteString(ParameterTable.head)) }
         for entry in files.entries where !expected.contains(ByteString(entry.name)) {
-            if entry.name.hasSuffix(".rotary_emb.inv_freq") { continue }
+            if entry.name.hasSuffix(".rotary_emb.inv_freq") || config.leavesOut(entry.name) { continue }
             problems.append("\(entry.name) is not part of a \(config.family.rawValue) model")
         }
         return problems

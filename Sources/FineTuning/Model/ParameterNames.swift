@@ -6,10 +6,15 @@ public enum LinearRole: Hashable, Sendable {
     case feedForwardGate, feedForwardUp, feedForwardDown
     /// gate over up.
     case feedForwardGateUp
+    /// From x to the latents of queries and of keys and values, and from these to the heads.
+    case queryDown, queryUp, keyValueDown, keyValueUp
+    /// A mixture's router, its shared expert and what multiplies that.
+    case router, sharedGate, sharedUp, sharedDown, sharedScale
 
     /// Layers that read the same input, so that their adapters' A are worth laying next to each other.
     static let sharingInput: [[LinearRole]] = [
         [.attentionQuery, .attentionKey, .attentionValue], [.feedForwardGate, .feedForwardUp],
+        [.sharedGate, .sharedUp], [.attentionQuery, .keyValueDown], [.queryDown, .keyValueDown],
     ]
 }
 
@@ -18,6 +23,7 @@ public enum LinearRole: Hashable, Sendable {
 public enum NormRole: Hashable, Sendable {
     case attentionInput, attentionOutput, feedForwardInput, feedForwardOutput
     case query, key
+    case queryLatent, keyValueLatent
 }
 
 /// The names of a block's parts: Hugging Face's, after `model.layers.N.`, which families may have otherwise, and
@@ -34,6 +40,12 @@ enum ParameterNames {
         case .feedForwardUp: "mlp.up_proj"
         case .feedForwardGateUp: "mlp.gate_up_proj"
         case .feedForwardDown: "mlp.down_proj"
+        case .queryDown: "self_attn.q_a_proj"
+        case .queryUp: "self_attn.q_b_proj"
+        case .keyValueDown: "self_attn.kv_a_proj_with_mqa"
+        case .keyValueUp: "self_attn.kv_b_proj"
+        case .router, .sharedGate, .sharedUp, .sharedDown, .sharedScale:
+            preconditionFailure("the names of mixtures are in MixtureNames")
         }
     }
 
@@ -48,6 +60,15 @@ enum ParameterNames {
         // llama.cpp tells gate over up from up alone by the number of rows.
         case .feedForwardUp, .feedForwardGateUp: "ffn_up"
         case .feedForwardDown: "ffn_down"
+        case .queryDown: "attn_q_a"
+        case .queryUp: "attn_q_b"
+        case .keyValueDown: "attn_kv_a_mqa"
+        case .keyValueUp: "attn_kv_b"
+        case .router: "ffn_gate_inp"
+        case .sharedGate: "ffn_gate_shexp"
+        case .sharedUp: "ffn_up_shexp"
+        case .sharedDown: "ffn_down_shexp"
+        case .sharedScale: "ffn_gate_inp_shexp"
         }
     }
 
@@ -60,6 +81,18 @@ enum ParameterNames {
         case .feedForwardOutput: "post_feedforward_layernorm"
         case .query: "self_attn.q_norm"
         case .key: "self_attn.k_norm"
+        case .queryLatent: "self_attn.q_a_layernorm"
+        case .keyValueLatent: "self_attn.kv_a_layernorm"
+        }
+    }
+
+    /// The experts' matrices of a part, all in one tensor.
+    static func gguf(_ part: ExpertPart) -> String {
+        switch part {
+        case .gate: "ffn_gate_exps"
+        case .up: "ffn_up_exps"
+        case .gateUp: "ffn_gate_up_exps"
+        case .down: "ffn_down_exps"
         }
     }
 
@@ -71,6 +104,8 @@ enum ParameterNames {
         case .feedForwardOutput: "post_ffw_norm"
         case .query: "attn_q_norm"
         case .key: "attn_k_norm"
+        case .queryLatent: "attn_q_a_norm"
+        case .keyValueLatent: "attn_kv_a_norm"
         }
     }
 }

@@ -1,4 +1,5 @@
 public import FileFormats
+import TensorCore
 
 /// Every parameter of a model under its Hugging Face name, with its GGUF name: nothing else in graft spells one.
 public struct ParameterTable: Sendable {
@@ -12,9 +13,15 @@ public struct ParameterTable: Sendable {
         public var permutedHeads: Int?
         /// Added to the stored value for the arithmetic, and in GGUF files.
         public var offset: Float = 0
+        /// Whether it never learns: what training sets by other means than gradients.
+        public var isFixed = false
+        /// Its place in a GGUF tensor that holds those of all experts.
+        public var expert: Int?
+        /// Whether it is added rather than multiplied with: zero at first.
+        public var isBias = false
 
         /// Whether it is multiplied with activations, and so held in the precision of the computation.
-        public var isMatrix: Bool { shape.count > 1 }
+        public var isMatrix: Bool { shape.count > 1 && !isBias }
     }
 
     /// A linear layer that an adapter may target.
@@ -26,6 +33,18 @@ public struct ParameterTable: Sendable {
         public var outputWidth: Int
         public var inputWidth: Int
         public var hasBias: Bool
+    }
+
+    /// Matrices of the routed experts, or of one of them.
+    public struct ExpertModule: Sendable {
+        /// Such as `model.layers.0.mlp.experts.3.gate_proj`, or of all `model.layers.0.mlp.experts.gate_up_proj`.
+        public var name: String
+        public var layer: Int
+        public var part: ExpertPart
+        /// Nil for all experts.
+        public var expert: Int?
+        public var outputWidth: Int
+        public var inputWidth: Int
     }
 
     /// A norm of a block.
@@ -44,6 +63,9 @@ public struct ParameterTable: Sendable {
     public private(set) var parameters: [Parameter] = []
     public private(set) var linearModules: [LinearModule] = []
     public private(set) var normModules: [NormModule] = []
+    /// The routed experts' layers one by one, where checkpoints have them so; and those of all experts together.
+    public private(set) var expertModules: [ExpertModule] = []
+    public private(set) var stackedExpertModules: [ExpertModule] = []
     private let config: ModelConfig
 
     public init(_ config: ModelConfig) {
@@ -52,8 +74,13 @@ public struct ParameterTable: Sendable {
         add(Self.embedding, "token_embd.weight", [config.vocabularySize, hidden])
         for layer in 0..<config.layerCount {
             for role in config.norms { addNorm(role, layer, hidden) }
-            addAttention(layer)
-            addFeedForward(layer)
+            if let latent = config.latent { addLatentAttention(latent, layer) } else { addAttention(layer) }
+            if config.hasSinks { add(Self.sinks(layer), "blk.\(layer).attn_sinks.weight", [config.headCount]) }
+            if config.layers[layer].mixes, let mixture = config.mixture {
+                addMixture(mixture, layer)
+            } else {
+                addFeedForward(layer)
+            }
         }
         addNorm(Self.finalNorm, "output_norm.weight", hidden)
         if !config.tiesEmbeddings { add(Self.head, "output.weight", [config.vocabularySize, hidden]) }
@@ -80,6 +107,102 @@ public struct ParameterTable: Sendable {
             addNorm(.query, layer, norm == .perHead ? config.headDim : queries)
             addNorm(.key, layer, norm == .perHead ? config.headDim : keys)
         }
+    }
+
+    private mutating func addLatentAttention(_ latent: LatentAttention, _ layer: Int) {
+        let hidden = config.hiddenSize, heads = config.headCount, bias = config.hasQKVBias
+        let queries = heads * config.headDim
+        if let rank = latent.queryRank {
+            addLinear(.queryDown, layer, rank, hidden, bias: bias)
+            addNorm(.queryLatent, layer, rank)
+            addLinear(.queryUp, layer, queries, rank, bias: false)
+        } else {
+            addLinear(.attentionQuery, layer, queries, hidden, bias: false)
+        }
+        addLinear(.keyValueDown, layer, latent.keyValueRank + latent.rotaryDim, hidden, bias: bias)
+        addNorm(.keyValueLatent, layer, latent.keyValueRank)
+        addLinear(
+            .keyValueUp, layer, heads * (latent.plainDim + latent.valueDim), latent.keyValueRank, bias: false)
+        addLinear(.attentionOutput, layer, hidden, heads * latent.valueDim, bias: config.hasOutputBias)
+    }
+
+    private mutating func addMixture(_ mixture: Mixture, _ layer: Int) {
+        let hidden = config.hiddenSize
+        addLinear(.router, layer, mixture.router.experts, hidden, bias: mixture.hasRouterBias)
+        if mixture.hasCorrection {
+            add(Self.correction(config, layer), "blk.\(layer).exp_probs_b.bias", [mixture.router.experts])
+            parameters[parameters.count - 1].isFixed = true
+            parameters[parameters.count - 1].isBias = true
+        }
+        if let shared = mixture.sharedWidth {
+            addLinear(.sharedGate, layer, shared, hidden, bias: false)
+            addLinear(.sharedUp, layer, shared, hidden, bias: false)
+            addLinear(.sharedDown, layer, hidden, shared, bias: false)
+            if mixture.gatesShared { addLinear(.sharedScale, layer, 1, hidden, bias: false) }
+        }
+        addExperts(mixture, layer)
+    }
+
+    private mutating func addExperts(_ mixture: Mixture, _ layer: Int) {
+        let (hidden, inner, count) = (config.hiddenSize, mixture.innerWidth, mixture.router.experts)
+        func gguf(_ part: ExpertPart) -> String { "blk.\(layer).\(ParameterNames.gguf(part))" }
+        let stackedBlock = "model.layers.\(layer).mlp.experts"
+        for (part, name, output, input) in [
+            (ExpertPart.gateUp, "gate_up_proj", 2 * inner, hidden), (.down, "down_proj", hidden, inner),
+        ] {
+            let module = "\(stackedBlock).\(name)"
+            stackedExpertModules.append(
+                ExpertModule(
+                    name: module, layer: layer, part: part, expert: nil, outputWidth: output, inputWidth: input))
+            switch mixture.storage {
+            case .separate: break
+            case .stacked: add(module, gguf(part) + ".weight", [count, output, input])
+            case .inputMajor:
+                add(module, gguf(part) + ".weight", [count, input, output])
+                add(module + "_bias", gguf(part) + ".bias", [count, output])
+                parameters[parameters.count - 1].isBias = true
+            }
+        }
+        guard mixture.storage != .inputMajor else { return }
+        let names = config.family.definition.mixtureNames
+        for expert in 0..<count {
+            for (part, name, output, input) in [
+                (ExpertPart.gate, names.gate, inner, hidden), (.up, names.up, inner, hidden),
+                (.down, names.down, hidden, inner),
+            ] {
+                let module = "model.layers.\(layer).\(names.block).experts.\(expert).\(name)"
+                expertModules.append(
+                    ExpertModule(
+                        name: module, layer: layer, part: part, expert: expert, outputWidth: output, inputWidth: input))
+                guard mixture.storage == .separate else { continue }
+                add(module + ".weight", gguf(part) + ".weight", [output, input])
+                parameters[parameters.count - 1].expert = expert
+            }
+        }
+    }
+
+    /// The family's names; newer files of stacked experts have those of Transformers alone.
+    private var mixtureNames: MixtureNames {
+        var names = config.family.definition.mixtureNames
+        if config.mixture?.storage == .stacked { names.block = "mlp" }
+        return names
+    }
+
+    private func hugging(_ role: LinearRole) -> String {
+        let names = mixtureNames
+        return switch role {
+        case .router: "\(names.block).\(names.router)"
+        case .sharedGate: "\(names.block).\(names.shared).gate_proj"
+        case .sharedUp: "\(names.block).\(names.shared).up_proj"
+        case .sharedDown: "\(names.block).\(names.shared).down_proj"
+        case .sharedScale: "\(names.block).\(names.shared)_gate"
+        default: config.family.definition.linearNames[role] ?? ParameterNames.hugging(role)
+        }
+    }
+
+    static func sinks(_ layer: Int) -> String { "model.layers.\(layer).self_attn.sinks" }
+    static func correction(_ config: ModelConfig, _ layer: Int) -> String {
+        "model.layers.\(layer).\(config.family.definition.mixtureNames.block).gate.e_score_correction_bias"
     }
 
     private mutating func addFeedForward(_ layer: Int) {
@@ -113,10 +236,13 @@ public struct ParameterTable: Sendable {
     private mutating func addLinear(
         _ role: LinearRole, _ layer: Int, _ output: Int, _ input: Int, bias: Bool, permutedHeads: Int? = nil
     ) {
-        let part = config.family.definition.linearNames[role] ?? ParameterNames.hugging(role)
+        let part = hugging(role)
         let module = "model.layers.\(layer).\(part)", gguf = "blk.\(layer).\(ParameterNames.gguf(role))"
         add(module + ".weight", gguf + ".weight", [output, input], permutedHeads: permutedHeads)
-        if bias { add(module + ".bias", gguf + ".bias", [output], permutedHeads: permutedHeads) }
+        if bias {
+            add(module + ".bias", gguf + ".bias", [output], permutedHeads: permutedHeads)
+            parameters[parameters.count - 1].isBias = true
+        }
         linearModules.append(
             LinearModule(
                 name: module, layer: layer, role: role, outputWidth: output, inputWidth: input, hasBias: bias))

@@ -24,7 +24,11 @@ extension Tape {
     /// - Parameters:
     ///   - x: `[T, heads * headDim]`; holders of the same memory see the change.
     ///   - positions: the table's row for each row of x
-    public func rotateInPlace(_ x: Tensor, heads: Int, positions: [Int32], table: RotaryTable) {
+    ///   - start: the first element of a head that turns
+    public func rotateInPlace(
+        _ x: Tensor, heads: Int, positions: [Int32], table: RotaryTable, from start: Int = 0
+    ) {
+        precondition(start + 2 * table.half <= x.width / heads)
         precondition(x.rows == positions.count && positions.allSatisfy { 0..<table.positions ~= Int($0) })
         func turn(_ tensor: Tensor, _ sign: Float, _ operation: Operation) {
             let (width, headDim) = (tensor.width, tensor.width / heads)
@@ -33,7 +37,7 @@ extension Tape {
                 positions.withUnsafeBufferPointer { positions in
                     let loops = kernels(tensor.dtype).pointee
                     (table.isInterleaved ? loops.rotary_interleaved : loops.rotary)!(
-                        tensor.row(first), width, positions.baseAddress! + first, table.cosine.f32, table.sine.f32,
+                        tensor.row(first) + start * tensor.dtype.size, width, positions.baseAddress! + first, table.cosine.f32, table.sine.f32,
                         sign, count, heads, headDim, table.half)
                 }
             }

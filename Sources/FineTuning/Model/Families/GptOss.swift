@@ -1,0 +1,34 @@
+import TensorCore
+
+extension FamilyDefinition {
+    static let gptOSS = FamilyDefinition(
+        className: "GptOssForCausalLM", gguf: GGUFTraits(architecture: "gpt-oss", keys: [.slidingWindow]),
+        defaults: Defaults(headDim: 64, rmsNormEps: 1e-5, theta: 150_000),
+        mixtureNames: MixtureNames(router: "router"),
+        inertKeys: MixtureReading.inertKeys + ["experts_per_token", "initial_context_length"],
+        read: { config, reader in
+            reader.requireActivation(["silu"])
+            config.hasQKVBias = reader.flag("attention_bias", default: true)
+            config.hasOutputBias = config.hasQKVBias
+            config.hasSinks = true
+            if reader.value("rope_parameters") == nil, reader.value("rope_scaling") == nil {
+                reader.problems.append("rope_parameters is missing")
+            }
+            let window = reader.size("sliding_window", limit: 1 << 30, default: 128)
+            let slides = reader.slidingLayers(count: config.layerCount) ?? (0..<config.layerCount).map { $0 % 2 == 0 }
+            config.setWindows(slides.map { $0 ? window : nil })
+            var mixture = Mixture(
+                router: reader.router(experts: ["num_local_experts", "num_experts"], default: (128, 4)) { router, _ in
+                    // The softmax of the chosen logits.
+                    router.normalizes = true
+                },
+                innerWidth: config.intermediateSize)
+            mixture.storage = .inputMajor
+            mixture.hasRouterBias = true
+            mixture.activation = .clampedSwiGLU(
+                alpha: Float(reader.factor("swiglu_alpha", default: 1.702)),
+                limit: Float(reader.factor("swiglu_limit", default: 7)))
+            config.mixture = mixture
+            config.mixLayers { _ in true }
+        })
+}

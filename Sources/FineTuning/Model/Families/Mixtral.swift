@@ -1,0 +1,78 @@
+import TensorCore
+
+extension FamilyDefinition {
+    static let mixtral = FamilyDefinition(
+        className: "MixtralForCausalLM",
+        gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, warnings: GGUFTraits.ignoredWindows),
+        defaults: Defaults(rmsNormEps: 1e-5),
+        mixtureNames: MixtureNames(block: "block_sparse_moe", gate: "w1", up: "w3", down: "w2"),
+        inertKeys: MixtureReading.inertKeys,
+        read: { config, reader in
+            reader.requireActivation(["silu"])
+            config.setWindows(Array(repeating: reader.optionalSize("sliding_window"), count: config.layerCount))
+            let router = reader.router(experts: ["num_local_experts", "num_experts"], default: (8, 2)) { router, _ in
+                router.normalizes = true
+            }
+            config.mixture = Mixture(router: router, innerWidth: config.intermediateSize)
+            config.mixLayers { _ in true }
+        })
+}
+
+/// What the families with mixtures read alike.
+enum MixtureReading {
+    /// Losses and noise of pre-training, which fine-tuning leaves off, and how it was run.
+    static let inertKeys = [
+        "router_aux_loss_coef", "router_jitter_noise", "aux_loss_alpha", "seq_aux", "ep_size", "num_experts_per_token",
+    ]
+}
+
+extension ModelConfig {
+    mutating func mixLayers(_ mixes: (Int) -> Bool) {
+        for layer in layers.indices { layers[layer].mixes = mixes(layer) }
+    }
+}
+
+extension ConfigReader {
+    /// The router: the numbers of experts, and then what `options` sets, if that fits them.
+    ///
+    /// - Parameters:
+    ///   - keys: spellings of the number of experts
+    ///   - fallback: experts and experts a token where the file says nothing
+    mutating func router(
+        experts keys: [String], default fallback: (experts: Int, active: Int),
+        _ options: (inout RouterOptions, inout ConfigReader) -> Void
+    ) -> RouterShape {
+        let present = keys.filter { value($0) != nil }
+        let experts = present.first.map { size($0, limit: 4096) } ?? fallback.experts
+        for key in present.dropFirst() where size(key, limit: 4096) != experts {
+            problems.append("\(key) differs from \(present[0])")
+        }
+        var router = RouterOptions(active: size("num_experts_per_tok", limit: 4096, default: fallback.active))
+        options(&router, &self)
+        let available = router.groups > 0 ? experts / router.groups * router.activeGroups : 0
+        guard router.groups > 0, experts % router.groups == 0, router.activeGroups <= router.groups else {
+            problems.append(
+                "n_group and topk_group (\(router.groups), \(router.activeGroups)) do not fit \(experts) experts")
+            return RouterShape(experts: 1, active: 1)
+        }
+        guard router.active <= available else {
+            problems.append("num_experts_per_tok (\(router.active)) is more than the \(available) experts to choose from")
+            return RouterShape(experts: 1, active: 1)
+        }
+        return RouterShape(
+            experts: experts, active: router.active, score: router.score, normalizes: router.normalizes,
+            scale: Float(router.scale), groups: router.groups, activeGroups: router.activeGroups,
+            groupScore: router.groupScore)
+    }
+}
+
+/// The options of a `RouterShape` before they are checked.
+struct RouterOptions {
+    var active: Int
+    var score = RouterShape.Score.softmax
+    var normalizes = false
+    var scale = 1.0
+    var groups = 1
+    var activeGroups = 1
+    var groupScore = RouterShape.GroupScore.best
+}
