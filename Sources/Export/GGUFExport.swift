@@ -63,7 +63,7 @@ public func exportGGUF(
     if let warning = report.idleAdapter(source) { report.warnings.append(warning) }
     try writer.finish()
     report.tensorCount = declarations.count
-    report.mergedModules = source.adapter?.updates.count ?? 0
+    report.mergedModules = source.siteUpdates.count
     return report
 }
 
@@ -72,7 +72,7 @@ private func ggufTensors(_ source: WeightSource) -> [(ggufName: String, output: 
     var tensors: [(ggufName: String, output: WeightSource.Output)] = source.table.parameters.compactMap { parameter in
         guard let entry = source.files.entry(named: parameter.name) else { return nil }
         let output = WeightSource.Output(
-            name: parameter.name, entry: entry, update: source.update(of: parameter.name),
+            name: parameter.name, entry: entry, updates: source.updates(of: parameter.name),
             permutedHeads: parameter.permutedHeads, offset: parameter.offset)
         return (parameter.ggufName, output)
     }
@@ -102,8 +102,13 @@ public func exportGGUFAdapter(
     }
     let parameters = Dictionary(
         source.table.parameters.map { (ByteString($0.name), $0) }, uniquingKeysWith: { a, _ in a })
-    let updates = file.updates.compactMap { update in
-        parameters[ByteString(update.module + ".weight")].map { (update: update, parameter: $0) }
+    let stacked = source.siteUpdates.filter { $0.site.expertCount > 1 || parameters[$0.site.parameterKey]?.expert != nil }
+    if let first = stacked.first {
+        throw ExportError.adapter(
+            path: adapter, problems: ["it changes \(first.site.target): experts' updates go into a merged model alone"])
+    }
+    let updates = source.siteUpdates.compactMap { site, update in
+        parameters[site.parameterKey].map { (update: update, parameter: $0) }
     }
     // The common value stays exact; it is the configuration's alpha unless scaling is rank-stabilised.
     let alpha = Float((updates.first?.update).map { $0.scale * Double($0.rank) } ?? 0)
@@ -142,4 +147,9 @@ public func exportGGUFAdapter(
     report.byteCount = writer.tensors.last?.byteRange.upperBound ?? 0
     report.mergedModules = updates.count
     return report
+}
+
+extension AdapterSite {
+    /// The name of the parameter that it changes.
+    fileprivate var parameterKey: ByteString { ByteString(isParameter ? target : target + ".weight") }
 }

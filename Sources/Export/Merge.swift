@@ -34,7 +34,7 @@ public func mergeModel(
     try MergedWeights(source: source, type: type).write(into: folder, pool: pool, report: &report, progress: progress)
     try ModelFiles.copy(try ModelFiles.sources(model: model, adapter: adapter), into: folder.temporaryPath)
     try AtomicFile.write(try mergedConfig(model, source, type), to: folder.path(of: "config.json"))
-    report.mergedModules = source.adapter?.updates.count ?? 0
+    report.mergedModules = source.siteUpdates.count
     if let warning = report.idleAdapter(source) { report.warnings.append(warning) }
     try folder.commit()
     return report
@@ -83,7 +83,7 @@ private struct MergedWeights {
             for entry in file.entries where source.files.file(of: entry.name) === file {
                 // Some checkpoints hold a copy of the tied head, which is no longer the head.
                 if untied != nil, entry.name.hasSameBytes(as: ParameterTable.head) { continue }
-                outputs.append(.init(name: entry.name, entry: entry, update: source.update(of: entry.name)))
+                outputs.append(.init(name: entry.name, entry: entry, updates: source.updates(of: entry.name)))
                 if let untied, entry.name.hasSameBytes(as: ParameterTable.embedding) { outputs.append(untied) }
             }
             return outputs
@@ -126,7 +126,7 @@ private struct MergedWeights {
 
     /// What rows are encoded as; nil where the file's bytes can stay as they are.
     private func rowType(_ output: WeightSource.Output, _ wanted: ElementType) -> GGMLType? {
-        if output.update == nil, output.entry.type == wanted { return nil }
+        if output.updates.isEmpty, output.entry.type == wanted { return nil }
         switch wanted {
         case .f16: return .f16
         case .bf16: return .bf16

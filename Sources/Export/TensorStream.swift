@@ -48,8 +48,8 @@ private struct TensorMaker {
     private let type: GGMLType?
     private let file: SafetensorsFile
     private let order: RowOrder
-    /// The update; the rows of its B are in the order of the output.
-    private let update: LowRankAdapter?
+    /// Updates of rows; the rows of their B are in the order of the output.
+    private let updates: [(rows: Range<Int>, adapter: LowRankAdapter)]
     private let width: Int
     private let sourceRowSize: Int
     /// The size in bytes of a row of the output.
@@ -67,11 +67,11 @@ private struct TensorMaker {
         self.output = output
         self.type = type
         guard let type else {
-            precondition(output.update == nil && output.permutedHeads == nil && output.offset == 0)
+            precondition(output.updates.isEmpty && output.permutedHeads == nil && output.offset == 0)
             (width, sourceRowSize, rowSize) = (1, 1, 1)
             rowCount = output.entry.byteRange.count
             (rowsAPiece, rowsATile) = (4 << 20, 256 << 10)
-            (update, order) = (nil, RowOrder(heads: nil, rows: 0))
+            (updates, order) = ([], RowOrder(heads: nil, rows: 0))
             return
         }
         let shape = output.shape
@@ -85,12 +85,13 @@ private struct TensorMaker {
         rowsAPiece = max(1, (8 << 20) / max(1, width * 4))
         rowsATile = max(1, (256 << 10) / max(1, width * 4))
         order = RowOrder(heads: output.permutedHeads, rows: rowCount)
-        update = try output.update.map { [order] update in
-            let (a, b) = try source.adapter!.matrices(of: update)
-            return LowRankAdapter(
-                a: Weight(frozen: a, name: update.module),
-                b: Weight(frozen: output.permutedHeads == nil ? b : b.rows(order.source), name: update.module),
-                scale: Float(update.scale))
+        updates = try output.updates.map { [order] part in
+            let (a, b) = try part.matrices(source.adapter!), name = part.update.module
+            let adapter = LowRankAdapter(
+                a: Weight(frozen: a, name: name),
+                b: Weight(frozen: output.permutedHeads == nil ? b : b.rows(order.source), name: name),
+                scale: Float(part.update.scale))
+            return (part.rows, adapter)
         }
     }
 
@@ -134,7 +135,18 @@ private struct TensorMaker {
         try read(rows, into: source)
         let values = memory.values.bytes(rows.count * width * 4).bindMemory(to: Float.self)
         ElementConversion.widen(UnsafeRawBufferPointer(source), as: output.entry.type, into: values)
-        let change = update?.add(rows: rows, to: values, worker: worker) ?? 0
+        var change: Float = 0
+        for (all, adapter) in updates {
+            let part = rows.clamped(to: all)
+            guard !part.isEmpty else { continue }
+            let start = (part.lowerBound - rows.lowerBound) * width
+            change = max(
+                change,
+                adapter.add(
+                    rows: part.lowerBound - all.lowerBound..<part.upperBound - all.lowerBound,
+                    to: UnsafeMutableBufferPointer(rebasing: values[start..<start + part.count * width]),
+                    worker: worker))
+        }
         if output.offset != 0 { for i in values.indices { values[i] += output.offset } }
         guard RowEncoding.encode(UnsafeBufferPointer(values), as: type, into: target) else {
             throw badValue(rows, values, type)

@@ -1,5 +1,6 @@
 import FileFormats
 import FineTuning
+import TensorCore
 
 /// The weights of a model folder with an adapter's updates added as they are read: W + scale B A in f32.
 final class WeightSource {
@@ -7,7 +8,8 @@ final class WeightSource {
     struct Output {
         var name: String
         var entry: TensorEntry
-        var update: AdapterFile.Update?
+        /// What is added to its rows.
+        var updates: [RowUpdate] = []
         /// The heads whose rows change places for llama.cpp; nil leaves rows as they are.
         var permutedHeads: Int?
         /// Added to every value.
@@ -16,45 +18,65 @@ final class WeightSource {
         var shape: [Int] { entry.shape }
     }
 
+    /// An update of some rows of a tensor; its last dimension is a row's.
+    struct RowUpdate {
+        var rows: Range<Int>
+        var update: AdapterFile.Update
+        /// The expert that the rows are of, where the update is one of all experts.
+        var expert: (index: Int, count: Int, outputs: Range<Int>, isTransposed: Bool)?
+
+        /// A and B for these rows, without the scale.
+        func matrices(_ file: AdapterFile) throws -> (a: Tensor, b: Tensor) {
+            guard let expert else { return try file.matrices(of: update) }
+            let (a, b) = try file.matrices(of: update, expert: expert.index, of: expert.count, outputs: expert.outputs)
+            // (B A)^T = A^T B^T
+            return expert.isTransposed ? (b.transposed(), a.transposed()) : (a, b)
+        }
+    }
+
     let path: String
     let config: ModelConfig
     let files: SafetensorsFolder
     let adapter: AdapterFile?
     let table: ParameterTable
-    private let updates: [ByteString: AdapterFile.Update]
+    private let sites: [AdapterSite]
+    private let updates: [ByteString: [RowUpdate]]
 
     /// Reads the headers and checks that weights and adapter fit config.json.
     ///
     /// - Throws: `FileError`, `FineTuningError.weightMismatch`, `.adapterMismatch` with all that does not fit.
     init(model path: String, adapter adapterPath: String?) throws {
         self.path = path
-        config = try ModelConfig(path: path)
         files = try SafetensorsFolder(path: path)
+        config = try ModelConfig(path: path, files: files)
         table = ParameterTable(config)
         let problems = table.mismatches(files)
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: path, problems: problems) }
         adapter = try adapterPath.map { try AdapterFile(folder: $0) }
         if let adapter, let adapterPath {
-            var modules = table.linearModules.map {
-                (name: $0.name, outputWidth: $0.outputWidth, inputWidth: $0.inputWidth)
-            }
-            modules.append((ParameterTable.headModule, config.vocabularySize, config.hiddenSize))
-            let problems = adapter.mismatches(modules: modules)
+            let problems = adapter.mismatches(sites: table.adapterSites(adapter.config))
             guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: adapterPath, problems: problems) }
         }
-        updates = Dictionary(
-            (adapter?.updates ?? []).map { (ByteString($0.module + ".weight"), $0) }, uniquingKeysWith: { a, _ in a })
+        sites = if let adapter { table.adapterSites(adapter.config) } else { [] }
+        updates = if let adapter { Self.rowUpdates(adapter, sites, table, config) } else { [:] }
     }
 
-    func update(of parameter: String) -> AdapterFile.Update? { updates[ByteString(parameter)] }
+    func updates(of parameter: String) -> [RowUpdate] { updates[ByteString(parameter)] ?? [] }
+
+    /// The adapter's updates and the sites that they are for.
+    var siteUpdates: [(site: AdapterSite, update: AdapterFile.Update)] {
+        guard let adapter else { return [] }
+        let byModule = Dictionary(sites.map { (ByteString($0.module), $0) }, uniquingKeysWith: { a, _ in a })
+        return adapter.updates(sites).map { (byModule[ByteString($0.module)]!, $0) }
+    }
 
     /// Whether the adapter changes the head of a model whose head is the embedding: the two part on merging.
-    var untiesHead: Bool { config.tiesEmbeddings && update(of: ParameterTable.head) != nil }
+    var untiesHead: Bool { config.tiesEmbeddings && !updates(of: ParameterTable.head).isEmpty }
 
     /// The head of a model that is untied by merging: the embedding's values with the head's update.
     var untiedHead: Output? {
         guard untiesHead, let entry = files.entry(named: ParameterTable.embedding) else { return nil }
-        return Output(name: ParameterTable.head, entry: entry, update: update(of: ParameterTable.head))
+        return Output(name: ParameterTable.head, entry: entry, updates: updates(of: ParameterTable.head))
     }
 }
 

@@ -123,6 +123,13 @@ public final class Tensor {
         return result
     }
 
+    /// A copy of an f32 matrix with rows and columns exchanged.
+    public func transposed() -> Tensor {
+        let result = Tensor([width, rows])
+        for i in 0..<rows { for j in 0..<width { result.f32[j * rows + i] = f32[i * width + j] } }
+        return result
+    }
+
     /// The elements as f32.
     public func floats() -> [Float] {
         [Float](unsafeUninitializedCapacity: count) { buffer, initialised in

@@ -13,6 +13,7 @@ public final class DecoderModel {
     public internal(set) var head: Projection
     /// Every weight of the base by its Hugging Face name, in the table's order.
     public let weights: [Weight]
+    let table: ParameterTable
     private var rotary: RotaryTables
 
     /// What one pass needs to know beside the tokens.
@@ -35,6 +36,7 @@ public final class DecoderModel {
         self.layers = layers
         self.finalNorm = finalNorm
         self.head = head
+        table = ParameterTable(config)
         rotary = RotaryTables(config.rotaries)
     }
 
@@ -136,16 +138,23 @@ public final class DecoderModel {
 
     /// The weights that learn: all of the base, or the adapters', in a fixed order.
     public var trainableWeights: [Weight] {
-        weights.filter(\.isTrainable) + adapters.flatMap { [$0.adapter.a, $0.adapter.b] }.filter(\.isTrainable)
+        weights.filter(\.isTrainable) + adapters.flatMap { [$0.a, $0.b] }.filter(\.isTrainable)
     }
 
-    /// The adapters by the name of the module that they sit on, in the model's order.
-    public var adapters: [(module: String, adapter: LowRankAdapter)] {
-        var result: [(module: String, adapter: LowRankAdapter)] = []
-        for module in ParameterTable(config).linearModules {
-            if let adapter = layers[module.layer][module.role]?.adapter { result.append((module.name, adapter)) }
+    /// The adapters, in the model's order, those of routed experts after the others of their layer.
+    public var adapters: [LowRankAdapter] {
+        var result: [LowRankAdapter] = []
+        var next = 0
+        for layer in layers.indices {
+            while next < table.linearModules.count, table.linearModules[next].layer == layer {
+                if let adapter = layers[layer][table.linearModules[next].role]?.adapter { result.append(adapter) }
+                next += 1
+            }
+            if let experts = layers[layer].experts {
+                result += (experts.gateUpAdapters + experts.downAdapters).flatMap { $0.parts.compactMap { $0 } }
+            }
         }
-        if let adapter = head.adapter { result.append((ParameterTable.headModule, adapter)) }
+        if let adapter = head.adapter { result.append(adapter) }
         return result
     }
 
@@ -153,6 +162,6 @@ public final class DecoderModel {
     public func refreshWeights(_ pool: WorkerPool) {
         let adapters = adapters, learning = weights.filter(\.isTrainable)
         pool.parallelFor(learning.count, .optimizer) { i, _ in learning[i].refresh() }
-        pool.parallelFor(adapters.count, .optimizer) { i, _ in adapters[i].adapter.refresh() }
+        pool.parallelFor(adapters.count, .optimizer) { i, _ in adapters[i].refresh() }
     }
 }

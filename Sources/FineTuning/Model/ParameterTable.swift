@@ -146,7 +146,7 @@ public struct ParameterTable: Sendable {
     private mutating func addExperts(_ mixture: Mixture, _ layer: Int) {
         let (hidden, inner, count) = (config.hiddenSize, mixture.innerWidth, mixture.router.experts)
         func gguf(_ part: ExpertPart) -> String { "blk.\(layer).\(ParameterNames.gguf(part))" }
-        let stackedBlock = "model.layers.\(layer).mlp.experts"
+        let stackedBlock = Self.expertsModule(layer)
         for (part, name, output, input) in [
             (ExpertPart.gateUp, "gate_up_proj", 2 * inner, hidden), (.down, "down_proj", hidden, inner),
         ] {
@@ -199,6 +199,14 @@ public struct ParameterTable: Sendable {
         default: config.family.definition.linearNames[role] ?? ParameterNames.hugging(role)
         }
     }
+
+    /// The module of all experts, and the router's, in Transformers.
+    static func expertsModule(_ layer: Int) -> String { "model.layers.\(layer).mlp.experts" }
+    func routerModule(_ layer: Int) -> String { "model.layers.\(layer).mlp.\(mixtureNames.router)" }
+    var expertCount: Int { config.mixture?.router.experts ?? 1 }
+    /// Whether PEFT takes the names of experts' linear layers for their stacked parameters, as for every family whose
+    /// checkpoints have experts one by one: what else goes by such a name has to be targeted as a parameter.
+    var renamesExperts: Bool { !expertModules.isEmpty }
 
     static func sinks(_ layer: Int) -> String { "model.layers.\(layer).self_attn.sinks" }
     static func correction(_ config: ModelConfig, _ layer: Int) -> String {

@@ -1,3 +1,4 @@
+internal import FileFormats
 public import TensorCore
 
 /// What a training step of a model needs in memory, from the shapes of what it keeps.
@@ -21,21 +22,31 @@ public struct MemoryPlan: Sendable {
     public init(_ config: ModelConfig, dtype: DType, trainableCount: Int, threads: Int) {
         let size = dtype.size, hidden = config.hiddenSize
         let queries = config.headCount * config.headDim, keys = config.keyValueHeadCount * config.headDim
-        weightBytes = config.parameterCount * size
+        weightBytes = Self.residentParameters(config, dtype: dtype, isFrozen: trainableCount < config.parameterCount) * size
+        let inner = config.widestInner
         trainableBytes = trainableCount * (4 * 4 + size)
         // Two normalised inputs, q, k, v, attention's result, gate and up in the computation's type; the log sums of
         // attention. What follows from these row by row is computed again.
-        let block = (2 * hidden + 2 * queries + 2 * keys + 2 * config.intermediateSize) * size
+        let block = (2 * hidden + 2 * queries + 2 * keys + 2 * inner) * size
             + config.headCount * 4
         // While a block runs backward, what was computed again, its gradients and the residual stream's.
-        let working = (4 * config.intermediateSize + 4 * hidden + 3 * queries + 2 * keys) * size + 3 * hidden * 4
+        let working = (4 * inner + (4 + 2 * (config.mixture?.router.active ?? 0)) * hidden + 3 * queries + 2 * keys) * size + 3 * hidden * 4
         layerCount = config.layerCount
         blockBytesPerToken = block
         recomputedBlockBytesPerToken = hidden * 4
         workingBytesPerToken = working
         // The packed weights of a block and of its neighbour; a tile's scores, sums and copies of each worker.
-        let blockWeights = 2 * hidden * (queries + keys) + 3 * hidden * config.intermediateSize
+        let blockWeights = 2 * hidden * (queries + keys) + 3 * hidden * inner
         scratchBytes = (dtype == .bf16 ? blockWeights * size : 0) + threads * (24 << 20) + (96 << 20)
+    }
+
+    /// Parameters that have to be in memory. Of routed experts in a mapped file these are, at the least, a token's:
+    /// what the system drops of the others it reads again.
+    private static func residentParameters(_ config: ModelConfig, dtype: DType, isFrozen: Bool) -> Int {
+        let all = config.parameterCount
+        guard let mixture = config.mixture, isFrozen, config.isStored(as: dtype) else { return all }
+        let routed = 3 * config.hiddenSize * mixture.innerWidth * config.layers.reduce(0) { $0 + ($1.mixes ? 1 : 0) }
+        return all - routed * (mixture.router.experts - mixture.router.active)
     }
 
     /// Kept and worked with, a token of a micro-batch, when `recomputed` of the blocks run again.
@@ -83,5 +94,20 @@ public struct MemoryPlan: Sendable {
         }
         let blocks = recomputed ?? (0..<layerCount).first { fits(chosen, $0) } ?? layerCount
         return Choice(microbatchTokens: chosen, recomputedBlocks: blocks)
+    }
+}
+
+extension ModelConfig {
+    /// Values between the feed-forward layers of a token, in the block that has most.
+    fileprivate var widestInner: Int {
+        guard let mixture else { return intermediateSize }
+        let mixed = mixture.router.active * mixture.innerWidth + (mixture.sharedWidth ?? 0)
+        return layers.allSatisfy(\.mixes) ? mixed : max(mixed, intermediateSize)
+    }
+
+    /// Whether config.json says that the weights are in this type, and so are used where they lie in their file.
+    fileprivate func isStored(as dtype: DType) -> Bool {
+        let name = (json["dtype"] ?? json["torch_dtype"])?.stringValue ?? ""
+        return name.hasSameBytes(as: dtype == .bf16 ? "bfloat16" : "float32")
     }
 }

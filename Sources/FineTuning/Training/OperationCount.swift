@@ -19,12 +19,28 @@ public struct OperationCount: Sendable {
             let learned = projection.adapter.map { 6 * Double($0.rank * (projection.inputWidth + projection.outputWidth)) }
             return (projection.weight.isTrainable ? 6 : 4) * base + (learned ?? 0)
         }
-        perToken = ParameterTable(model.config).linearModules.reduce(0) { sum, module in
+        perToken = model.table.linearModules.reduce(0) { sum, module in
             sum + weights(model.layers[module.layer].linear(module.role))
         }
+            + model.layers.reduce(0) { $0 + Self.active($1.experts, model.config.mixture) }
         perTarget = weights(model.head)
-        perPair = 12 * Double(model.config.headCount * model.config.headDim)
+        perPair = 6 * Double(model.config.headCount * (model.config.headDim + model.config.valueDim))
         windows = model.config.windows
+    }
+
+    /// Those of the experts that a token goes to.
+    private static func active(_ experts: Experts?, _ mixture: Mixture?) -> Double {
+        guard let experts, let mixture else { return 0 }
+        let projections = experts.gateUp + [experts.down]
+        let base = projections.reduce(0) { sum, projection in
+            sum + (projection.isTrainable ? 6 : 4) * Double(projection.inputWidth * projection.outputWidth)
+        }
+        let learned = (experts.gateUpAdapters + experts.downAdapters).reduce(0) { sum, adapter in
+            let parts = adapter.parts.compactMap { $0 }
+            let all = parts.reduce(0) { $0 + $1.rank * ($1.inputWidth + $1.outputWidth) * $1.expertCount }
+            return sum + 6 * Double(all) / Double(experts.count)
+        }
+        return Double(mixture.router.active) * (base + learned)
     }
 
     public func operations(of batch: PackedBatch) -> Double {

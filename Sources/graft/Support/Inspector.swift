@@ -216,7 +216,7 @@ struct Inspector {
         result.add("rank_stabilised", .bool(file.config.usesRankStabilisedScale))
         result.add("targets", targets)
         result.add("base_model", file.config.baseModel.map { .string($0) } ?? .null)
-        result.add("modules", .integer(file.updates.count))
+        result.add("modules", .integer(file.modules.count))
         addTensors(file.tensors.entries, to: &result)
         return result
     }

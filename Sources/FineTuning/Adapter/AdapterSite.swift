@@ -1,0 +1,140 @@
+import FileFormats
+import TensorCore
+
+/// A place where a low-rank update may sit.
+public struct AdapterSite: Sendable {
+    public enum Place: Sendable {
+        case linear(layer: Int, LinearRole)
+        /// A layer of one expert; of all experts.
+        case expert(layer: Int, ExpertPart, expert: Int)
+        case experts(layer: Int, ExpertPart)
+        case head
+    }
+
+    public var place: Place
+    /// What precedes `.lora_A.weight` in an adapter's keys, after `base_model.model.`.
+    public var module: String
+    /// The module or the parameter that a configuration names.
+    public var target: String
+    /// Whether the target is a parameter, which `target_parameters` names, rather than a linear module.
+    public var isParameter: Bool
+    public var outputWidth: Int
+    public var inputWidth: Int
+    /// Experts whose matrices are stacked: A is `[experts * r, in]`, B `[out, r * experts]`.
+    public var expertCount = 1
+
+    /// Whether a layer goes by the name of an expert's: gate, up and down layers of dense blocks and shared experts too.
+    var hasExpertsName: Bool {
+        switch place {
+        case .expert, .experts: true
+        case .head: false
+        case .linear(_, let role):
+            [.feedForwardGate, .feedForwardUp, .feedForwardDown, .sharedGate, .sharedUp, .sharedDown].contains(role)
+        }
+    }
+
+    /// The experts' layers that it changes: pairs of a layer and 0 for gate and up, 1 for down.
+    var expertLayers: Set<[Int]> {
+        switch place {
+        case .expert(let layer, let part, _), .experts(let layer, let part): [[layer, part == .down ? 1 : 0]]
+        case .linear, .head: []
+        }
+    }
+
+    /// The target as a parameter, below the layer.
+    var parameterName: String {
+        if case .expert(let layer, let part, _) = place {
+            let block = AdapterSite(
+                place: .head, module: "", target: ParameterTable.expertsModule(layer), isParameter: true, outputWidth: 0,
+                inputWidth: 0
+            ).suffix
+            return block + (part == .down ? ".down_proj" : ".gate_up_proj")
+        }
+        return isParameter ? suffix : suffix + ".weight"
+    }
+
+    /// The name below the layer, such as `mlp.experts.gate_up_proj`.
+    var suffix: String {
+        let parts = target.utf8.split(separator: UInt8(ascii: "."))
+        let start = parts.count > 3 && parts[1].elementsEqual("layers".utf8) ? 3 : 0
+        return String(decoding: Array(parts[start...].joined(separator: [UInt8(ascii: ".")])), as: UTF8.self)
+    }
+}
+
+extension ParameterTable {
+    /// Every place for an update, in the model's order; the stacked experts last.
+    ///
+    /// PEFT wraps a module once for each of its parameters that has an update: the first one's keys then name the
+    /// inner `base_layer`. Where the gate and up layers are alone, they have the module's own name.
+    public func adapterSites(_ adapter: AdapterConfig?) -> [AdapterSite] {
+        var sites = linearModules.map { module in
+            let isRouter = module.role == .router
+            return AdapterSite(
+                place: .linear(layer: module.layer, module.role),
+                module: isRouter ? routerModule(module.layer) : module.name,
+                target: isRouter ? module.name + ".weight" : module.name, isParameter: isRouter,
+                outputWidth: module.outputWidth, inputWidth: module.inputWidth)
+        }
+        sites += expertModules.map {
+            AdapterSite(
+                place: .expert(layer: $0.layer, $0.part, expert: $0.expert ?? 0), module: $0.name, target: $0.name,
+                isParameter: false, outputWidth: $0.outputWidth, inputWidth: $0.inputWidth)
+        }
+        sites += stackedExpertModules.map {
+            AdapterSite(
+                place: .experts(layer: $0.layer, $0.part), module: Self.expertsModule($0.layer), target: $0.name, isParameter: true,
+                outputWidth: $0.outputWidth, inputWidth: $0.inputWidth, expertCount: expertCount)
+        }
+        for i in sites.indices {
+            guard case .experts(let layer, .gateUp) = sites[i].place else { continue }
+            let hasDown = stackedExpertModules.contains {
+                $0.layer == layer && $0.part == .down && adapter?.targets(parameter: $0.name) != false
+            }
+            if hasDown { sites[i].module += ".base_layer" }
+        }
+        sites.append(
+            AdapterSite(
+                place: .head, module: Self.headModule, target: Self.headModule, isParameter: false,
+                outputWidth: parameters[0].shape[0], inputWidth: parameters[0].shape[1]))
+        return sites
+    }
+}
+
+extension DecoderModel {
+    /// Whether an update of all experts' down layers is attached.
+    var hasStackedDown: Bool {
+        layers.contains { $0.experts?.downAdapters.contains { ($0.parts.first ?? nil)?.expertCount ?? 1 > 1 } == true }
+    }
+}
+
+extension AdapterConfig {
+    /// Takes names that no linear module has, but a parameter of stacked experts, for that parameter.
+    mutating func adoptParameters(_ sites: [AdapterSite]) {
+        guard case .names(let names) = targets else { return }
+        for name in names {
+            let single = AdapterConfig(rank: 1, alpha: 1, dropout: 0, targets: .names([name]), baseModel: nil)
+            var parameter = single
+            parameter.targetParameters = [name]
+            if !sites.contains(where: single.targets), sites.contains(where: parameter.targets) {
+                targetParameters.append(name)
+            }
+        }
+    }
+}
+
+extension Experts {
+    /// Puts an update on a layer of one expert, or of all.
+    mutating func attach(_ adapter: LowRankAdapter, _ part: ExpertPart, expert: Int?) {
+        let path: WritableKeyPath<Experts, [ExpertAdapter]> = part == .down ? \.downAdapters : \.gateUpAdapters
+        guard let expert else {
+            self[keyPath: path].append(ExpertAdapter(parts: [adapter]))
+            return
+        }
+        let column = part == .up ? innerWidth : 0
+        if !self[keyPath: path].contains(where: { $0.column == column && $0.parts.count == count }) {
+            self[keyPath: path].append(ExpertAdapter(column: column, parts: Array(repeating: nil, count: count)))
+        }
+        let place = self[keyPath: path].lastIndex { $0.column == column }!
+        self[keyPath: path][place].parts[expert] = adapter
+    }
+}
