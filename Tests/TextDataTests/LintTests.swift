@@ -98,10 +98,55 @@ struct LintTests {
         #expect(try faults([chat("cafe\u{301}", "e\u{301}")]).isEmpty)
     }
 
+    @Test func aDecomposedTextIsNoMixtureWithTextThatHasOneSpelling() throws {
+        #expect(try faults([chat("cafe\u{301}", "ok"), chat("🎉 — “x” ½", "ok")]).isEmpty)
+        #expect(try faults([chat("cafe\u{301} é", "ok")]).map(\.lint) == [.mixedNormalization])
+        #expect(try faults([chat("\u{958}", "ok"), chat("क\u{93C}", "ok")]).map(\.row) == [1])
+    }
+
+    @Test func emojiAndNamesAreNoUnknownScript() throws {
+        #expect(try faults([chat("🎉🎉🎉👍🏽🔥🔥💯💯", "😂😂😂😂 José")]).isEmpty)
+    }
+
+    @Test func damageInCallsAndReasoningIsFound() throws {
+        let row: JSONValue = [
+            "messages": [
+                ["role": "user", "content": "q"],
+                [
+                    "role": "assistant", "content": "a",
+                    "tool_calls": [["function": ["name": "f", "arguments": ["x": "\u{FFFD}"]]]],
+                ],
+            ]
+        ]
+        #expect(try faults([row]).map(\.lint) == [.replacementCharacters])
+    }
+
+    @Test func labelsThatMaskTheEndAreRefused() throws {
+        let masked: JSONValue = ["input_ids": [1, 2, 3, 257], "labels": [-100, 2, 3, -100]]
+        let whole: JSONValue = ["input_ids": [1, 2, 3, 257], "labels": [-100, 2, 3, 257]]
+        // All of a text is trained; it may go on in the next row.
+        let text: JSONValue = ["input_ids": [1, 2, 3], "labels": [1, 2, 3]]
+        let found = try faults([whole, masked, text])
+        #expect(found.map(\.row) == [2] && found.map(\.lint) == [.noEndOfTurn])
+    }
+
+    @Test func headingsInPlainWordsAreMarkers() throws {
+        let template = """
+            {% for m in messages %}{% if m.role == 'user' %}### Instruction:
+            {{ m.content }}
+            {% else %}### Response:
+            {{ m.content }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}### Response:
+            {% endif %}
+            """
+        let found = try faults(
+            [chat("a ### Response: b", "ok"), chat("a\n### Response:\nb", "ok")], template: template)
+        #expect(found.map(\.row) == [2] && found.map(\.lint) == [.templateMarkers])
+    }
+
     @Test func markersOfTheTemplateItselfCount() {
-        let source = "{{ '[INST]' }}<|user|>{% if a | b %}<|end of|> x <|a<|b|>"
+        let source = "{{ '[INST]' }}<|user|>{% if a | b %}<|end of|> x <|a<|b|><｜User｜>"
         let found = Set(RowLinter.literalMarkers(in: Array(source.utf8)).map { String(decoding: $0, as: UTF8.self) })
-        #expect(found == ["[INST]", "<|user|>", "<|b|>"])
+        #expect(found == ["[INST]", "<|user|>", "<|b|>", "<｜User｜>"])
     }
 
     @Test func anErrorNamesEveryRowOnceAndTheFix() throws {

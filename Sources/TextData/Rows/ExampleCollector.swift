@@ -14,7 +14,7 @@ struct RowOutcome: Sendable {
     var shape: RowShape?
     /// What is wrong with the row, and accepted.
     var accepted: [Lint] = []
-    var spelling = RowLinter.Spelling.plain
+    var spelling = RowLinter.Spelling()
 }
 
 /// An example, and what should be said about it.
@@ -25,6 +25,10 @@ struct MadeExample: Sendable {
     var notes: Set<ExampleNote> = []
     /// No turn's end is trained.
     var lacksEnd = false
+    /// The text the tokens stand for and the bytes of it that each does; empty for rows that came as tokens. A token
+    /// that was added behind the text has no range.
+    var text = ""
+    var byteRanges: [Range<Int>] = []
 }
 
 /// Things that are right but worth knowing, counted over the data.
@@ -97,17 +101,13 @@ struct ExampleCollector {
     }
 
     private mutating func look(at outcome: RowOutcome) {
-        switch outcome.spelling {
-        case .plain: break
-        case .composed: hasComposed = true
-        case .decomposed:
-            decomposedCount += 1
-            guard decomposed.count < Self.lintFaultLimit else { return }
-            decomposed.append(
-                RowFault(
-                    file: outcome.file, row: outcome.row, reason: "it differs from its NFC form",
-                    lint: .mixedNormalization))
-        }
+        if outcome.spelling.isComposed { hasComposed = true }
+        guard outcome.spelling.isDecomposed else { return }
+        decomposedCount += 1
+        guard decomposed.count < Self.lintFaultLimit else { return }
+        decomposed.append(
+            RowFault(
+                file: outcome.file, row: outcome.row, reason: "it differs from its NFC form", lint: .mixedNormalization))
     }
 
     private mutating func add(_ example: TokenizedExample, _ outcome: RowOutcome) {

@@ -64,7 +64,9 @@ extension ExampleBuilder {
         return MadeExample(
             example: TokenizedExample(ids: ids, isTrained: isTrained),
             reasonWithoutLabels: end == start ? "there is no text to train on" : nil,
-            notes: endID == nil ? [.noStopToken] : [])
+            notes: endID == nil ? [.noStopToken] : [],
+            lacksEnd: !isAll && ids.last.map { !(tokenizer.isSpecial($0) || $0 == endID) } ?? false,
+            text: text, byteRanges: encoding.byteRanges)
     }
 
     private func example(of conversation: Conversation) throws -> MadeExample {
@@ -99,7 +101,8 @@ extension ExampleBuilder {
             ? "no message with the role \"assistant\" is trained (train_on is \(options.trainOn.rawValue))" : nil
         return MadeExample(
             example: TokenizedExample(ids: encoding.ids, isTrained: isTrained), reasonWithoutLabels: reason,
-            notes: notes, lacksEnd: options.trainOn != .all && !hasEnd)
+            notes: notes, lacksEnd: options.trainOn != .all && !hasEnd, text: trained.text,
+            byteRanges: encoding.byteRanges)
     }
 
     /// The rendered text of a conversation and which parts of it are trained.

@@ -110,7 +110,7 @@ public struct ExampleBuilder: Sendable {
         let paths = try expandedPaths(patterns)
         guard !paths.isEmpty else { throw TextError.badOption(name: "data", reason: "no file is given") }
         var source = RowSource(paths: paths, columns: options.columns)
-        let linter = RowLinter(tokenizer: tokenizer, template: template)
+        let linter = RowLinter(tokenizer: tokenizer, template: template, endID: endID)
         var collector = ExampleCollector(options: options)
         collector.report.files = paths.count
         while true {
@@ -126,8 +126,8 @@ public struct ExampleBuilder: Sendable {
 
     /// The examples of rows in memory; faults name no file.
     public func examples(from rows: [JSONValue]) throws -> ExampleSet {
-        let linter = RowLinter(tokenizer: tokenizer, template: template)
-        let results = parallel(rows.count) { i in
+        let linter = RowLinter(tokenizer: tokenizer, template: template, endID: endID)
+        let results = parallelMap(rows.count, threads: options.threads) { i in
             outcome(file: nil, number: i + 1, linter) { rows[i] }
         }
         var collector = ExampleCollector(options: options)
@@ -137,7 +137,7 @@ public struct ExampleBuilder: Sendable {
     }
 
     private func outcomes(_ rows: [RawRow], _ linter: RowLinter) -> [RowOutcome] {
-        parallel(rows.count) { i in
+        parallelMap(rows.count, threads: options.threads) { i in
             let row = rows[i]
             return outcome(file: row.file, number: row.number, linter) { try row.value() }
         }
@@ -155,23 +155,22 @@ public struct ExampleBuilder: Sendable {
                     refused.map { RowFault(file: file, row: number, reason: $0.detail, lint: $0.lint) })
             }
         }
+        var ofTexts: [LintFinding] = []
         func fault(_ reason: String) { outcome.result = .faults([RowFault(file: file, row: number, reason: reason)]) }
         do {
             let value = try ColumnName.renamed(try value(), options.columns)
             let row = try Row(value, as: options.format)
             outcome.shape = options.format ?? value.objectValue.flatMap(RowShape.init)
-            let made = try example(of: row)
             outcome.spelling = RowLinter.spelling(row)
+            ofTexts = linter.findings(row)
+            let made = try example(of: row)
             guard made.example.trainedCount > 0 else {
-                refuse([
-                    LintFinding(
-                        lint: .noTrainedToken,
-                        detail: made.reasonWithoutLabels ?? "nothing in this row is trained (every label is ignored)")
-                ])
+                let reason = made.reasonWithoutLabels ?? "nothing in this row is trained (every label is ignored)"
+                refuse([LintFinding(lint: .noTrainedToken, detail: reason)] + ofTexts)
                 return outcome
             }
             outcome.result = .made(made)
-            refuse(linter.findings(row, made))
+            refuse(linter.findings(row, made) + ofTexts)
         } catch let error as RowError {
             if let lint = error.lint {
                 refuse([LintFinding(lint: lint, detail: error.reason)])
@@ -179,24 +178,12 @@ public struct ExampleBuilder: Sendable {
                 fault(error.reason)
             }
         } catch TextError.templateRaised(_, let line, let message) {
-            refuse([LintFinding(lint: .roleOrder, detail: "line \(line) of the template says: \(message)")])
+            refuse([LintFinding(lint: .roleOrder, detail: "line \(line) of the template says: \(message)")] + ofTexts)
         } catch let error as any GraftError {
             fault(error.description.split(separator: "\n").first.map(String.init) ?? error.description)
         } catch {
             fault("\(error)")
         }
         return outcome
-    }
-
-    /// Runs `body` for each index on the chosen number of threads; results are in order.
-    private func parallel<Result: Sendable>(_ count: Int, _ body: @Sendable (Int) -> Result) -> [Result] {
-        let threads = options.threads > 0 ? options.threads : ProcessInfo.processInfo.activeProcessorCount
-        guard threads > 1, count > 1 else { return (0..<count).map(body) }
-        let next = Counter()
-        let slots = Slots<Result>(count: count)
-        DispatchQueue.concurrentPerform(iterations: min(threads, count)) { _ in
-            while let index = next.take(below: count) { slots.set(index, body(index)) }
-        }
-        return slots.results()
     }
 }

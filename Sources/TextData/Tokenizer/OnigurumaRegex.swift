@@ -23,11 +23,7 @@ final class OnigurumaRegex: @unchecked Sendable {
         var compiled: OnigRegex?
         var info = OnigErrorInfo()
         let reason: String? = Self.compiling.withLock { state in
-            if !state.isInitialized {
-                var encodings: [OnigEncoding?] = [graft_onig_utf8()]
-                onig_initialize(&encodings, 1)
-                state.isInitialized = true
-            }
+            Self.initialize(&state.isInitialized)
             let bytes = Array(state.properties.rewrite(pattern).utf8)
             return bytes.withUnsafeBufferPointer { buffer in
                 // An empty array may have no address; Oniguruma wants one.
@@ -47,6 +43,21 @@ final class OnigurumaRegex: @unchecked Sendable {
     }
 
     deinit { onig_free(regex) }
+
+    private static func initialize(_ isInitialized: inout Bool) {
+        guard !isInitialized else { return }
+        var encodings: [OnigEncoding?] = [graft_onig_utf8()]
+        onig_initialize(&encodings, 1)
+        isInitialized = true
+    }
+
+    /// Runs what asks the library, initialised and alone.
+    static func withLibrary<Result: Sendable>(_ body: () -> Result) -> Result {
+        compiling.withLock { state in
+            initialize(&state.isInitialized)
+            return body()
+        }
+    }
 
     private static func text(of status: Int32, _ info: inout OnigErrorInfo) -> String {
         var message = [UInt8](repeating: 0, count: Int(graft_onig_error_text_size) + 1)

@@ -11,42 +11,15 @@ enum SplitPattern: Sendable {
     case scalar(UInt32)
     /// `\w+|[^\w\s]+`
     case words
+    /// Runs of one script, as of Unicode 9. Spaces and scalars without a script join the run before them, kana count as
+    /// Han.
+    case scripts
 
     /// A pattern of a `Split` or `Replace`: `{"String": ...}` or `{"Regex": ...}`.
     static func regularExpression(_ pattern: String) throws -> SplitPattern {
         if let scanner = SplitScanner(pattern: pattern) { return .scanner(scanner) }
         return .regex(try OnigurumaRegex(pattern))
     }
-
-    /// Runs of one script. Spaces and scalars without a script join the run before them, kana count as Han.
-    static func scripts() throws -> SplitPattern {
-        let joined = "[ \\p{Unknown}]"
-        let han = "[\\p{Han}\\p{Hiragana}\\p{Katakana}\\x{30FC}]"
-        let runs = [(han, "(?:\(han)|\(joined))")] + scriptNames.map { name in
-            let script = "(?!\\x{30FC}| )\\p{\(name)}"
-            return (script, "(?:\(script)|\(joined))")
-        }
-        return .regex(try OnigurumaRegex(runs.map { "\($0)\($1)*" }.joined(separator: "|")))
-    }
-
-    private static let scriptNames = [
-        "Common", "Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Syriac", "Thaana", "Devanagari",
-        "Bengali", "Gurmukhi", "Gujarati", "Oriya", "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Thai", "Lao",
-        "Tibetan", "Myanmar", "Georgian", "Hangul", "Ethiopic", "Cherokee", "Canadian_Aboriginal", "Ogham", "Runic",
-        "Khmer", "Mongolian", "Bopomofo", "Yi", "Old_Italic", "Gothic", "Deseret", "Inherited", "Tagalog", "Hanunoo",
-        "Buhid", "Tagbanwa", "Limbu", "Tai_Le", "Linear_B", "Ugaritic", "Shavian", "Osmanya", "Cypriot", "Braille",
-        "Buginese", "Coptic", "New_Tai_Lue", "Glagolitic", "Tifinagh", "Syloti_Nagri", "Old_Persian", "Kharoshthi",
-        "Balinese", "Cuneiform", "Phoenician", "Phags_Pa", "Nko", "Sundanese", "Lepcha", "Ol_Chiki", "Vai", "Saurashtra",
-        "Kayah_Li", "Rejang", "Lycian", "Carian", "Lydian", "Cham", "Tai_Tham", "Tai_Viet", "Avestan",
-        "Egyptian_Hieroglyphs", "Samaritan", "Lisu", "Bamum", "Javanese", "Meetei_Mayek", "Imperial_Aramaic",
-        "Old_South_Arabian", "Inscriptional_Parthian", "Inscriptional_Pahlavi", "Old_Turkic", "Kaithi", "Batak", "Brahmi",
-        "Mandaic", "Chakma", "Meroitic_Cursive", "Meroitic_Hieroglyphs", "Miao", "Sharada", "Sora_Sompeng", "Takri",
-        "Caucasian_Albanian", "Bassa_Vah", "Duployan", "Elbasan", "Grantha", "Pahawh_Hmong", "Khojki", "Linear_A",
-        "Mahajani", "Manichaean", "Mende_Kikakui", "Modi", "Mro", "Old_North_Arabian", "Nabataean", "Palmyrene",
-        "Pau_Cin_Hau", "Old_Permic", "Psalter_Pahlavi", "Siddham", "Khudawadi", "Tirhuta", "Warang_Citi", "Ahom",
-        "Anatolian_Hieroglyphs", "Hatran", "Multani", "Old_Hungarian", "SignWriting", "Adlam", "Bhaiksuki", "Marchen",
-        "Newa", "Osage", "Tangut",
-    ]
 
     /// Appends the matches in `bytes[range]`, and what lies between them, in order and without gaps.
     func findAll(_ bytes: Span<UInt8>, _ range: Range<Int>, into segments: inout [Segment]) throws {
@@ -95,7 +68,28 @@ enum SplitPattern: Sendable {
             findScalars(bytes, range, into: &segments) { $0 == wanted }
         case .words:
             findWords(bytes, range, into: &segments)
+        case .scripts:
+            findScripts(bytes, range, into: &segments)
         }
+    }
+
+    private func findScripts(_ bytes: Span<UInt8>, _ range: Range<Int>, into segments: inout [Segment]) {
+        let table = ScriptTable.preTokenizer
+        var gaps = GapFiller(range)
+        var (start, last) = (-1, ScriptTable.unknown)
+        var i = range.lowerBound
+        while i < range.upperBound {
+            let scalar = decodeScalar(bytes, at: i)
+            let script = table[scalar.value]
+            if script != ScriptTable.unknown, script != last {
+                if start >= 0 { gaps.match(start..<i, &segments) }
+                start = i
+                last = script
+            }
+            i += scalar.length
+        }
+        if start >= 0 { gaps.match(start..<range.upperBound, &segments) }
+        gaps.finish(&segments)
     }
 
     private func matches(_ bytes: Span<UInt8>, at position: Int, _ needle: [UInt8]) -> Bool {

@@ -157,6 +157,20 @@ public final class Tokenizer: Sendable {
     /// Whether the id is of an added token that is marked special.
     public func isSpecial(_ id: Int32) -> Bool { addedByID[id]?.isSpecial ?? false }
 
+    /// By id, whether a token is a single byte of a character of several: a fallback, or a byte of a byte-level
+    /// vocabulary. Empty where the vocabulary has no such tokens.
+    var byteTokens: [Bool] {
+        var ids = (0x80..<256).compactMap { byte in
+            id(of: ByteString("<0x" + String(byte, radix: 16, uppercase: true) + ">"))
+        }
+        if ids.count < 128 {
+            ids = (UInt8(0x80)...0xFF).compactMap { id(of: ByteString(ByteAlphabet.encode(CollectionOfOne($0)))) }
+        }
+        var isByte = [Bool](repeating: false, count: ids.max().map { Int($0) + 1 } ?? 0)
+        for id in ids where id >= 0 { isByte[Int(id)] = true }
+        return isByte
+    }
+
     /// Ids that the post-processor puts before and after a text.
     public var addedPrefix: [Int32] { parts.postProcessor.prefix }
     public var addedSuffix: [Int32] { parts.postProcessor.suffix }
@@ -188,13 +202,27 @@ public final class Tokenizer: Sendable {
     public func encoding(
         of text: String, addSpecialTokens: Bool, parseSpecialTokens: Bool = true
     ) throws -> Encoding {
+        try finish(
+            try pieces(of: text, parseSpecialTokens: parseSpecialTokens), of: text, addSpecialTokens: addSpecialTokens)
+    }
+
+    /// Encodes a text without what the post-processor adds, and tells where the pieces begin that the pre-tokenizer cut
+    /// it into: no merge crosses them, so their number is the fewest tokens that a longer vocabulary could reach.
+    func encodingAndPieces(of text: String) throws -> (encoding: Encoding, pieceStarts: [Int]) {
+        let pieces = try pieces(of: text, parseSpecialTokens: false)
+        let starts = pieces.pieces.map { pieces.origin(of: $0.range).lowerBound }
+        return (try finish(pieces, of: text, addSpecialTokens: false), starts)
+    }
+
+    /// The text, normalised and cut into what the model takes one by one.
+    private func pieces(of text: String, parseSpecialTokens: Bool) throws -> TextPieces {
         guard text.utf8.count < Int(UInt32.max) else { throw TokenizerError.textTooLong(bytes: text.utf8.count) }
         var pieces = TextPieces(text)
         added.splitRaw(&pieces, parseSpecial: parseSpecialTokens)
         if let normalizer = parts.normalizer { try pieces.normalize(normalizer) }
         added.splitNormalized(&pieces, parseSpecial: parseSpecialTokens)
         try parts.preTokenizer?.apply(to: &pieces)
-        return try finish(pieces, of: text, addSpecialTokens: addSpecialTokens)
+        return pieces
     }
 
     /// Runs the model over the pieces.

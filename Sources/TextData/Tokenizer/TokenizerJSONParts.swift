@@ -126,7 +126,7 @@ extension TokenizerJSONReader {
         case "CharDelimiterSplit":
             return .split(.scalar(try scalar(object, "delimiter", place)), .removed, inverted: false)
         case "BertPreTokenizer": return .bert
-        case "UnicodeScripts": return .split(try .scripts(), .removed, inverted: true)
+        case "UnicodeScripts": return .split(.scripts, .removed, inverted: true)
         case "FixedLength":
             guard let length = object["length"]?.intValue, length > 0 else {
                 throw malformed("\(place).length", "expected a positive integer")

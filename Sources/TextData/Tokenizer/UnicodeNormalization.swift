@@ -41,6 +41,24 @@ enum NormalizationForm: String, Sendable {
         return true
     }
 
+    /// Whether the text has characters that other forms spell differently, in the spelling of NFC: composed ones, and
+    /// letters with a nukta, which NFC never composes.
+    static func hasComposed(_ bytes: UnsafeBufferPointer<UInt8>) -> Bool {
+        let tables = NormalizationTables.shared
+        let span = bytes.span
+        var i = 0
+        while i < span.count {
+            guard span[i] >= 0xC3 else {
+                i += utf8Length(span[i])
+                continue
+            }
+            let scalar = decodeScalar(span, at: i)
+            if tables.isComposed(scalar.value) { return true }
+            i += scalar.length
+        }
+        return false
+    }
+
     func apply(to text: inout NormalizedText) {
         if isQuicklyNormal(text.bytes.span, 0..<text.bytes.count) { return }
         let tables = NormalizationTables.shared
@@ -190,6 +208,14 @@ private struct NormalizationTables: Sendable {
     func mayChangeInNFC(_ scalar: UInt32) -> Bool {
         scalar < 0x30000 && active[Int(scalar >> 6)] & (1 << UInt64(scalar & 63)) != 0
     }
+
+    /// Whether NFC keeps a scalar that NFD takes apart, or the scalar is a nukta.
+    func isComposed(_ scalar: UInt32) -> Bool {
+        if Self.isHangul(scalar) { return true }
+        if combiningClass(scalar) == Self.nuktaClass { return true }
+        return canonical[scalar] != nil && !mayChangeInNFC(scalar)
+    }
+    private static let nuktaClass: UInt8 = 7
 
     @inline(__always)
     func combiningClass(_ scalar: UInt32) -> UInt8 { scalar < 0x30000 ? combiningClasses[Int(scalar)] : 0 }

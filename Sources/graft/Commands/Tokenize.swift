@@ -100,6 +100,10 @@ struct ColumnMap: ExpressibleByArgument {
     }
 }
 
+let acceptHelp = ArgumentHelp(
+    "Take rows with this damage as they are, or leave them out where they cannot be used; repeat for more. One of "
+        + Lint.allCases.map(\.rawValue).joined(separator: ", ") + ".", valueName: "lint")
+
 /// Rows and how they are read: the keys of a recipe's 'data' as flags.
 struct RowOptions: ParsableArguments {
     @Option(
@@ -129,11 +133,7 @@ struct RowOptions: ParsableArguments {
     @Option(help: ArgumentHelp("What becomes of longer rows: error, drop, truncate or split.", valueName: "what"))
     var overlong = ExampleOptions.Overlong.error
 
-    @Option(
-        parsing: .singleValue,
-        help: ArgumentHelp(
-            "Take rows with this damage as they are, or leave them out where they cannot be used; repeat for more. One of "
-                + Lint.allCases.map(\.rawValue).joined(separator: ", ") + ".", valueName: "lint"))
+    @Option(parsing: .singleValue, help: acceptHelp)
     var accept: [Lint] = []
 
     func validate() throws {

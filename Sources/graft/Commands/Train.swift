@@ -3,6 +3,7 @@ import FileFormats
 import FineTuning
 import Foundation
 import TensorCore
+import TextData
 
 struct Train: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -91,7 +92,14 @@ struct RecipeOptions: ParsableArguments {
                 + "to the recipe's folder. May be repeated.", valueName: "key=value"))
     var overrides: [String] = []
 
-    func recipe() throws -> Recipe { try Recipe(path: path, overrides: overrides) }
+    @Option(parsing: .singleValue, help: acceptHelp)
+    var accept: [Lint] = []
+
+    func recipe() throws -> Recipe {
+        var recipe = try Recipe(path: path, overrides: overrides)
+        recipe.data.accept += accept.filter { !recipe.data.accept.contains($0) }
+        return recipe
+    }
 }
 
 /// Shows a run's events on standard error and remembers what the result needs.
