@@ -19,7 +19,7 @@ struct Text: ParsableCommand {
 
             See the help of each: graft help text encode
             """,
-        subcommands: [Encode.self, Decode.self, Render.self, TrainTokenizer.self])
+        subcommands: [Encode.self, Decode.self, Render.self, Stats.self, TrainTokenizer.self])
 }
 
 /// The tokenizer a text command works with.
@@ -89,7 +89,7 @@ extension Text {
         @Flag(help: "Take text that looks like a special token as ordinary text.")
         var literal = false
 
-        @Flag(help: "Print only the number of texts, bytes and tokens and the seconds that encoding took.")
+        @Flag(help: "Print only the number of texts, bytes and tokens and the seconds that encoding took, by the clock and the CPU's.")
         var count = false
 
         @OptionGroup var output: OutputOptions
@@ -121,6 +121,7 @@ extension Text {
             }
             var tokens = 0
             let start = ContinuousClock.now
+            let startCPU = clock()
             for text in texts {
                 tokens += try tokenizer.encoding(
                     of: text, addSpecialTokens: !noSpecial, parseSpecialTokens: !literal
@@ -130,6 +131,7 @@ extension Text {
             let counts: JSONValue = [
                 "texts": .integer(texts.count), "bytes": .integer(texts.reduce(0) { $0 + $1.utf8.count }),
                 "tokens": .integer(tokens), "seconds": .double(seconds),
+                "cpu_seconds": .double(Double(clock() - startCPU) / Double(CLOCKS_PER_SEC)),
             ]
             try Output.line(JSONWriter.text(counts, .compact))
         }
