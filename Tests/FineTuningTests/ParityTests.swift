@@ -139,3 +139,27 @@ func largestDifference(_ a: [Float], _ b: [Float]) -> Float {
         #expect(abs(meanLoss(model, fixture) - want) < 0.01 * want)
     }
 }
+
+@Suite struct PackingTests {
+    /// Rows of random lengths give the losses in a batch that they give alone.
+    @Test(arguments: fixtureFolders)
+    func packedRowsEqualSingleRows(folder: String) throws {
+        let model = try DecoderModel(folder: folder, dtype: .f32)
+        let pool = WorkerPool(threads: 2)
+        var state: UInt64 = 9
+        let rows = [1, 2, 9, 31, 17].map { length -> TokenizedExample in
+            func next(_ limit: Int) -> Int32 {
+                state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+                return Int32(state >> 33) % Int32(limit)
+            }
+            let ids = (0..<length).map { _ in next(model.config.vocabularySize) }
+            return TokenizedExample(ids: ids, isTrained: ids.map { _ in next(2) == 0 })
+        }
+        let packed = model.logits(PackedBatch(rows), pool: pool).floats()
+        let single = rows.flatMap { model.logits(PackedBatch([$0]), pool: pool).floats() }
+        #expect(largestDifference(packed, single) < 1e-4)
+        let losses = model.losses(Tape(pool: pool, recording: false), PackedBatch(rows))
+        let each = rows.flatMap { model.losses(Tape(pool: pool, recording: false), PackedBatch([$0])) }
+        #expect(largestDifference(losses.map(Float.init), each.map(Float.init)) < 1e-4)
+    }
+}

@@ -20,6 +20,8 @@ enum HDF5 {
 
     private static let lock = NSLock()
     private static let isReady: Bool = {
+        // Every file is closed where it was opened; at exit the library would go over what a damaged one left behind.
+        H5dont_atexit()
         guard H5open() >= 0 else { return false }
         // No code is loaded because a file names a filter.
         return H5PLset_loading_state(0) >= 0

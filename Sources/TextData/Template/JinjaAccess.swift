@@ -52,7 +52,8 @@ extension Interpreter {
                 PythonRange(
                     start: range[part.start], count: part.count, step: range.step &* part.step,
                     stop: range[part.start &+ part.count &* part.step]))
-        default: throw TemplateFault("a \(value.typeName) cannot be sliced")
+        // Jinja looks for an attribute instead, which there is not.
+        default: return .undefined(.element)
         }
     }
 

@@ -151,7 +151,7 @@ struct BPEModel: Sendable {
             appendSymbols(bytes, range, to: &scratch.symbols)
             scratch.merge(mergeTable)
             var end = range.lowerBound
-            for symbol in scratch.symbols where symbol.length > 0 {
+            for symbol in scratch.symbols where symbol.length >= 0 {
                 end += Int(symbol.length)
                 if Int(symbol.id) >= vocabulary.count {
                     appendStepping(bytes, symbol, end: end, after: first, into: &tokens)
@@ -243,16 +243,17 @@ struct BPEModel: Sendable {
             let length = utf8Length(bytes[i])
             let scalar = i..<i + length
             i += length
-            if let id = symbolID(
-                bytes, scalar, isFirst: scalar.lowerBound == range.lowerBound, isLast: i == range.upperBound)
-            {
+            let (isFirst, isLast) = (scalar.lowerBound == range.lowerBound, i == range.upperBound)
+            if let id = symbolID(bytes, scalar, isFirst: isFirst, isLast: isLast) {
                 if let pending = unknown {
                     symbols.append(pending)
                     unknown = nil
                 }
                 symbols.append(BPESymbol(id: id, length: Int32(length) + dropped))
                 dropped = 0
-            } else if fallsBackToBytes, appendFallback(bytes, scalar, &dropped, to: &symbols) {
+            } else if fallsBackToBytes,
+                appendFallback(bytes, scalar, isFirst: isFirst, isLast: isLast, &dropped, to: &symbols)
+            {
                 continue
             } else if let unknownID {
                 if let pending = unknown, fusesUnknown {
@@ -282,14 +283,21 @@ struct BPEModel: Sendable {
         return vocabulary.find(symbol + suffix).map { UInt32($0) }
     }
 
+    /// The bytes of a scalar as tokens, with those of the prefix and the suffix it would bear.
     private func appendFallback(
-        _ bytes: Span<UInt8>, _ scalar: Range<Int>, _ dropped: inout Int32, to symbols: inout [BPESymbol]
+        _ bytes: Span<UInt8>, _ scalar: Range<Int>, isFirst: Bool, isLast: Bool, _ dropped: inout Int32,
+        to symbols: inout [BPESymbol]
     ) -> Bool {
+        let prefix = isFirst ? [] : continuingPrefix
+        let suffix = isLast ? endOfWordSuffix : []
         for i in scalar where fallbackIDs[Int(bytes[i])] < 0 { return false }
+        for byte in prefix + suffix where fallbackIDs[Int(byte)] < 0 { return false }
+        for byte in prefix { symbols.append(BPESymbol(id: UInt32(fallbackIDs[Int(byte)]), length: 0)) }
         for i in scalar {
             symbols.append(BPESymbol(id: UInt32(fallbackIDs[Int(bytes[i])]), length: 1 + dropped))
             dropped = 0
         }
+        for byte in suffix { symbols.append(BPESymbol(id: UInt32(fallbackIDs[Int(byte)]), length: 0)) }
         return true
     }
 }

@@ -4,7 +4,7 @@ struct ModelToken {
     var end: Int
 }
 
-/// A symbol of a word while it is merged: bytes it covers (0 once it has been merged away) and its living neighbours.
+/// A symbol of a word while it is merged: bytes it covers (-1 once it has been merged away) and its living neighbours.
 struct BPESymbol {
     var id: UInt32
     var length: Int32
@@ -88,14 +88,14 @@ final class EncodingScratch: @unchecked Sendable {
         for i in 0..<count - 1 { pushPair(at: i, table) }
         while let top = popPair() {
             let at = Int(UInt32(truncatingIfNeeded: top.key))
-            guard symbols[at].length > 0, symbols[at].next >= 0 else { continue }
+            guard symbols[at].length >= 0, symbols[at].next >= 0 else { continue }
             let next = Int(symbols[at].next)
             // An entry is stale when one of its symbols has been merged since; what the pair makes now tells.
             let now = table.lookup(symbols[at].id, symbols[next].id)
             guard now != .max, UInt32(truncatingIfNeeded: now) == top.id else { continue }
             symbols[at].id = top.id
             symbols[at].length += symbols[next].length
-            symbols[next].length = 0
+            symbols[next].length = -1
             let following = symbols[next].next
             symbols[at].next = following
             if following >= 0 {
