@@ -147,21 +147,22 @@ static void interleave_64(uint16_t *restrict out, const uint16_t *restrict even,
 
 void graft_pack_bf16(uint16_t *out, const uint16_t *in, size_t rows, size_t columns, size_t first, size_t last) {
     static const uint16_t zeros[64];
-    size_t padded = (rows + 31) / 32 * 32;
+    size_t padded = (rows + 31) / 32 * 32, end = last < rows ? last : padded;
     // Row pairs outside, so that the matrix is read in long runs.
-    for (size_t r = 0; r < padded; r += 2) {
-        for (size_t block = first; block < last; block++) {
-            uint16_t *target = out + block * padded * 64 + r * 64;
-            size_t column = block * 64, width = columns - column < 64 ? columns - column : 64;
-            uint16_t pair[2][64] = {{0}};
-            const uint16_t *source[2] = {zeros, zeros};
-            for (size_t i = 0; i < 2 && r + i < rows; i++) {
-                source[i] = in + (r + i) * columns + column;
-                if (width == 64) continue;
-                __builtin_memcpy(pair[i], source[i], width * sizeof(uint16_t));
-                source[i] = pair[i];
+    for (size_t r = first; r < end; r += 2) {
+        const uint16_t *even = r < last ? in + (r - first) * columns : 0;
+        const uint16_t *odd = r + 1 < last ? in + (r + 1 - first) * columns : 0;
+        for (size_t column = 0; column < columns; column += 64) {
+            uint16_t *target = out + column * padded + r * 64;
+            size_t width = columns - column < 64 ? columns - column : 64;
+            if (width == 64) {
+                interleave_64(target, even ? even + column : zeros, odd ? odd + column : zeros);
+                continue;
             }
-            interleave_64(target, source[0], source[1]);
+            uint16_t pair[2][64] = {{0}};
+            if (even) __builtin_memcpy(pair[0], even + column, width * sizeof(uint16_t));
+            if (odd) __builtin_memcpy(pair[1], odd + column, width * sizeof(uint16_t));
+            interleave_64(target, pair[0], pair[1]);
         }
     }
 }

@@ -211,39 +211,41 @@ struct ProductKey: Hashable {
     }
 #endif
 
-/// A copy of a bf16 matrix in the layout in which oneDNN multiplies it without a copy of its own, as the second
+/// A copy of a matrix in bf16, in the layout in which oneDNN multiplies it without a copy of its own, as the second
 /// operand. Worth its making where many tiles of rows are multiplied with it.
 final class PackedWeight {
-    private let source: Matrix
+    private let source: Weight
     private let content: Tensor
+    private let rows, columns: Int
 
     /// Whether products with it are fast here.
     static var isUseful: Bool { hasFastBF16 }
 
-    /// - Parameter source: `[k, n]`, its rows adjacent
-    init(_ source: Matrix) {
-        precondition(source.dtype == .bf16 && source.columnStride == 1 && source.rowStride == source.columns)
+    /// - Parameter source: bf16 `[k, n]`, or quantised
+    init(_ source: Weight) {
+        precondition(source.value.dtype == .bf16)
         self.source = source
-        content = Tensor([(source.columns + 63) / 64, (source.rows + 31) / 32 * 32 * 64], .bf16)
+        (rows, columns) = (source.shape[0], source.shape[1])
+        content = Tensor([(columns + 63) / 64, (rows + 31) / 32 * 32 * 64], .bf16)
     }
 
     /// Work that fills it, to be done in any order by any workers.
     var items: [(WorkerPool.Worker) -> Void] {
-        let blocks = content.rows, step = 8
-        return stride(from: 0, to: blocks, by: step).map { first in
+        stride(from: 0, to: rows, by: 64).map { first in
             { [self] worker in
-                let last = min(blocks, first + step)
+                let count = min(64, rows - first)
                 graft_pack_bf16(
                     content.raw.assumingMemoryBound(to: UInt16.self),
-                    source.pointer.assumingMemoryBound(to: UInt16.self), source.rows, source.columns, first, last)
-                worker.count(bytes: 4 * (last - first) * content.width)
+                    source.rows(first, count, worker).pointer.assumingMemoryBound(to: UInt16.self), rows, columns,
+                    first, first + count)
+                worker.count(bytes: 4 * count * columns)
             }
         }
     }
 
+    /// `[k, n]`
     var matrix: Matrix {
-        var result = source
-        result.pointer = content.raw
+        var result = Matrix(content.raw, rows: rows, columns: columns, .bf16)
         result.isPacked = true
         return result
     }

@@ -5,7 +5,7 @@ public enum Operation: Int, CaseIterable, Sendable {
     case embedding, normalization, linear, rotary, attention, activation, routing, experts, headAndLoss
     case normalizationBackward, linearBackward, rotaryBackward, attentionBackward, activationBackward
     case routingBackward, expertsBackward
-    case packing, weightGradients, optimizer, other
+    case packing, decoding, weightGradients, optimizer, other
 
     public var name: String {
         switch self {
@@ -26,6 +26,7 @@ public enum Operation: Int, CaseIterable, Sendable {
         case .routingBackward: "routing backward"
         case .expertsBackward: "experts backward"
         case .packing: "packing of weights"
+        case .decoding: "decoding of weights"
         case .weightGradients: "gradients of weights"
         case .optimizer: "optimizer"
         case .other: "other"

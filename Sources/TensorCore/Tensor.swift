@@ -32,6 +32,15 @@ public final class Tensor {
         byteOffset = 0
     }
 
+    /// The shape and type of a tensor whose content does not exist.
+    init(absent shape: [Int], _ dtype: DType) {
+        self.shape = shape
+        self.dtype = dtype
+        storage = nil
+        byteOffset = 0
+        isReleased = true
+    }
+
     /// A tensor over memory that `owner` keeps valid and that nobody changes, such as a mapped checkpoint.
     public init(mapped pointer: UnsafeRawPointer, shape: [Int], dtype: DType, owner: AnyObject) {
         self.shape = shape

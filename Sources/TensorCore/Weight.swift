@@ -3,12 +3,15 @@ internal import CKernels
 /// A named parameter: the value that operations read and, where it learns, its f32 master copy and gradient.
 public final class Weight {
     public let name: String
-    /// What operations multiply with, in the precision of the computation; norms and biases are always f32.
+    /// What operations multiply with, in the precision of the computation; norms and biases are always f32. Of a
+    /// quantised weight it has the shape and the type alone.
     public private(set) var value: Tensor
     /// What operations see beyond the stored value: norms of some families multiply by 1 + w.
     private let offset: Float
     /// The stored value of a frozen weight that operations see with an offset.
     private let unshifted: Tensor?
+    /// What the matrix of a linear layer may be kept as instead.
+    public let quantized: QuantizedMatrix?
     /// f32; present when the weight learns.
     public private(set) var master: Tensor?
     /// The gradient's sum over the micro-batches of the step, f32; present when the weight learns.
@@ -25,6 +28,18 @@ public final class Weight {
         self.offset = offset
         unshifted = offset == 0 ? nil : value
         self.value = offset == 0 ? value : value.adding(offset)
+        quantized = nil
+        master = nil
+        gradient = nil
+    }
+
+    /// The matrix of a linear layer, frozen, in fewer bits; operations compute with it in `dtype`.
+    public init(quantized: QuantizedMatrix, name: String, dtype: DType) {
+        self.name = name
+        self.quantized = quantized
+        value = Tensor(absent: [quantized.rows, quantized.columns], dtype)
+        offset = 0
+        unshifted = nil
         master = nil
         gradient = nil
     }
@@ -35,6 +50,7 @@ public final class Weight {
         self.name = name
         self.offset = offset
         unshifted = nil
+        quantized = nil
         self.master = master
         gradient = .zeros(master.shape)
         value = offset != 0 ? master.adding(offset) : dtype == .f32 ? master : master.converted(to: dtype)

@@ -149,6 +149,7 @@ private struct LinearCall {
     /// Tiles of rows: the products of a tile and its element-wise work run on one worker.
     func forward(_ outputs: [Tensor], _ residual: Tensor?) {
         let residualBytes = residual == nil ? 0 : 8 * outputs[0].width
+        let weights = projections.map { $0.weight.dense(executor) }
         executor.rows(x.rows, .linear, bytesPerRow: residualBytes) { [self] first, count, worker in
             let input = Matrix(x).rows(first, count)
             multiplyA(first, count, worker)
@@ -158,7 +159,7 @@ private struct LinearCall {
                     output.pointer.copyMemory(from: residual.row(first), byteCount: count * output.columns * 4)
                 }
                 worker.multiply(
-                    input, Matrix(projection.weight.value).transposed, into: output, accumulate: residual != nil)
+                    input, Matrix(weights[i]).transposed, into: output, accumulate: residual != nil)
                 if let bias = projection.bias {
                     kernels(output.dtype).pointee.add_bias(
                         output.pointer, output.rowStride, bias.value.f32, count, output.columns)
@@ -182,7 +183,8 @@ private struct LinearCall {
 
     /// Few rows, as in generation: the weights are read once, so workers share them out by output columns.
     func forwardNarrow(_ outputs: [Tensor], _ residual: Tensor?) {
-        let block = 256
+        // What is decoded should stay in a core's cache.
+        let block = projections.contains { $0.weight.quantized != nil } ? 64 : 256
         var items: [(projection: Int, first: Int)] = []
         for (i, projection) in projections.enumerated() {
             items += stride(from: 0, to: projection.outputWidth, by: block).map { (i, $0) }
@@ -197,7 +199,7 @@ private struct LinearCall {
                 kernels(.f32).pointee.copy_rows(
                     output.pointer, output.rowStride, residual.f32 + first, residual.width, x.rows, count)
             }
-            let weight = Matrix(projection.weight.value).rows(first, count)
+            let weight = projection.weight.rows(first, count, worker)
             if x.rows == 1 {
                 let y = worker.floats(1, count: count)
                 matrixVector(x.dtype)(y, weight.pointer, x.raw, count, x.width)
@@ -231,11 +233,14 @@ private struct LinearCall {
         // A plain matrix is laid out anew in every product, which takes a fifth of the time of this one.
         let packs = dx != nil && x.dtype == .bf16 && x.rows >= 512 && PackedWeight.isUseful
         let packed = zip(projections, gradients).map { projection, dy in
-            packs && dy != nil ? PackedWeight(Matrix(projection.weight.value)) : nil
+            packs && dy != nil ? PackedWeight(projection.weight) : nil
         }
         executor.itemsBeforeRows(packed.flatMap { $0?.items ?? [] }, .packing)
+        let dense = zip(projections, gradients).map { projection, dy in
+            dx != nil && !packs && dy != nil ? projection.weight.dense(executor) : nil
+        }
         executor.rows(x.rows, .linearBackward, bytesPerRow: x.width * (4 + x.dtype.size)) { first, count, worker in
-            propagate(first, count, gradients, packed, dHidden, dx, worker)
+            propagate(first, count, gradients, packed, dense, dHidden, dx, worker)
         }
         var work: [(WorkerPool.Worker) -> Void] = []
         for (i, projection) in projections.enumerated() {
@@ -252,8 +257,8 @@ private struct LinearCall {
 
     /// dh and dx of one tile of rows; the sums over projections are kept in f32.
     private func propagate(
-        _ first: Int, _ count: Int, _ gradients: [Tensor?], _ packed: [PackedWeight?], _ dHidden: Tensor?,
-        _ dx: Tensor?, _ worker: WorkerPool.Worker
+        _ first: Int, _ count: Int, _ gradients: [Tensor?], _ packed: [PackedWeight?], _ dense: [Tensor?],
+        _ dHidden: Tensor?, _ dx: Tensor?, _ worker: WorkerPool.Worker
     ) {
         let sum = Matrix(worker.floats(1, count: count * x.width), rows: count, columns: x.width, .f32)
         var isEmpty = true
@@ -264,7 +269,7 @@ private struct LinearCall {
             guard let dy = gradients[i] else { low?.fillZero(); continue }
             let d = Matrix(dy).rows(first, count)
             if dx != nil {
-                let weight = packed[i]?.matrix ?? Matrix(projection.weight.value)
+                let weight = packed[i]?.matrix ?? Matrix(dense[i]!)
                 worker.multiply(d, weight, into: sum, accumulate: !isEmpty)
                 isEmpty = false
             }

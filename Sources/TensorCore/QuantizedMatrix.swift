@@ -1,0 +1,79 @@
+internal import CKernels
+
+/// A frozen matrix in fewer bits a number than operations compute with. It is decoded piece by piece where it is
+/// multiplied, and never as a whole beyond one run of operations.
+public final class QuantizedMatrix {
+    public let rows: Int
+    public let columns: Int
+    /// What it takes in memory.
+    public let byteCount: Int
+    /// Writes the numbers of a range of rows, row after row.
+    private let decodeRows: (Range<Int>, UnsafeMutablePointer<Float>) -> Void
+
+    /// - Parameter decodeRows: called from any thread; it keeps the memory that it reads.
+    public init(
+        rows: Int, columns: Int, byteCount: Int,
+        decodeRows: @escaping (_ rows: Range<Int>, _ numbers: UnsafeMutablePointer<Float>) -> Void
+    ) {
+        self.rows = rows
+        self.columns = columns
+        self.byteCount = byteCount
+        self.decodeRows = decodeRows
+    }
+
+    /// Writes `count` rows from `first` in `dtype`.
+    func decode(
+        _ first: Int, _ count: Int, into target: UnsafeMutableRawPointer, _ dtype: DType, _ worker: WorkerPool.Worker
+    ) {
+        guard dtype != .f32 else {
+            return decodeRows(first..<first + count, target.assumingMemoryBound(to: Float.self))
+        }
+        // A few rows at a time, so that their f32 stays in the nearest cache.
+        let step = max(1, 4096 / columns), numbers = worker.floats(Self.slot, count: step * columns)
+        for row in stride(from: 0, to: count, by: step) {
+            let some = min(step, count - row)
+            decodeRows(first + row..<first + row + some, numbers)
+            kernels(dtype).pointee.from_f32(target + row * columns * dtype.size, numbers, some * columns)
+        }
+    }
+
+    /// The worker's scratch memory that decoding uses; no operation that decodes uses it for something else.
+    private static let slot = 15
+    fileprivate static let rowSlot = 14
+
+    /// All numbers, f32 `[rows, columns]`.
+    public func decoded(pool: WorkerPool) -> Tensor {
+        let result = Tensor([rows, columns])
+        pool.parallelFor((rows + 63) / 64) { item, worker in
+            let first = item * 64
+            decode(first, min(64, rows - first), into: result.row(first), .f32, worker)
+        }
+        return result
+    }
+}
+
+extension Weight {
+    /// `count` rows from `first`: where they lie, or decoded into the worker's memory, valid until the next call.
+    func rows(_ first: Int, _ count: Int, _ worker: WorkerPool.Worker) -> Matrix {
+        guard let quantized else { return Matrix(value).rows(first, count) }
+        let (width, dtype) = (quantized.columns, value.dtype)
+        let memory = worker.scratch(QuantizedMatrix.rowSlot, byteCount: count * width * dtype.size)
+        quantized.decode(first, count, into: memory, dtype, worker)
+        return Matrix(memory, rows: count, columns: width, dtype)
+    }
+
+    /// The matrix for row loops that are queued next: the value itself, or a copy that is decoded before they run.
+    func dense(_ executor: Executor) -> Tensor {
+        guard let quantized else { return value }
+        let result = Tensor(shape, value.dtype)
+        let items = stride(from: 0, to: quantized.rows, by: 64).map { first in
+            { (worker: WorkerPool.Worker) in
+                let count = min(64, quantized.rows - first)
+                quantized.decode(first, count, into: result.row(first), result.dtype, worker)
+                worker.count(bytes: count * result.width * result.dtype.size)
+            }
+        }
+        executor.itemsBeforeRows(items, .decoding)
+        return result
+    }
+}
