@@ -1,4 +1,5 @@
 internal import CKernels
+import Foundation
 
 /// 4-bit NormalFloat quantisation of frozen weights (QLoRA, arXiv:2305.14314), with the blocks, code book and rounding
 /// of bitsandbytes: 4.13 bits a number with double quantisation, 4.5 without.
@@ -69,41 +70,67 @@ public enum NormalFloat {
     static let dynamicCodes: [Float] = {
         var codes: [Float] = [0, 1]
         for exponent in 0..<7 {
-            let count = 1 << exponent
-            let power = Float(pow10(exponent - 6))
-            let bounds = (0...count).map { 0.1 + 0.9 * Double($0) / Double(count) }
-            for i in 0..<count {
-                let mean = (Float(bounds[i]) + Float(bounds[i + 1])) / 2
-                codes += [power * mean, -power * mean]
+            // PyTorch's linspace(0.1, 1, count + 1), which steps from both ends.
+            let count = 1 << exponent, step = (1 - Float(0.1)) / Float(count), power = Float(pow(10, Double(exponent - 6)))
+            let bounds = (0...count).map {
+                2 * $0 < count + 1 ? 0.1 + step * Float($0) : 1 - step * Float(count - $0)
+            }
+            for (low, high) in zip(bounds, bounds.dropFirst()) {
+                codes += [power * ((low + high) / 2), -power * ((low + high) / 2)]
             }
         }
         return codes.sorted()
     }()
+}
 
-    private static func pow10(_ exponent: Int) -> Double {
-        var result = 1.0
-        for _ in 0..<abs(exponent) { result *= 10 }
-        return exponent < 0 ? 1 / result : result
+extension NormalFloat {
+    /// The sum in f32 in the order in which PyTorch takes it on one thread: scales near the middle between two codes
+    /// then fall to the same side as there. Rows of four vectors of eight, whose sums cascade through four levels.
+    static func sum(_ values: [Float]) -> Float {
+        typealias Lanes = SIMD8<Float>
+        let vectors = values.count / 8, rows = vectors / 4
+        func vector(_ index: Int) -> Lanes { Lanes(values[index * 8..<index * 8 + 8]) }
+        var levels = [[Lanes]](repeating: [Lanes](repeating: .zero, count: 4), count: 4)
+        let power = max(4, (rows <= 1 ? 0 : Int.bitWidth - (rows - 1).leadingZeroBitCount) / 4), step = 1 << power
+        for row in 0..<rows {
+            for column in 0..<4 { levels[0][column] += vector(row * 4 + column) }
+            guard (row + 1) % step == 0 else { continue }
+            for level in 1..<4 {
+                for column in 0..<4 { levels[level][column] += levels[level - 1][column] }
+                levels[level - 1] = [Lanes](repeating: .zero, count: 4)
+                if (row + 1) & (step - 1) << (level * power) != 0 { break }
+            }
+        }
+        for level in 1..<4 { for column in 0..<4 { levels[0][column] += levels[level][column] } }
+        var total = levels[0][0]
+        for index in rows * 4..<vectors { total += vector(index) }
+        for column in 1..<4 { total += levels[0][column] }
+        var sum: Float = 0
+        for index in vectors * 8..<values.count { sum += values[index] }
+        for lane in 0..<8 { sum += total[lane] }
+        return sum
     }
 }
 
 extension NormalFloat.Content {
     /// Keeps the scales in 8 bits: less their mean, in blocks, each the nearest dynamic code times the largest magnitude.
     fileprivate mutating func quantize(_ scales: [Float]) {
-        offset = Float(scales.reduce(0.0) { $0 + Double($1) } / Double(max(1, scales.count)))
+        offset = NormalFloat.sum(scales) / Float(max(1, scales.count))
         let codes = NormalFloat.dynamicCodes
         for start in stride(from: 0, to: scales.count, by: NormalFloat.scaleBlock) {
             let block = scales[start..<min(scales.count, start + NormalFloat.scaleBlock)].map { $0 - offset }
             let largest = block.reduce(0) { max($0, abs($1)) }
             outerScales.append(largest)
             for value in block {
-                quantizedScales.append(Self.nearest(largest > 0 ? value / largest : 0, codes))
+                quantizedScales.append(Self.nearest(largest > 0 ? value * (1 / largest) : 0, codes))
             }
         }
     }
 
-    /// The place of the code nearest to `value`.
-    private static func nearest(_ value: Float, _ codes: [Float]) -> UInt8 {
+    /// The place of the code nearest to `unit`, from -1 to 1, on the grid of 65,536 steps that bitsandbytes looks codes
+    /// up on.
+    private static func nearest(_ unit: Float, _ codes: [Float]) -> UInt8 {
+        let value = Float(Double(((unit + 1) * 0.5 * 65535 + 0.5).rounded(.down)) / 65535 * 2 - 1)
         var (low, high) = (0, codes.count - 1)
         while low < high {
             let middle = (low + high) / 2

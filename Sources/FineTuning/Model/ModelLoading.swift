@@ -10,16 +10,26 @@ public enum BaseTraining: Sendable {
 extension DecoderModel {
     /// Reads a Hugging Face model folder.
     ///
-    /// A matrix that the checkpoint holds in `dtype` is used where it lies in the mapped file; others are converted.
+    /// A matrix that the checkpoint holds in `dtype` is used where it lies in the mapped file; others are converted, or
+    /// quantised on the way into memory.
+    /// - Parameter quantization: of the linear layers' matrices, which then do not learn
     /// - Throws: `FileError`, `FineTuningError.unsupportedModel`, or `.weightMismatch` with every missing, surplus or
     ///   misshapen tensor.
-    public convenience init(folder: String, dtype: DType, training: BaseTraining = .frozen) throws {
+    public convenience init(
+        folder: String, dtype: DType, training: BaseTraining = .frozen, quantization: BaseQuantization = .none,
+        pool: WorkerPool = WorkerPool(threads: 1)
+    ) throws {
         let files = try SafetensorsFolder(path: folder)
         let config = try ModelConfig(path: folder, files: files)
         let problems = Self.mismatches(config, files)
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: folder, problems: problems) }
-        self.init(config: config, dtype: dtype, make: { parameter in
+        let quantizable = quantization == .none
+            ? [] : Set(ParameterTable(config).linearModules.map { ByteString($0.name + ".weight") })
+        try self.init(config: config, dtype: dtype, make: { parameter in
             let entry = files.entry(named: parameter.name)!
+            if quantizable.contains(ByteString(parameter.name)), let file = files.file(of: parameter.name) {
+                return try quantization.weight(parameter, of: file, entry, dtype: dtype, pool: pool)
+            }
             let isMatrix = parameter.isMatrix
             if training == .all, !parameter.isFixed {
                 return Weight(

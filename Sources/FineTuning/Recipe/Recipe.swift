@@ -110,6 +110,8 @@ public struct Recipe: Sendable, Equatable {
         /// The largest global gradient norm; nil does not clip.
         public var maxGradNorm: Double? = 1.0
         public var precision = Precision.auto
+        /// What the frozen base is kept as in memory.
+        public var quantization = BaseQuantization.none
         public var activationCheckpointing = Checkpointing.auto
         public var seed: UInt64 = 42
         /// Steps from one line of metrics to the next.

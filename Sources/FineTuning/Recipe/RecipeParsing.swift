@@ -14,6 +14,7 @@ extension Recipe {
         "training.learning_rate", "training.schedule", "training.warmup_ratio", "training.optimizer",
         "training.optimizer.name", "training.optimizer.betas", "training.optimizer.eps",
         "training.optimizer.weight_decay", "training.max_grad_norm", "training.precision",
+        "training.quantization",
         "training.activation_checkpointing", "training.seed", "training.log_every", "training.eval_every",
         "training.save_every",
     ]
@@ -251,6 +252,7 @@ private func readTraining(_ value: RecipeValue?, _ problems: RecipeProblems) -> 
         }
     }
     training.precision = section.choice("precision") ?? training.precision
+    training.quantization = section.choice("quantization") ?? training.quantization
     if let value = section.value("activation_checkpointing"), value.word != "auto" {
         if let flag = value.flag {
             training.activationCheckpointing = flag ? .on : .off

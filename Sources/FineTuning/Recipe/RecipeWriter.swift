@@ -84,6 +84,7 @@ extension Recipe {
             "    weight_decay: \(number(optimizer.weightDecay))",
             "  max_grad_norm: \(training.maxGradNorm.map(number) ?? "null")",
             "  precision: \(training.precision.rawValue)",
+            "  quantization: \(training.quantization.rawValue)",
             "  activation_checkpointing: \(checkpointing)",
             "  memory: \(training.memoryBytes.map(String.init) ?? "auto")",
             "  seed: \(training.seed)",

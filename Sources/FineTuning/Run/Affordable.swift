@@ -12,7 +12,8 @@ extension TrainingRun {
         guard let limit = recipe.training.memoryBytes ?? ProcessMemory.limitBytes else { return }
         let isFull = recipe.adapter.method == .full
         let plan = MemoryPlan(
-            config, dtype: dtype, trainableCount: isFull ? config.parameterCount : 0, threads: pool.count)
+            config, dtype: dtype, trainableCount: isFull ? config.parameterCount : 0, threads: pool.count,
+            quantization: recipe.training.quantization)
         let isCheckpointed = recipe.training.activationCheckpointing != .off
         let recomputed = isCheckpointed ? config.layerCount : 0
         let needed = plan.peakBytes(microbatchTokens: longest, recomputed: recomputed)
@@ -32,6 +33,9 @@ extension TrainingRun {
         }
         if !isCheckpointed { lines.append("training.activation_checkpointing: true keeps less for the backward pass") }
         if dtype == .f32, supportsBF16Products { lines.append("training.precision: bf16 halves the weights") }
+        if !isFull, recipe.training.quantization == .none {
+            lines.append("training.quantization: nf4 keeps the frozen weights in a quarter of the memory of bf16")
+        }
         if let allowed = recipe.training.memoryBytes, ProcessMemory.limitBytes.map({ needed <= $0 }) ?? true {
             lines.append("training.memory allows \(mebibytes(allowed)); the machine has enough for this run")
         }

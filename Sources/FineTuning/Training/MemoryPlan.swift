@@ -19,11 +19,15 @@ public struct MemoryPlan: Sendable {
     /// - Parameters:
     ///   - trainableCount: parameters that learn
     ///   - threads: workers
-    public init(_ config: ModelConfig, dtype: DType, trainableCount: Int, threads: Int) {
+    public init(
+        _ config: ModelConfig, dtype: DType, trainableCount: Int, threads: Int, quantization: BaseQuantization = .none
+    ) {
         let size = dtype.size, hidden = config.hiddenSize
         let queries = config.headCount * config.headDim, keys = config.keyValueHeadCount * config.headDim
-        weightBytes = Self.residentParameters(config, dtype: dtype, isFrozen: trainableCount < config.parameterCount) * size
         let inner = config.widestInner
+        let resident = Self.residentParameters(config, dtype: dtype, isFrozen: trainableCount < config.parameterCount)
+        let linear = BaseQuantization.modules(config).reduce(0) { $0 + $1.outputWidth * $1.inputWidth }
+        weightBytes = quantization.byteCount(of: linear).map { $0 + (resident - linear) * size } ?? resident * size
         trainableBytes = trainableCount * (4 * 4 + size)
         // Two normalised inputs, q, k, v, attention's result, gate and up in the computation's type; the log sums of
         // attention. What follows from these row by row is computed again.

@@ -62,7 +62,7 @@ public final class TrainingRun {
         let adapter = try attachAdapter(model)
         let plan = MemoryPlan(
             config, dtype: dtype, trainableCount: model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) },
-            threads: pool.count)
+            threads: pool.count, quantization: recipe.training.quantization)
         let settings = makeSettings(data, plan, adapter)
         let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
         let summary = Summary(
@@ -143,8 +143,17 @@ public final class TrainingRun {
 
     private func makeModel(_ config: ModelConfig, _ dtype: DType) throws -> DecoderModel {
         let training: BaseTraining = recipe.adapter.method == .full ? .all : .frozen
+        let quantization = recipe.training.quantization
+        if quantization != .none, training == .all || !recipe.startsFromFolder {
+            throw FineTuningError.badRecipe([
+                "training.quantization: \(quantization.rawValue) is for the frozen base of adapter.method: lora, and for a "
+                    + "model folder"
+            ])
+        }
         switch recipe.model {
-        case .folder(let path): return try DecoderModel(folder: path, dtype: dtype, training: training)
+        case .folder(let path):
+            return try DecoderModel(
+                folder: path, dtype: dtype, training: training, quantization: quantization, pool: pool)
         case .initial:
             return DecoderModel(initialising: config, dtype: dtype, seed: recipe.training.seed, training: training, pool: pool)
         }
@@ -223,6 +232,7 @@ public final class TrainingRun {
             "\(settings.totalSteps) \(settings.batchSize) \(settings.schedule) \(settings.maxGradNorm ?? 0)",
             "\(optimizer.beta1) \(optimizer.beta2) \(optimizer.eps) \(optimizer.weightDecay)",
             "\(settings.dropout) \(settings.shuffles) \(settings.seed) \(recipe.adapter) \(recipe.training.precision)",
+            "\(recipe.training.quantization)",
         ]
         hash.update(Array(text.joined(separator: "\n").utf8))
         for example in data.train {
@@ -324,6 +334,11 @@ public final class TrainingRun {
 }
 
 extension Recipe {
+    /// Whether there are weights to read.
+    var startsFromFolder: Bool {
+        if case .folder = model { true } else { false }
+    }
+
     /// The folder whose tokenizer turns rows into ids; nil when a model is made without one.
     public var tokenizerFolder: String? {
         switch model {

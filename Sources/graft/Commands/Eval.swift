@@ -67,7 +67,7 @@ struct Eval: ParsableCommand {
         let pool = compute.pool
         let text = try base.text()
         let loaded = try rows.load(config: base.config(), text: text, messages)
-        let model = try base.load(compute.dtype)
+        let model = try base.load(compute)
         var options = EvaluationOptions()
         options.answeredRows = answers ?? .max
         options.maxTokens = maxTokens

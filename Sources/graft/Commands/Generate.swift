@@ -75,7 +75,7 @@ struct Generate: ParsableCommand {
         guard !ids.isEmpty else {
             throw ValidationError("the prompt is empty, and this tokenizer puts nothing before a text")
         }
-        let model = try base.load(compute.dtype)
+        let model = try base.load(compute)
         try model.config.checkIDs(ids)
         if let adapter = base.adapter { try model.attachAdapter(folder: adapter) }
         var options = GenerationOptions()

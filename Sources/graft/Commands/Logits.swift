@@ -46,7 +46,7 @@ struct Logits: ParsableCommand {
         let tokens = parsedIDs ?? []
         try refuseExisting(out)
         try base.config().checkIDs(tokens)
-        let model = try base.load(compute.dtype)
+        let model = try base.load(compute)
         if let adapter = base.adapter { try model.attachAdapter(folder: adapter) }
         let logits = model.logits(tokens: tokens, pool: compute.pool)
         let writer = try SafetensorsWriter(

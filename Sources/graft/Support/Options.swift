@@ -1,7 +1,7 @@
-import ArgumentParser
+public import ArgumentParser
 import Export
 import FileFormats
-import FineTuning
+public import FineTuning
 import Foundation
 import TensorCore
 
@@ -61,6 +61,12 @@ struct ModelOptions: ParsableArguments {
     @Option(help: ArgumentHelp("A PEFT LoRA adapter folder to put on the model.", valueName: "dir"))
     var adapter: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Keep the linear layers' weights in memory as: none (as they are) or nf4 (4 bits), as training.quantization "
+                + "does.", valueName: "none|nf4"))
+    var quantization = BaseQuantization.none
+
     private func requirePresent() throws {
         guard FileManager.default.fileExists(atPath: model) else {
             throw FileError.missing(path: model, what: "model folder or GGUF file")
@@ -74,9 +80,13 @@ struct ModelOptions: ParsableArguments {
     }
 
     /// The model; the adapter is not on it yet.
-    func load(_ dtype: DType) throws -> DecoderModel {
+    func load(_ compute: ComputeOptions) throws -> DecoderModel {
         try requirePresent()
-        guard TextResources.isGGUF(model) else { return try DecoderModel(folder: model, dtype: dtype) }
+        let dtype = compute.dtype
+        guard TextResources.isGGUF(model) else {
+            return try DecoderModel(folder: model, dtype: dtype, quantization: quantization, pool: compute.pool)
+        }
+        guard quantization == .none else { throw ValidationError("--quantization is for a model folder") }
         let file = try GGUFModel(path: model)
         return DecoderModel(config: file.config, dtype: dtype, tensor: file.tensor)
     }
@@ -87,3 +97,5 @@ struct ModelOptions: ParsableArguments {
         return try TextResources(model: model, adapter: adapter)
     }
 }
+
+extension BaseQuantization: ExpressibleByArgument {}
