@@ -9,6 +9,11 @@ public enum BaseQuantization: String, Sendable, CaseIterable {
     /// 4-bit NormalFloat with double quantisation (QLoRA, arXiv:2305.14314): 4.13 bits a weight.
     case nf4
 
+    /// The linear layers whose matrices it keeps; a router's few weights choose experts and stay as they are.
+    static func modules(_ config: ModelConfig) -> [ParameterTable.LinearModule] {
+        ParameterTable(config).linearModules.filter { $0.role != .router && $0.role != .sharedScale }
+    }
+
     /// Bytes that `count` weights take; nil where they are kept in the type of the computation.
     func byteCount(of count: Int) -> Int? {
         switch self {

@@ -24,7 +24,7 @@ extension DecoderModel {
         let problems = Self.mismatches(config, files)
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: folder, problems: problems) }
         let quantizable = quantization == .none
-            ? [] : Set(ParameterTable(config).linearModules.map { ByteString($0.name + ".weight") })
+            ? [] : Set(BaseQuantization.modules(config).map { ByteString($0.name + ".weight") })
         try self.init(config: config, dtype: dtype, make: { parameter in
             let entry = files.entry(named: parameter.name)!
             if quantizable.contains(ByteString(parameter.name)), let file = files.file(of: parameter.name) {

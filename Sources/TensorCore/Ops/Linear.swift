@@ -247,7 +247,7 @@ private struct LinearCall {
             guard let dy = gradients[i] else { continue }
             work += weightGradients(projection, dy)
             if let adapter = projection.adapter, let hidden {
-                work += gradientsOfB(adapter, dy, Matrix(hidden).columns(columns[i], adapter.rank))
+                work += gradientsOfB(adapter, dy, hidden, column: columns[i])
             }
         }
         if let dHidden { for run in runs { work += gradientsOfA(run, dHidden) } }
@@ -328,7 +328,8 @@ private struct LinearCall {
         }
     }
 
-    private func gradientsOfB(_ adapter: LowRankAdapter, _ dy: Tensor, _ low: Matrix)
+    /// The items run when this call may be gone: they hold `hidden` themselves.
+    private func gradientsOfB(_ adapter: LowRankAdapter, _ dy: Tensor, _ hidden: Tensor, column: Int)
         -> [(WorkerPool.Worker) -> Void]
     {
         guard adapter.b.gradient != nil else { return [] }
@@ -337,7 +338,7 @@ private struct LinearCall {
             { worker in
                 let piece = worker.floats(1, count: count * rank)
                 worker.multiply(
-                    Matrix(dy).columns(first, count).transposed, low,
+                    Matrix(dy).columns(first, count).transposed, Matrix(hidden).columns(column, rank),
                     into: Matrix(piece, rows: count, columns: rank, .f32))
                 adapter.addGradientOfB(piece, expert: 0, first: first, count: count)
             }
