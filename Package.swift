@@ -72,7 +72,7 @@ let package = Package(
             name: "FineTuningTests", dependencies: ["FineTuning", "TensorCore", "TextData", "FileFormats"],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "ExportTests", dependencies: ["Export", "FineTuning", "TextData", "FileFormats", "TensorCore"],
+            name: "ExportTests", dependencies: ["Export", "CKernels", "FineTuning", "TextData", "FileFormats", "TensorCore"],
             swiftSettings: swiftSettings),
         // Runs the built program, as a user or a script does.
         .testTarget(

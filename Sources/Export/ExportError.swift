@@ -11,6 +11,8 @@ public enum ExportError: GraftError {
     case adapter(path: String, problems: [String])
     /// A GGUF file that graft cannot run.
     case unreadable(path: String, problems: [String])
+    /// A file that is no importance matrix, or one of another model.
+    case importance(path: String, problems: [String])
     /// A value that the requested type cannot hold.
     case value(tensor: String, row: Int, found: Float, type: String)
 
@@ -36,10 +38,14 @@ public enum ExportError: GraftError {
         case .unreadable(let path, let problems):
             return list(
                 "\(path): graft cannot run this GGUF file:", problems,
-                "Use a file of type F32, F16, BF16 or Q8_0, or the model's Hugging Face folder.")
+                "Use the model's Hugging Face folder, or a GGUF file of one of the families that graft runs.")
+        case .importance(let path, let problems):
+            return list(
+                "\(path): the importance matrix cannot be used:", problems,
+                "Make one with 'graft imatrix', or leave --imatrix out.")
         case .value(let tensor, let row, let found, let type):
             return "tensor \(quoted(tensor)), row \(row): the value \(found) cannot be written as \(type)\n"
-                + (found.isFinite ? "Choose bf16 or f32." : "The weights are damaged; take an earlier checkpoint.")
+                + (found.isFinite ? "Choose bf16 or f32, which hold larger numbers." : "The weights are damaged; take an earlier checkpoint.")
         }
     }
 }
@@ -47,6 +53,8 @@ public enum ExportError: GraftError {
 /// What a merge or an export did.
 public struct ExportReport: Sendable {
     public var path: String
+    /// The files that were written, when the output was split.
+    public var parts: [String] = []
     public var tensorCount = 0
     /// Bytes of tensor data written.
     public var byteCount = 0
@@ -58,8 +66,8 @@ public struct ExportReport: Sendable {
     public var warnings: [String] = []
 
     /// What to say when an adapter was given and changed no weight.
-    func idleAdapter(_ source: WeightSource) -> String? {
-        guard let adapter = source.adapter, largestChange == 0 else { return nil }
+    func idleAdapter(_ adapter: AdapterFile?) -> String? {
+        guard let adapter, largestChange == 0 else { return nil }
         return "\(adapter.folder): the adapter changes nothing: all its updates are zero; was it trained?"
     }
 }

@@ -3,68 +3,156 @@ import FineTuning
 import Foundation
 public import TensorCore
 
-/// Writes a model, with an adapter's updates added on the way when one is given, as one GGUF file that llama.cpp,
+/// How a GGUF file is written.
+public struct GGUFExportOptions: Sendable {
+    /// Nil keeps each tensor's type, for a source that is a GGUF file.
+    public var type: GGUFOutputType?
+    /// `general.name`; nil takes the model folder's name, or what a GGUF file has there.
+    public var name: String?
+    /// The path of an importance matrix.
+    public var importance: String?
+    /// The tensors' bytes that a part may have; nil writes one file.
+    public var maximumPartSize: Int?
+
+    public init(type: GGUFOutputType?, name: String? = nil, importance: String? = nil, maximumPartSize: Int? = nil) {
+        self.type = type
+        self.name = name
+        self.importance = importance
+        self.maximumPartSize = maximumPartSize
+    }
+}
+
+/// Writes a model, with an adapter's updates added on the way when one is given, as a GGUF file that llama.cpp,
 /// Ollama, LM Studio, Jan and GPT4All run: weights, tokenizer and chat template inside.
 ///
 /// Tensors pass through in pieces, so memory stays at some tens of megabytes beyond the adapter's file.
 /// - Parameters:
-///   - name: `general.name`; nil takes the model folder's name.
+///   - model: a Hugging Face folder, or a GGUF file, whose metadata the new file gets.
 ///   - progress: called with the bytes written so far and in all; what it throws ends the export.
 /// - Throws: `FileError` (`.outputExists` when something stands at `output`), `FineTuningError`, `ExportError`,
 ///   `TokenizerError`.
+public func exportGGUF(
+    model: String, adapter: String? = nil, output: String, options: GGUFExportOptions, pool: WorkerPool,
+    replacing: Bool = false, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
+) throws -> ExportReport {
+    var plan =
+        TextResources.isGGUF(model)
+        ? try GGUFPlan(gguf: model, adapter: adapter, options: options)
+        : try GGUFPlan(folder: model, adapter: adapter, options: options)
+    try plan.chooseTypes(options)
+    return try plan.write(to: output, options: options, pool: pool, replacing: replacing, progress: progress)
+}
+
+/// The same with a type alone.
 public func exportGGUF(
     model: String, adapter: String? = nil, output: String, type: GGUFOutputType, name: String? = nil,
     pool: WorkerPool, replacing: Bool = false,
     progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
 ) throws -> ExportReport {
-    let source = try WeightSource(model: model, adapter: adapter)
-    var report = ExportReport(path: output)
-    var architecture = GGUFArchitecture(source.config)
-    var metadata: [(key: String, value: GGUFValue)] = [
-        ("general.architecture", .string(architecture.name)), ("general.type", .string("model")),
-        ("general.name", .string(name ?? folderName(model))), ("general.file_type", .uint32(type.fileType)),
-        ("general.quantization_version", .uint32(2)),
-    ]
-    metadata += try architecture.metadata(path: model)
-    report.warnings += architecture.warnings
-    if let folder = ModelFiles.tokenizerFolder(model: model, adapter: adapter) {
-        var tokenizer = try GGUFTokenizer(path: folder, config: source.config)
-        metadata += try tokenizer.metadata(templates: try ModelFiles.chatTemplates(model: model, adapter: adapter))
-        report.warnings += tokenizer.warnings
-    } else {
-        metadata.append(("tokenizer.ggml.model", .string("none")))
-        report.warnings.append("the model folder has no tokenizer: the file takes and gives token ids only")
+    try exportGGUF(
+        model: model, adapter: adapter, output: output, options: GGUFExportOptions(type: type, name: name), pool: pool,
+        replacing: replacing, progress: progress)
+}
+
+/// What a GGUF file is to hold.
+struct GGUFPlan {
+    var metadata: [(key: String, value: GGUFValue)]
+    /// By GGUF name.
+    var tensors: [(name: String, tensor: StreamedTensor)]
+    /// Tensors that no file has.
+    var extras: [(name: String, values: [Float])] = []
+    var adapter: AdapterFile?
+    /// The modules that the adapter changes.
+    var mergedModules = 0
+    var warnings: [String] = []
+    /// Throws when a source was changed since it was opened.
+    var checkSources: () throws -> Void
+
+    /// Of a Hugging Face folder.
+    init(folder: String, adapter adapterPath: String?, options: GGUFExportOptions) throws {
+        let source = try WeightSource(model: folder, adapter: adapterPath)
+        var architecture = GGUFArchitecture(source.config)
+        metadata = [
+            ("general.architecture", .string(architecture.name)), ("general.type", .string("model")),
+            ("general.name", .string(options.name ?? folderName(folder))),
+            ("general.file_type", .uint32((options.type ?? .f16).fileType)), ("general.quantization_version", .uint32(2)),
+        ]
+        metadata += try architecture.metadata(path: folder)
+        warnings += architecture.warnings
+        if let tokenizerFolder = ModelFiles.tokenizerFolder(model: folder, adapter: adapterPath) {
+            var tokenizer = try GGUFTokenizer(path: tokenizerFolder, config: source.config)
+            let templates = try ModelFiles.chatTemplates(model: folder, adapter: adapterPath)
+            metadata += try tokenizer.metadata(templates: templates)
+            warnings += tokenizer.warnings
+        } else {
+            metadata.append(("tokenizer.ggml.model", .string("none")))
+            warnings.append("the model folder has no tokenizer: the file takes and gives token ids only")
+        }
+        tensors = ggufTensors(source).map { ($0.ggufName, source.streamed($0.output, as: nil)) }
+        extras = architecture.frequencyDivisors
+        adapter = source.adapter
+        mergedModules = source.siteUpdates.count
+        checkSources = { for file in source.files.files { try file.checkUnchanged() } }
     }
-    let tensors = ggufTensors(source)
-    let divisors = architecture.frequencyDivisors
-    var declarations = tensors.map {
-        GGUFWriter.Declaration(name: $0.ggufName, type: type.type(of: $0.output.shape), shape: $0.output.shape)
+
+    /// Settles the type of each tensor, and what its columns weigh.
+    mutating func chooseTypes(_ options: GGUFExportOptions) throws {
+        guard let type = options.type else {
+            for index in tensors.indices { tensors[index].tensor.type = tensors[index].tensor.kept }
+            return
+        }
+        let shapes = tensors.map { (name: $0.name, shape: $0.tensor.source.shape) }
+        var mix = QuantizationMix(type, metadata: metadata, hasImportance: options.importance != nil)
+        let types = mix.types(of: shapes)
+        for (index, type) in types.enumerated() { tensors[index].tensor.type = type }
+        warnings += QuantizationMix.warnings(shapes, types, type)
+        guard let path = options.importance else { return }
+        let weights = try ImportanceMatrix(path: path).weights(of: shapes, path: path)
+        var missing: [String] = []
+        for index in tensors.indices where types[index].blockLength > 1 {
+            tensors[index].tensor.importance = weights[index]
+            // llama.cpp's own matrices leave out the embedding and the head.
+            if weights[index] == nil, shapes[index].name.utf8.starts(with: "blk.".utf8) {
+                missing.append(shapes[index].name)
+            }
+        }
+        if let first = missing.first {
+            warnings.append("\(missing.count) tensors have no entry in \(path): \(first)...")
+        }
     }
-    declarations += divisors.map { .init(name: $0.name, type: .f32, shape: [$0.values.count]) }
-    let uneven = declarations.filter { $0.shape.count == 2 && $0.type != type.type }.map(\.name)
-    if !uneven.isEmpty {
-        report.warnings.append(
-            "\(uneven.count) tensors stay f16, because their rows are no multiple of 32: \(uneven[0])...")
+
+    func write(
+        to output: String, options: GGUFExportOptions, pool: WorkerPool, replacing: Bool,
+        progress: (Int, Int) throws -> Void
+    ) throws -> ExportReport {
+        var report = ExportReport(path: output)
+        report.warnings = warnings
+        var declarations = tensors.map {
+            GGUFWriter.Declaration(name: $0.name, type: $0.tensor.type!, shape: $0.tensor.source.shape)
+        }
+        declarations += extras.map { .init(name: $0.name, type: .f32, shape: [$0.values.count]) }
+        let total = declarations.reduce(0) { $0 + ($1.type.byteCount(of: $1.shape) ?? 0) }
+        let writer = try GGUFSplitWriter(
+            path: output, metadata: metadata, tensors: declarations, maximumSize: options.maximumPartSize,
+            replacing: replacing)
+        report.largestChange = try tensors.map { $0.tensor.passingEqualBytes }.write(adapter: adapter, pool: pool) {
+            tensor, bytes in
+            try writer.append(bytes, to: declarations[tensor].name)
+            report.byteCount += bytes.count
+            try progress(report.byteCount, total)
+        }
+        for (name, values) in extras {
+            try writer.append(values, to: name)
+            report.byteCount += values.count * 4
+        }
+        try checkSources()
+        if let adapter, let warning = report.idleAdapter(adapter) { report.warnings.append(warning) }
+        try writer.finish()
+        if writer.paths.count > 1 { report.parts = writer.paths }
+        report.tensorCount = declarations.count
+        report.mergedModules = mergedModules
+        return report
     }
-    let total = declarations.reduce(0) { $0 + ($1.type.byteCount(of: $1.shape) ?? 0) }
-    let writer = try GGUFWriter(path: output, metadata: metadata, tensors: declarations, replacing: replacing)
-    report.largestChange = try source.stream(
-        zip(tensors, declarations).map { (output: $0.output, type: $1.type) }, pool: pool
-    ) { tensor, bytes in
-        try writer.append(bytes, to: declarations[tensor].name)
-        report.byteCount += bytes.count
-        try progress(report.byteCount, total)
-    }
-    for (name, values) in divisors {
-        try writer.append(values, to: name)
-        report.byteCount += values.count * 4
-    }
-    for file in source.files.files { try file.checkUnchanged() }
-    if let warning = report.idleAdapter(source) { report.warnings.append(warning) }
-    try writer.finish()
-    report.tensorCount = declarations.count
-    report.mergedModules = source.siteUpdates.count
-    return report
 }
 
 /// The model's tensors in the parameter table's order under their GGUF names.

@@ -2,35 +2,6 @@ import FileFormats
 import FineTuning
 import Foundation
 
-/// The tensor type of a GGUF file's matrices.
-public enum GGUFOutputType: String, CaseIterable, Sendable {
-    case f32, f16, bf16, q8_0
-
-    var type: GGMLType {
-        switch self {
-        case .f32: .f32
-        case .f16: .f16
-        case .bf16: .bf16
-        case .q8_0: .q8_0
-        }
-    }
-    /// `general.file_type`.
-    var fileType: UInt32 {
-        switch self {
-        case .f32: 0
-        case .f16: 1
-        case .q8_0: 7
-        case .bf16: 32
-        }
-    }
-
-    /// What a tensor of this shape is written as: vectors stay f32, rows that are no whole number of blocks f16.
-    func type(of shape: [Int]) -> GGMLType {
-        if shape.count < 2 { return .f32 }
-        return shape[shape.count - 1] % type.blockLength == 0 ? type : .f16
-    }
-}
-
 /// The metadata that tells llama.cpp how to compute the model (src/llama-arch.cpp and llama-model.cpp there).
 struct GGUFArchitecture {
     let config: ModelConfig

@@ -5,7 +5,7 @@ public import TensorCore
 
 /// A GGUF file as a model to run: its metadata as a configuration, its tensors as Hugging Face's.
 ///
-/// Rows that were interleaved for llama.cpp are put back. f32, f16, bf16 and q8_0 are read.
+/// Rows that were interleaved for llama.cpp are put back; quantised tensors of every type are read.
 public final class GGUFModel {
     public let path: String
     public let file: GGUFFile
@@ -23,8 +23,6 @@ public final class GGUFModel {
         guard problems.isEmpty else { throw ExportError.unreadable(path: path, problems: problems) }
     }
 
-    private static let readTypes: [GGMLType] = [.f32, .f16, .bf16, .q8_0]
-
     private func mismatches() -> [String] {
         var problems: [String] = []
         var known: Set<ByteString> = ["rope_freqs.weight"]
@@ -37,10 +35,8 @@ public final class GGUFModel {
             if tensor.shape != parameter.shape {
                 problems.append("\(parameter.ggufName): expected shape \(parameter.shape), found \(tensor.shape)")
             }
-            if !Self.readTypes.contains(tensor.type) {
-                problems.append(
-                    "\(parameter.ggufName) is \(tensor.type.name); "
-                        + "\(Self.readTypes.map(\.name).joined(separator: ", ")) can be read")
+            if !RowEncoding.canDecode(tensor.type) {
+                problems.append("\(parameter.ggufName) is \(tensor.type.name), which holds no weights that graft reads")
             }
         }
         for tensor in file.tensors where !known.contains(ByteString(tensor.name)) {
@@ -74,29 +70,24 @@ public final class GGUFModel {
     }
 }
 
-extension RowEncoding {
-    /// Reads a row that `encode` wrote.
-    static func decode(
-        _ bytes: UnsafeRawBufferPointer, as type: GGMLType, into row: UnsafeMutableBufferPointer<Float>
-    ) {
-        switch type {
-        case .f32: ElementConversion.widen(bytes, as: .f32, into: row)
-        case .f16: ElementConversion.widen(bytes, as: .f16, into: row)
-        case .bf16: ElementConversion.widen(bytes, as: .bf16, into: row)
-        case .q8_0:
-            let length = type.blockLength
-            let size = type.blockSize
-            precondition(bytes.count == row.count / length * size)
-            for block in 0..<row.count / length {
-                let start = block * size
-                let step = ElementConversion.float(f16: bytes.loadUnaligned(fromByteOffset: start, as: UInt16.self))
-                for i in 0..<length {
-                    row[block * length + i] = step * Float(bytes.load(fromByteOffset: start + 2 + i, as: Int8.self))
-                }
+extension ModelReader {
+    /// Reads folders and GGUF files. The weights of a GGUF file are dequantised as they are read, one tensor at a time:
+    /// the model takes the memory of one in the type of the computation.
+    public static let any = ModelReader(
+        config: { TextResources.isGGUF($0) ? try GGUFModel(path: $0).config : try ModelConfig(path: $0) },
+        model: { path, dtype, training, quantization, pool in
+            guard TextResources.isGGUF(path) else {
+                return try ModelReader.folders.model(path, dtype, training, quantization, pool)
             }
-        default: preconditionFailure("\(type) is not read")
-        }
-    }
+            guard quantization == .none else {
+                throw FineTuningError.badInput([
+                    "\(path): a GGUF base cannot be kept in \(quantization.rawValue); leave the quantization out, or give the "
+                        + "model's Hugging Face folder"
+                ])
+            }
+            let file = try GGUFModel(path: path)
+            return DecoderModel(config: file.config, dtype: dtype, training: training, tensor: file.tensor)
+        })
 }
 
 /// A GGUF file's metadata as the config.json that it came from.

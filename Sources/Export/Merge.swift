@@ -15,9 +15,19 @@ public enum MergedType: String, CaseIterable, Sendable {
         case .bf16: .bf16
         }
     }
+
+    var outputType: GGUFOutputType? {
+        switch self {
+        case .keep: nil
+        case .f32: .f32
+        case .f16: .f16
+        case .bf16: .bf16
+        }
+    }
 }
 
-/// Writes a model folder with an adapter's updates added to its weights: W + scale B A, computed in f32.
+/// Writes a model folder with an adapter's updates added to its weights: W + scale B A, computed in f32. A GGUF file
+/// becomes a GGUF file; there, to keep the type means to quantise the changed tensors again.
 ///
 /// Tensors pass through in pieces, so memory stays at some tens of megabytes beyond the adapter's file. The base's
 /// division into shards is kept.
@@ -28,6 +38,12 @@ public func mergeModel(
     model: String, adapter: String?, output: String, type: MergedType = .keep, pool: WorkerPool,
     replacing: Bool = false, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
 ) throws -> ExportReport {
+    guard !TextResources.isGGUF(model) else {
+        let options = GGUFExportOptions(type: type.outputType)
+        return try exportGGUF(
+            model: model, adapter: adapter, output: output, options: options, pool: pool, replacing: replacing,
+            progress: progress)
+    }
     let folder = try AtomicFolder(path: output, replacing: replacing)
     let source = try WeightSource(model: model, adapter: adapter)
     var report = ExportReport(path: output)
@@ -35,7 +51,7 @@ public func mergeModel(
     try ModelFiles.copy(try ModelFiles.sources(model: model, adapter: adapter), into: folder.temporaryPath)
     try AtomicFile.write(try mergedConfig(model, source, type), to: folder.path(of: "config.json"))
     report.mergedModules = source.siteUpdates.count
-    if let warning = report.idleAdapter(source) { report.warnings.append(warning) }
+    if let warning = report.idleAdapter(source.adapter) { report.warnings.append(warning) }
     try folder.commit()
     return report
 }

@@ -3,10 +3,8 @@ import FineTuning
 import TensorCore
 
 extension WeightSource {
-    /// Makes the values of tensors, one after the other, and passes them on, encoded, in pieces and in order. While one
-    /// piece is written the next is made.
+    /// Makes the values of tensors, one after the other, and passes them on, encoded, in pieces and in order.
     ///
-    /// Files are read, not mapped: memory stays at a few pieces and one pair of adapter matrices.
     /// - Parameters:
     ///   - tensors: with the type that rows are encoded as; nil passes the file's own bytes on.
     ///   - write: takes the place of the tensor in `tensors` and its next bytes; called on any of the pool's threads.
@@ -16,6 +14,60 @@ extension WeightSource {
         _ tensors: [(output: Output, type: GGMLType?)], pool: WorkerPool,
         _ write: (Int, UnsafeRawBufferPointer) throws -> Void
     ) throws -> Float {
+        let streamed = tensors.map { self.streamed($0.output, as: $0.type) }
+        return try streamed.write(adapter: adapter, pool: pool, write)
+    }
+
+    func streamed(_ output: Output, as type: GGMLType?) -> StreamedTensor {
+        guard let file = files.file(of: output.entry.name) else {
+            preconditionFailure("\(output.entry.name) is not of this folder")
+        }
+        return StreamedTensor(
+            name: output.name, source: .safetensors(file, output.entry), type: type, updates: output.updates,
+            heads: output.permutedHeads, offset: output.offset)
+    }
+}
+
+/// A tensor to be written, and how it is made.
+struct StreamedTensor {
+    var name: String
+    var source: TensorSource
+    /// What rows are encoded as; nil passes the source's own bytes on.
+    var type: GGMLType?
+    /// What is added to rows.
+    var updates: [WeightSource.RowUpdate] = []
+    /// The heads whose rows change places for llama.cpp; nil leaves rows as they are.
+    var heads: Int?
+    /// Added to every value.
+    var offset: Float = 0
+    /// Whether the source has its rows in llama.cpp's order already.
+    var isPermuted = false
+    /// How much each column's error counts, `[width]`, or `[matrices, width]` for a stack of matrices.
+    var importance: [Float]?
+
+    /// The source's type, or f16 where a changed tensor cannot be written in it.
+    var kept: GGMLType {
+        guard case .gguf(_, let stored) = source else { return .f16 }
+        return updates.isEmpty || RowEncoding.canEncode(stored.type) ? stored.type : .f16
+    }
+
+    /// The same, with the source's bytes passed on where they are what would be made of them.
+    var passingEqualBytes: StreamedTensor {
+        guard case .gguf(_, let stored) = source, stored.type == type, updates.isEmpty else { return self }
+        var copy = self
+        copy.type = nil
+        return copy
+    }
+}
+
+extension [StreamedTensor] {
+    /// Makes the tensors, one after the other, and passes them on in pieces and in order. While one piece is written
+    /// the next is made.
+    ///
+    /// Files are read, not mapped: memory stays at a few pieces and one pair of adapter matrices.
+    func write(
+        adapter: AdapterFile?, pool: WorkerPool, _ write: (Int, UnsafeRawBufferPointer) throws -> Void
+    ) throws -> Float {
         let buffers = [GrowingBuffer(), GrowingBuffer()]
         let tiles = (0..<pool.count).map { _ in TileMemory() }
         // What is pending lies in a buffer that the compiler may not see in use.
@@ -23,13 +75,13 @@ extension WeightSource {
         var pending: (tensor: Int, bytes: UnsafeRawBufferPointer)?
         var piece = 0
         var largest: Float = 0
-        for (index, tensor) in tensors.enumerated() {
-            let maker = try TensorMaker(self, tensor.output, as: tensor.type)
+        for (index, tensor) in enumerated() {
+            let maker = try TensorMaker(tensor, adapter)
             for start in stride(from: 0, to: maker.rowCount, by: maker.rowsAPiece) {
-                let rows = start..<min(maker.rowCount, start + maker.rowsAPiece)
+                let rows = start..<Swift.min(maker.rowCount, start + maker.rowsAPiece)
                 let bytes = buffers[piece % 2].bytes(rows.count * maker.rowSize)
                 piece += 1
-                largest = max(
+                largest = Swift.max(
                     largest,
                     try maker.make(rows, into: bytes, tiles, pool: pool) {
                         if let pending { try write(pending.tensor, pending.bytes) }
@@ -44,9 +96,8 @@ extension WeightSource {
 
 /// Makes the rows of one tensor.
 private struct TensorMaker {
-    private let output: WeightSource.Output
-    private let type: GGMLType?
-    private let file: SafetensorsFile
+    private let tensor: StreamedTensor
+    /// Where rows of the output are in the source.
     private let order: RowOrder
     /// Updates of rows; the rows of their B are in the order of the output.
     private let updates: [(rows: Range<Int>, adapter: LowRankAdapter)]
@@ -59,39 +110,36 @@ private struct TensorMaker {
     let rowsAPiece: Int
     private let rowsATile: Int
 
-    init(_ source: WeightSource, _ output: WeightSource.Output, as type: GGMLType?) throws {
-        guard let file = source.files.file(of: output.entry.name) else {
-            preconditionFailure("\(output.entry.name) is not of this folder")
-        }
-        self.file = file
-        self.output = output
-        self.type = type
-        guard let type else {
-            precondition(output.updates.isEmpty && output.permutedHeads == nil && output.offset == 0)
+    init(_ tensor: StreamedTensor, _ adapter: AdapterFile?) throws {
+        self.tensor = tensor
+        let source = tensor.source, isMoved = tensor.heads != nil && !tensor.isPermuted
+        guard let type = tensor.type else {
+            precondition(tensor.updates.isEmpty && !isMoved && tensor.offset == 0)
             (width, sourceRowSize, rowSize) = (1, 1, 1)
-            rowCount = output.entry.byteRange.count
+            rowCount = source.byteCount
             (rowsAPiece, rowsATile) = (4 << 20, 256 << 10)
             (updates, order) = ([], RowOrder(heads: nil, rows: 0))
             return
         }
-        let shape = output.shape
         // Values of a permuted bias move one by one: they are rows of one.
-        let width = shape.count == 1 && output.permutedHeads != nil ? 1 : shape.last ?? 1
+        let width = source.shape.count == 1 && isMoved ? 1 : source.shape.last ?? 1
         guard let rowSize = type.byteCount(of: [width]) else { preconditionFailure("rows of \(width) as \(type)") }
         self.width = width
         self.rowSize = rowSize
-        sourceRowSize = width * output.entry.type.size
-        rowCount = width == 0 ? 0 : output.entry.elementCount / width
+        sourceRowSize = source.size(of: width)
+        let rowCount = width == 0 ? 0 : source.elementCount / width
+        self.rowCount = rowCount
         rowsAPiece = max(1, (8 << 20) / max(1, width * 4))
         rowsATile = max(1, (256 << 10) / max(1, width * 4))
-        order = RowOrder(heads: output.permutedHeads, rows: rowCount)
-        updates = try output.updates.map { [order] part in
-            let (a, b) = try part.matrices(source.adapter!), name = part.update.module
-            let adapter = LowRankAdapter(
+        order = RowOrder(heads: isMoved ? tensor.heads : nil, rows: rowCount)
+        updates = try tensor.updates.map { part in
+            let (a, b) = try part.matrices(adapter!), name = part.update.module
+            let rows = RowOrder(heads: tensor.heads, rows: rowCount)
+            let update = LowRankAdapter(
                 a: Weight(frozen: a, name: name),
-                b: Weight(frozen: output.permutedHeads == nil ? b : b.rows(order.source), name: name),
+                b: Weight(frozen: tensor.heads == nil ? b : b.rows(rows.source), name: name),
                 scale: Float(part.update.scale))
-            return (part.rows, adapter)
+            return (part.rows, update)
         }
     }
 
@@ -127,14 +175,14 @@ private struct TensorMaker {
         _ rows: Range<Int>, into target: UnsafeMutableRawBufferPointer, _ memory: TileMemory,
         _ worker: WorkerPool.Worker
     ) throws -> Float {
-        guard let type else {
-            try file.read(rows, of: output.entry, into: target)
+        guard let type = tensor.type else {
+            try tensor.source.read(rows, into: target)
             return 0
         }
         let source = memory.source.bytes(rows.count * sourceRowSize)
         try read(rows, into: source)
         let values = memory.values.bytes(rows.count * width * 4).bindMemory(to: Float.self)
-        ElementConversion.widen(UnsafeRawBufferPointer(source), as: output.entry.type, into: values)
+        tensor.source.widen(UnsafeRawBufferPointer(source), into: values)
         var change: Float = 0
         for (all, adapter) in updates {
             let part = rows.clamped(to: all)
@@ -147,24 +195,47 @@ private struct TensorMaker {
                     to: UnsafeMutableBufferPointer(rebasing: values[start..<start + part.count * width]),
                     worker: worker))
         }
-        if output.offset != 0 { for i in values.indices { values[i] += output.offset } }
-        guard RowEncoding.encode(UnsafeBufferPointer(values), as: type, into: target) else {
-            throw badValue(rows, values, type)
-        }
+        if tensor.offset != 0 { for i in values.indices { values[i] += tensor.offset } }
+        guard encode(rows, values, as: type, into: target) else { throw badValue(rows, values, type) }
         return change
+    }
+
+    private func encode(
+        _ rows: Range<Int>, _ values: UnsafeMutableBufferPointer<Float>, as type: GGMLType,
+        into target: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        guard let importance = tensor.importance else {
+            return RowEncoding.encode(UnsafeBufferPointer(values), width: width, as: type, into: target)
+        }
+        // Each matrix of a stack has its own columns.
+        let matrices = max(1, importance.count / width), rowsAMatrix = max(1, rowCount / matrices)
+        var row = rows.lowerBound
+        while row < rows.upperBound {
+            let matrix = min(matrices - 1, row / rowsAMatrix)
+            let end = min(rows.upperBound, matrix == matrices - 1 ? rowCount : (matrix + 1) * rowsAMatrix)
+            let part = row - rows.lowerBound..<end - rows.lowerBound
+            let isWritten = RowEncoding.encode(
+                UnsafeBufferPointer(rebasing: values[part.lowerBound * width..<part.upperBound * width]), width: width,
+                as: type, importance: Array(importance[matrix * width..<(matrix + 1) * width]),
+                into: UnsafeMutableRawBufferPointer(
+                    rebasing: target[part.lowerBound * rowSize..<part.upperBound * rowSize]))
+            guard isWritten else { return false }
+            row = end
+        }
+        return true
     }
 
     /// Reads the rows that become `rows` of the output.
     private func read(_ rows: Range<Int>, into buffer: UnsafeMutableRawBufferPointer) throws {
-        guard output.permutedHeads != nil else {
+        guard order.moves else {
             let range = rows.lowerBound * sourceRowSize..<rows.upperBound * sourceRowSize
-            return try file.read(range, of: output.entry, into: buffer)
+            return try tensor.source.read(range, into: buffer)
         }
         for (place, row) in rows.enumerated() {
             let start = order.source(of: row) * sourceRowSize
             let target = buffer[place * sourceRowSize..<(place + 1) * sourceRowSize]
-            try file.read(
-                start..<start + sourceRowSize, of: output.entry, into: UnsafeMutableRawBufferPointer(rebasing: target))
+            try tensor.source.read(
+                start..<start + sourceRowSize, into: UnsafeMutableRawBufferPointer(rebasing: target))
         }
     }
 
@@ -175,7 +246,7 @@ private struct TensorMaker {
         func badness(_ index: Int) -> Float { values[index].isFinite ? abs(values[index]) : .infinity }
         let worst = values.indices.max { badness($0) < badness($1) } ?? 0
         let row = order.source(of: rows.lowerBound + worst / width)
-        return .value(tensor: output.name, row: row, found: values[worst], type: type.name)
+        return .value(tensor: tensor.name, row: row, found: values[worst], type: type.name)
     }
 }
 

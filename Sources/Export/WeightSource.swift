@@ -52,11 +52,7 @@ final class WeightSource {
         table = ParameterTable(config)
         let problems = table.mismatches(files)
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: path, problems: problems) }
-        adapter = try adapterPath.map { try AdapterFile(folder: $0) }
-        if let adapter, let adapterPath {
-            let problems = adapter.mismatches(sites: table.adapterSites(adapter.config))
-            guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: adapterPath, problems: problems) }
-        }
+        adapter = try adapterPath.map { [table] in try table.adapter(folder: $0) }
         sites = if let adapter { table.adapterSites(adapter.config) } else { [] }
         updates = if let adapter { Self.rowUpdates(adapter, sites, table, config) } else { [:] }
     }
@@ -80,12 +76,27 @@ final class WeightSource {
     }
 }
 
+extension ParameterTable {
+    /// An adapter that fits this model.
+    ///
+    /// - Throws: `FineTuningError.adapterMismatch` with all that does not fit.
+    func adapter(folder: String) throws -> AdapterFile {
+        let adapter = try AdapterFile(folder: folder)
+        let problems = adapter.mismatches(sites: adapterSites(adapter.config))
+        guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: folder, problems: problems) }
+        return adapter
+    }
+}
+
 /// Where the rows of a tensor come from when each head's two halves are interleaved, as llama.cpp's rotary embedding
 /// wants them: (heads, 2, d/2) becomes (heads, d/2, 2).
 struct RowOrder {
     private let headRows: Int?
 
     init(heads: Int?, rows: Int) { headRows = heads.map { rows / $0 } }
+
+    /// Whether any row changes its place.
+    var moves: Bool { headRows != nil }
 
     func source(of row: Int) -> Int {
         guard let headRows else { return row }

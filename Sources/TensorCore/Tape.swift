@@ -6,6 +6,8 @@ public final class Tape {
     public var pool: WorkerPool { executor.pool }
     public let isRecording: Bool
     let executor: Executor
+    /// Gathers what matrices are multiplied with, when that is asked for.
+    public var inputSquares: InputSquares?
     private var pullbacks: [() -> Void] = []
 
     public init(pool: WorkerPool, recording: Bool) {

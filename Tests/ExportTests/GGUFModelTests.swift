@@ -17,7 +17,7 @@ import Testing
         model.family = family
         model.isTied = isTied
         try model.write(to: scratch("m"))
-        for type in GGUFOutputType.allCases {
+        for type in [GGUFOutputType.f32, .f16, .bf16, .q8_0] {
             _ = try exportGGUF(model: scratch("m"), output: scratch("o"), type: type, pool: pool, replacing: true)
             let read = try GGUFModel(path: scratch("o"))
             let original = try ModelConfig(path: scratch("m"))
@@ -83,7 +83,7 @@ import Testing
             _ = try GGUFModel(path: scratch("o"))
             Issue.record("a file without tensors was read")
         } catch ExportError.unreadable(_, let problems) {
-            #expect(problems.count == 11 && problems[0].contains("Q4_0") && problems[1].contains("missing"))
+            #expect(problems.count == 10 && problems.allSatisfy { $0.contains("missing") })
         }
     }
     @Test(

@@ -211,7 +211,7 @@ import Testing
             return
         }
     }
-    @Test(arguments: [4, 5, 31, 42, UInt32.max]) func tensorType(type: UInt32) throws {
+    @Test(arguments: [4, 5, 31, 43, UInt32.max]) func tensorType(type: UInt32) throws {
         guard
             case .tensorType("t", type) = try scratch.fault(
                 tensors: 1,

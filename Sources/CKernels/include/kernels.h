@@ -5,6 +5,8 @@
 // a run of whole rows, so that a worker calls it once for its tile.
 #ifndef GRAFT_KERNELS_H
 #define GRAFT_KERNELS_H
+#include "codecs.h"
+
 #include <stddef.h>
 #include <stdint.h>
 

@@ -34,6 +34,7 @@ public enum GGMLType: UInt32, CaseIterable, Sendable {
     case mxfp4 = 39
     case nvfp4 = 40
     case q1_0 = 41
+    case q2_0 = 42
 
     /// The elements of a block; a row is a whole number of blocks.
     public var blockLength: Int { layout.length }
@@ -56,6 +57,7 @@ public enum GGMLType: UInt32, CaseIterable, Sendable {
         case .mxfp4: (32, 17)
         case .nvfp4: (64, 36)
         case .q1_0: (128, 18)
+        case .q2_0: (64, 18)
         case .q2_K: (256, 84)
         case .q3_K, .iq3_s: (256, 110)
         case .q4_K: (256, 144)

@@ -22,6 +22,8 @@ public enum GGUFFault: Error, CustomStringConvertible, Sendable {
     case misaligned(tensor: String, offset: UInt64, alignment: Int)
     case pastEnd(tensor: String, end: Int?, dataSize: Int)
     case overlap(tensor: String, other: String)
+    /// The file is one part of several, and they do not go together.
+    case split(String)
 
     public var description: String {
         switch self {
@@ -51,6 +53,7 @@ public enum GGUFFault: Error, CustomStringConvertible, Sendable {
         case .pastEnd(let tensor, let end, let dataSize):
             "tensor \(quoted(tensor)): its data ends at offset \(end.map(String.init) ?? "beyond 2^63"), the file's at "
                 + "\(dataSize); is the file cut short?"
+        case .split(let reason): "a split file: \(reason)"
         case .overlap(let tensor, let other): "tensors \(quoted(other)) and \(quoted(tensor)) overlap"
         }
     }

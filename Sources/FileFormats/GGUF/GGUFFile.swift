@@ -1,3 +1,5 @@
+import Foundation
+
 /// A tensor of a GGUF file.
 public struct GGUFTensorInfo: Sendable {
     public var name: String
@@ -6,48 +8,80 @@ public struct GGUFTensorInfo: Sendable {
     public var shape: [Int]
     /// Where its bytes lie, counted from the start of the data section.
     public var byteRange: Range<Int>
+    /// The part that holds it, of a file that was split.
+    public var part = 0
 
     public var elementCount: Int { shape.reduce(1, *) }
 }
 
 /// A GGUF file, version 2 or 3: metadata and tensor list read and checked, data mapped.
+///
+/// The first part of a file that was split (`name-00001-of-00003.gguf`) brings the others, which stand beside it.
 public final class GGUFFile: Sendable {
     static let dimensionLimit = 4
     static let defaultAlignment = 32
+
+    /// One file on the disk.
+    private struct Part {
+        var file: MappedFile
+        var dataStart: Int
+    }
 
     public let path: String
     public let version: UInt32
     public let alignment: Int
     /// In file order.
     public let metadata: [(key: String, value: GGUFValue)]
-    /// In file order.
+    /// In file order, part by part.
     public let tensors: [GGUFTensorInfo]
     private let metadataIndices: [ByteString: Int]
     private let tensorIndices: [ByteString: Int]
-    private let file: MappedFile
-    private let dataStart: Int
+    private let parts: [Part]
+
+    /// Of each part, in order.
+    public var paths: [String] { parts.map(\.file.path) }
 
     /// - Throws: `FileError.missing`, `.notAFile`, `.io`; `.gguf` for anything that the format does not allow.
     public init(path: String) throws {
+        let (first, part) = try Self.open(path)
+        version = first.version
+        alignment = first.alignment
+        metadata = first.metadata
+        metadataIndices = first.keys
+        var parts = [part], tensors = first.tensors, names = first.names
+        for (index, path) in try GGUFSplit.siblings(path, first.value(of:)).enumerated() {
+            let (reader, part) = try Self.open(path)
+            for var tensor in reader.tensors {
+                tensor.part = index + 1
+                guard names.updateValue(tensors.count, forKey: ByteString(tensor.name)) == nil else {
+                    throw FileError.gguf(path: path, .duplicateTensor(tensor.name))
+                }
+                tensors.append(tensor)
+            }
+            parts.append(part)
+        }
+        if parts.count > 1, let expected = first.value(of: GGUFSplit.tensorCountKey)?.intValue, expected != tensors.count {
+            throw FileError.gguf(path: path, .split("its parts hold \(tensors.count) tensors, expected \(expected)"))
+        }
+        self.tensors = tensors
+        tensorIndices = names
+        self.parts = parts
+        self.path = path
+    }
+
+    private static func open(_ path: String) throws -> (GGUFReader, Part) {
         let descriptor = try Descriptor.reading(path, what: "GGUF file")
         do {
             var reader = try GGUFReader(descriptor)
             try reader.readHeader()
-            version = reader.version
-            alignment = reader.alignment
-            metadata = reader.metadata
-            tensors = reader.tensors
-            metadataIndices = reader.keys
-            tensorIndices = reader.names
-            dataStart = reader.dataStart
-            file = try MappedFile(descriptor)
+            let file = try MappedFile(descriptor)
             guard file.bytes.count == reader.fileSize else {
                 throw FileError.changed(path: path, expected: reader.fileSize, found: file.bytes.count)
             }
+            return (reader, Part(file: file, dataStart: reader.dataStart))
         } catch let fault as GGUFFault {
             throw FileError.gguf(path: path, fault)
         }
-        self.path = path
     }
 
     public subscript(key: String) -> GGUFValue? { metadataIndices[ByteString(key)].map { metadata[$0].value } }
@@ -56,14 +90,66 @@ public final class GGUFFile: Sendable {
 
     /// The bytes of one of this file's tensors, valid while this object lives.
     public func withBytes(of tensor: GGUFTensorInfo) -> UnsafeRawBufferPointer {
-        let range = tensor.byteRange
+        let range = tensor.byteRange, part = parts[tensor.part]
         guard !range.isEmpty else { return UnsafeRawBufferPointer(start: nil, count: 0) }
-        precondition(range.upperBound <= file.bytes.count - dataStart, "the tensor is of another file")
-        return UnsafeRawBufferPointer(rebasing: file.bytes[dataStart + range.lowerBound..<dataStart + range.upperBound])
+        precondition(range.upperBound <= part.file.bytes.count - part.dataStart, "the tensor is of another file")
+        return UnsafeRawBufferPointer(
+            rebasing: part.file.bytes[part.dataStart + range.lowerBound..<part.dataStart + range.upperBound])
+    }
+
+    /// Reads a range of a tensor's bytes: for one pass over large tensors, since mapped pages that were touched count
+    /// as the process's memory. May be called on many threads at once.
+    ///
+    /// - Precondition: `buffer` has as many bytes as `range`.
+    /// - Throws: `FileError.io`; `.changed` when the file ends earlier than it did.
+    public func read(_ range: Range<Int>, of tensor: GGUFTensorInfo, into buffer: UnsafeMutableRawBufferPointer) throws {
+        precondition(range.count == buffer.count && range.upperBound <= tensor.byteRange.count && range.lowerBound >= 0)
+        let part = parts[tensor.part]
+        let start = part.dataStart + tensor.byteRange.lowerBound + range.lowerBound
+        let count = try part.file.descriptor.read(into: buffer, at: start)
+        if count < buffer.count {
+            try checkUnchanged()
+            throw FileError.io(operation: "read", path: part.file.path, code: EIO)
+        }
     }
 
     /// - Throws: `FileError.changed` when the file was cut or grew since it was opened.
-    public func checkUnchanged() throws { try file.checkUnchanged() }
+    public func checkUnchanged() throws { for part in parts { try part.file.checkUnchanged() } }
+}
+
+/// The names and keys of a GGUF file that is split into parts, as llama.cpp's gguf-split writes them.
+public enum GGUFSplit {
+    public static let indexKey = "split.no", countKey = "split.count", tensorCountKey = "split.tensors.count"
+    static let partLimit = 1000
+
+    /// Part `index`, from 0, of `count`: `path` itself when there is but one.
+    public static func path(_ path: String, part index: Int, of count: Int) -> String {
+        guard count > 1 else { return path }
+        let stem = path.utf8.suffix(5).elementsEqual(".gguf".utf8) ? String(decoding: path.utf8.dropLast(5), as: UTF8.self) : path
+        return "\(stem)-\(padded(index + 1))-of-\(padded(count)).gguf"
+    }
+
+    private static func padded(_ number: Int) -> String {
+        let digits = String(number)
+        return String(repeating: "0", count: max(0, 5 - digits.utf8.count)) + digits
+    }
+
+    /// The other parts of the file whose first part stands at `path`.
+    fileprivate static func siblings(_ path: String, _ value: (String) -> GGUFValue?) throws -> [String] {
+        guard let count = value(countKey)?.intValue, count != 1 else { return [] }
+        func fault(_ reason: String) -> FileError { .gguf(path: path, .split(reason)) }
+        guard (2...partLimit).contains(count) else { throw fault("\(countKey) is \(count), expected 1 to \(partLimit)") }
+        let suffix = "-\(padded(1))-of-\(padded(count)).gguf"
+        guard value(indexKey)?.intValue == 0 else {
+            let index = value(indexKey)?.intValue.map { "\($0 + 1)" } ?? "some part"
+            throw fault("it is part \(index) of \(count); give the first part, whose name ends in '\(suffix)'")
+        }
+        guard path.utf8.count > suffix.utf8.count, path.utf8.suffix(suffix.utf8.count).elementsEqual(suffix.utf8) else {
+            throw fault("it is the first of \(count) parts, but its name does not end in '\(suffix)'; rename it back")
+        }
+        let stem = String(decoding: path.utf8.dropLast(suffix.utf8.count), as: UTF8.self)
+        return (1..<count).map { Self.path(stem, part: $0, of: count) }
+    }
 }
 
 /// Reads the part of a GGUF file before its data, piece by piece: a file cut short is an error at every byte.
@@ -131,6 +217,8 @@ private struct GGUFReader {
         guard !text.isEmpty else { throw GGUFFault.malformedKey(offset: start, reason: "is empty") }
         return text
     }
+
+    func value(of key: String) -> GGUFValue? { keys[ByteString(key)].map { metadata[$0].value } }
 
     // MARK: Parts
 

@@ -108,8 +108,8 @@ public enum GGUFValue: Sendable, Equatable {
         }
     }
 
-    /// Appends the bytes of the value without its type.
-    func appendBody(to output: inout [UInt8]) {
+    /// Appends the bytes of the value without its type, as files have them.
+    public func appendBody(to output: inout [UInt8]) {
         func array<T: BitwiseCopyable>(_ values: [T]) { values.withUnsafeBytes { output.append(contentsOf: $0) } }
         func one<T: BitwiseCopyable>(_ value: T) { withUnsafeBytes(of: value) { output.append(contentsOf: $0) } }
         switch self {

@@ -120,6 +120,17 @@ public final class DecoderModel {
         }
     }
 
+    /// Runs a batch through the blocks for what `squares` gathers of their inputs; no logits are computed.
+    public func gather(_ squares: InputSquares, _ batch: PackedBatch, pool: WorkerPool) {
+        let tape = Tape(pool: pool, recording: false)
+        tape.inputSquares = squares
+        tape.fusing {
+            _ = residual(
+                tape, tokens: batch.tokens, positions: batch.positions,
+                context: .packed(segmentStarts: batch.segmentStarts), options: PassOptions())
+        }
+    }
+
     /// Logits of the last of `tokens`, f32 `[1, vocabulary]`, after those that `cache` holds; the cache grows.
     public func nextLogits(tokens new: [Int32], cache: KeyValueCache, pool: WorkerPool) -> Tensor {
         let tape = Tape(pool: pool, recording: false)

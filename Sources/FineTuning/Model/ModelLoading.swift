@@ -50,15 +50,18 @@ extension DecoderModel {
         })
     }
 
-    /// A frozen model of parameters that `tensor` gives in f32, for files that are no Hugging Face folders.
+    /// A model of parameters that `tensor` gives in f32, for files that are no Hugging Face folders.
     public convenience init(
-        config: ModelConfig, dtype: DType, tensor: (ParameterTable.Parameter) throws -> Tensor
+        config: ModelConfig, dtype: DType, training: BaseTraining = .frozen,
+        tensor: (ParameterTable.Parameter) throws -> Tensor
     ) rethrows {
         try self.init(config: config, dtype: dtype, make: { parameter in
-            let values = try tensor(parameter)
-            return Weight(
-                frozen: parameter.isMatrix ? values.converted(to: dtype) : values, name: parameter.name,
-                offset: parameter.offset)
+            let values = try tensor(parameter), stored = parameter.isMatrix ? dtype : .f32
+            return training == .all && !parameter.isFixed
+                ? Weight(trainable: values, name: parameter.name, dtype: stored, offset: parameter.offset)
+                : Weight(
+                    frozen: stored == .f32 ? values : values.converted(to: stored), name: parameter.name,
+                    offset: parameter.offset)
         })
     }
 

@@ -28,8 +28,12 @@ extension DecoderModel {
     }
 }
 
-/// Copies the files by which a model folder turns text into ids, so that they travel with what was trained.
+/// Copies the files by which a model folder turns text into ids, so that they travel with what was trained. Of a GGUF
+/// file, whose tokenizer stays in it, the template alone.
 public func copyTokenizerFiles(from source: String, to folder: String) throws {
+    if TextResources.isGGUF(source), let template = try GGUFFile(path: source)["tokenizer.chat_template"]?.bytesValue {
+        return try AtomicFile.write(Array(template.bytes), to: folder + "/chat_template.jinja", replacing: true)
+    }
     for name in RunManifest.tokenizerNames.sorted() {
         let path = source + "/" + name
         guard FileManager.default.fileExists(atPath: path) else { continue }

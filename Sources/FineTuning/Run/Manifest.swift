@@ -51,9 +51,13 @@ public struct RunManifest {
         versions = [("graft", graftVersion)]
     }
 
-    /// Hashes the files of a model folder that a model follows from.
+    /// Hashes the files of a model folder that a model follows from, or a GGUF file with all its parts.
     public mutating func hashBase(folder: String) throws {
         basePath = folder
+        guard !TextResources.isGGUF(folder) else {
+            base = try GGUFFile(path: folder).paths.map { try HashedFile(path: $0, name: URL(fileURLWithPath: $0).lastPathComponent) }
+            return
+        }
         let names = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
         for name in names {
             if name == "config.json" || name.hasSuffix(".safetensors") || name.hasSuffix(".safetensors.index.json") {

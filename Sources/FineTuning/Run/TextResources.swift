@@ -55,9 +55,9 @@ public struct TextResources: Sendable {
         }
     }
 
-    /// Nil for a folder without tokenizer files.
+    /// Nil for a folder without tokenizer files; a GGUF file has its own.
     public init?(ifPresentAt folder: String) throws {
-        let isPresent = Self.tokenizerFiles.contains {
+        let isPresent = Self.isGGUF(folder) || Self.tokenizerFiles.contains {
             FileManager.default.fileExists(atPath: folder + "/" + $0)
         }
         guard isPresent else { return nil }
@@ -79,9 +79,17 @@ public struct TextResources: Sendable {
             .filter { FileManager.default.fileExists(atPath: $0.1) }
     }
 
-    /// SHA-256 of all tokenizer files, so that ids are known to come from this very tokenizer.
+    /// SHA-256 of all tokenizer files, of a GGUF file's tokenizer alone, so that ids are known to come from this very tokenizer.
     public func tokenizerHash() throws -> String {
         var stream = SHA256Stream()
+        if Self.isGGUF(path) {
+            for (key, value) in try GGUFFile(path: path).metadata where key.utf8.starts(with: "tokenizer.ggml.".utf8) {
+                var bytes = Array(key.utf8) + [0]
+                value.appendBody(to: &bytes)
+                stream.update(bytes)
+            }
+            return stream.hexDigest()
+        }
         for file in files
         where !["generation_config.json", "chat_template.jinja", "chat_template.json"].contains(file.name) {
             stream.update(Array(file.name.utf8) + [0])

@@ -34,9 +34,12 @@ public final class TrainingRun {
     public let recipe: Recipe
     public let pool: WorkerPool
 
-    public init(recipe: Recipe, pool: WorkerPool) {
+    private let reader: ModelReader
+
+    public init(recipe: Recipe, pool: WorkerPool, reader: ModelReader = .folders) {
         self.recipe = recipe
         self.pool = pool
+        self.reader = reader
     }
 
     /// Everything between the recipe and the first step.
@@ -124,7 +127,7 @@ public final class TrainingRun {
 
     private func modelConfig() throws -> ModelConfig {
         switch recipe.model {
-        case .folder(let path): try ModelConfig(path: path)
+        case .folder(let path): try reader.config(path)
         case .initial(let config, _): try ModelConfig(path: config)
         }
     }
@@ -151,9 +154,7 @@ public final class TrainingRun {
             ])
         }
         switch recipe.model {
-        case .folder(let path):
-            return try DecoderModel(
-                folder: path, dtype: dtype, training: training, quantization: quantization, pool: pool)
+        case .folder(let path): return try reader.model(path, dtype, training, quantization, pool)
         case .initial:
             return DecoderModel(initialising: config, dtype: dtype, seed: recipe.training.seed, training: training, pool: pool)
         }

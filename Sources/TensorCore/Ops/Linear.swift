@@ -48,6 +48,7 @@ extension Tape {
         residual: Tensor? = nil
     ) {
         precondition(projections.allSatisfy { $0.inputWidth == x.width && $0.weight.value.dtype == x.dtype })
+        inputSquares?.add(x, projections.map(\.weight.name), executor)
         let call = LinearCall(
             executor: executor, x: x, dropped: dropout.flatMap { $0.probability > 0 ? apply($0, to: x) : nil } ?? x,
             dropout: dropout.flatMap { $0.probability > 0 ? $0 : nil }, projections: projections)

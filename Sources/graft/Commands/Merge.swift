@@ -16,13 +16,15 @@ struct Merge: ParsableCommand {
               graft merge --model base --adapter runs/x/adapter --out merged
               graft merge --model base --adapter runs/x/adapter --out merged --dtype bf16
 
+            A GGUF base gives a GGUF file: --dtype keep quantises changed tensors again in their own type.
+
             --dtype keep stores each tensor in the base's own type; f32, f16 and bf16 convert all of them. The output \
             must not exist.
 
             \(exitStatusHelp)
             """)
 
-    @Option(help: ArgumentHelp("The Hugging Face model folder.", valueName: "dir"))
+    @Option(help: ArgumentHelp("The Hugging Face model folder, or a GGUF file.", valueName: "dir|file.gguf"))
     var model: String
 
     @Option(
@@ -30,7 +32,7 @@ struct Merge: ParsableCommand {
             "The PEFT LoRA adapter folder to fold in; without it only the type changes.", valueName: "dir"))
     var adapter: String?
 
-    @Option(help: ArgumentHelp("The folder to write.", valueName: "dir"))
+    @Option(help: ArgumentHelp("The folder to write; a file for a GGUF base.", valueName: "dir|file.gguf"))
     var out: String
 
     @Option(help: ArgumentHelp("Type of the weights: keep, f32, f16 or bf16.", valueName: "type"))
@@ -50,7 +52,9 @@ struct Merge: ParsableCommand {
 }
 
 extension MergedType: ExpressibleByArgument {}
-extension GGUFOutputType: ExpressibleByArgument {}
+extension GGUFOutputType: ExpressibleByArgument {
+    public init?(argument: String) { self.init(name: argument) }
+}
 
 extension ExportReport {
     /// Tells what was written; a merge that changes nothing is worth a warning.
@@ -60,6 +64,7 @@ extension ExportReport {
             return try Output.json([
                 "out": .string(path), "tensors": .integer(tensorCount), "bytes": .integer(byteCount),
                 "merged_modules": .integer(mergedModules), "largest_change": .double(Double(largestChange)),
+                "parts": .array(parts.map { .string($0) }),
                 "warnings": .array(warnings.map { .string($0) }),
             ])
         }
@@ -68,6 +73,7 @@ extension ExportReport {
             messages.note("\(mergedModules) modules changed, the largest change of a weight is \(largestChange)")
             if mergedModules > 0, largestChange == 0 { messages.note("warning: the adapter changes nothing") }
         }
-        messages.note("\(path): \(tensorCount) tensors, \(bytesText(byteCount))")
+        let target = parts.isEmpty ? path : "\(parts[0]) and \(parts.count - 1) more parts"
+        messages.note("\(target): \(tensorCount) tensors, \(bytesText(byteCount))")
     }
 }

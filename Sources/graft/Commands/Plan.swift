@@ -1,4 +1,5 @@
 import ArgumentParser
+import Export
 import FileFormats
 import FineTuning
 import Foundation
@@ -38,7 +39,7 @@ struct Plan: ParsableCommand {
         compute.override(&recipe)
         let pool = compute.pool
         messages.progress("reading the model and the rows")
-        let prepared = try TrainingRun(recipe: recipe, pool: pool).prepare()
+        let prepared = try TrainingRun(recipe: recipe, pool: pool, reader: .any).prepare()
         messages.clearProgress()
         let rate = ProductRate.measure(prepared.model.dtype, pool: pool).operationsPerSecond
         let seconds = prepared.estimatedSeconds(flopsPerSecond: rate)

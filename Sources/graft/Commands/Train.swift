@@ -1,4 +1,5 @@
 import ArgumentParser
+import Export
 import FileFormats
 import FineTuning
 import Foundation
@@ -59,7 +60,7 @@ struct Train: ParsableCommand {
         if !resume { try RunDirectory.checkFree(recipe.output) }
         let watch = TrainingWatch(messages, resultsFrom: recipe)
         messages.progress("reading the model and the rows")
-        try TrainingRun(recipe: recipe, pool: compute.pool).execute(
+        try TrainingRun(recipe: recipe, pool: compute.pool, reader: .any).execute(
             resume: resume, profiling: profile, shouldStop: { StopRequest.isPending }, report: watch.show)
         messages.clearProgress()
         let result = recipe.output + (recipe.adapter.method == .lora ? "/adapter" : "/model")

@@ -54,8 +54,7 @@ struct ComputeOptions: ParsableArguments {
 struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "The Hugging Face model folder (config.json, safetensors, tokenizer), or a GGUF file of type f32, f16, bf16 "
-                + "or q8_0.", valueName: "dir|file.gguf"))
+            "The Hugging Face model folder (config.json, safetensors, tokenizer), or a GGUF file of any type.", valueName: "dir|file.gguf"))
     var model: String
 
     @Option(help: ArgumentHelp("A PEFT LoRA adapter folder to put on the model.", valueName: "dir"))
@@ -76,19 +75,13 @@ struct ModelOptions: ParsableArguments {
     /// The configuration alone.
     func config() throws -> ModelConfig {
         try requirePresent()
-        return TextResources.isGGUF(model) ? try GGUFModel(path: model).config : try ModelConfig(path: model)
+        return try ModelReader.any.config(model)
     }
 
     /// The model; the adapter is not on it yet.
     func load(_ compute: ComputeOptions) throws -> DecoderModel {
         try requirePresent()
-        let dtype = compute.dtype
-        guard TextResources.isGGUF(model) else {
-            return try DecoderModel(folder: model, dtype: dtype, quantization: quantization, pool: compute.pool)
-        }
-        guard quantization == .none else { throw ValidationError("--quantization is for a model folder") }
-        let file = try GGUFModel(path: model)
-        return DecoderModel(config: file.config, dtype: dtype, tensor: file.tensor)
+        return try ModelReader.any.model(model, compute.dtype, .frozen, quantization, compute.pool)
     }
 
     /// What text is read and written with; nil when there is no tokenizer.

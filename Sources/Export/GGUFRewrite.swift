@@ -1,0 +1,74 @@
+import FileFormats
+import FineTuning
+import Foundation
+
+extension GGUFPlan {
+    /// Of a GGUF file of any architecture: its metadata stays, its tensors are written anew. An adapter needs a family
+    /// that graft knows.
+    init(gguf path: String, adapter adapterPath: String?, options: GGUFExportOptions) throws {
+        let file = try GGUFFile(path: path)
+        var problems: [String] = []
+        if let kind = file["general.type"]?.stringValue, !kind.hasSameBytes(as: "model") {
+            problems.append("general.type is \(quoted(kind)); expected a model")
+        }
+        for tensor in file.tensors where !RowEncoding.canDecode(tensor.type) {
+            problems.append("\(tensor.name) is \(tensor.type.name), which holds no weights that graft reads")
+        }
+        guard problems.isEmpty else { throw ExportError.unreadable(path: path, problems: problems) }
+        metadata = file.metadata.filter { pair in
+            ![GGUFSplit.indexKey, GGUFSplit.countKey, GGUFSplit.tensorCountKey].contains { $0.hasSameBytes(as: pair.key) }
+        }
+        tensors = file.tensors.map { tensor in
+            (tensor.name, StreamedTensor(name: tensor.name, source: .gguf(file, tensor), isPermuted: true))
+        }
+        checkSources = { try file.checkUnchanged() }
+        if let type = options.type { set("general.file_type", .uint32(type.fileType)) }
+        set("general.quantization_version", .uint32(2))
+        if let name = options.name { set("general.name", .string(name)) }
+        let coarse = Set(file.tensors.map(\.type).filter { $0.blockLength > 1 }).map(\.name).sorted()
+        if !coarse.isEmpty, options.type != nil {
+            warnings.append(
+                "the weights were quantised before (\(coarse.joined(separator: ", "))): what that lost stays lost")
+        }
+        if let adapterPath { try merge(adapterPath, into: file) }
+    }
+
+    private mutating func set(_ key: String, _ value: GGUFValue) {
+        if let index = metadata.firstIndex(where: { $0.key.hasSameBytes(as: key) }) {
+            metadata[index].value = value
+        } else {
+            metadata.append((key, value))
+        }
+    }
+
+    private mutating func merge(_ adapterPath: String, into file: GGUFFile) throws {
+        let model = try GGUFModel(path: file.path), table = ParameterTable(model.config)
+        let adapter = try table.adapter(folder: adapterPath), sites = table.adapterSites(adapter.config)
+        self.adapter = adapter
+        mergedModules = adapter.updates(sites).count
+        let updates = WeightSource.rowUpdates(adapter, sites, table, model.config)
+        let places = Dictionary(tensors.indices.map { (ByteString(tensors[$0].name), $0) }, uniquingKeysWith: { a, _ in a })
+        for parameter in table.parameters {
+            guard let index = places[ByteString(parameter.ggufName)] else { continue }
+            tensors[index].tensor.heads = parameter.permutedHeads
+            // Experts lie one after the other.
+            let first = (parameter.expert ?? 0) * parameter.shape[0]
+            for var update in updates[ByteString(parameter.name)] ?? [] {
+                update.rows = update.rows.lowerBound + first..<update.rows.upperBound + first
+                tensors[index].tensor.updates.append(update)
+            }
+        }
+        // A head that was the embedding becomes a tensor of its own.
+        if model.config.tiesEmbeddings, let update = updates[ByteString(ParameterTable.head)], !update.isEmpty,
+            let embedding = file.tensor(named: "token_embd.weight")
+        {
+            let head = StreamedTensor(name: "output.weight", source: .gguf(file, embedding), updates: update)
+            tensors.append(("output.weight", head))
+        }
+        let templates = try ModelFiles.chatTemplates(model: adapterPath, adapter: nil)
+        for (name, source) in templates {
+            let isDefault = name.hasSameBytes(as: "default")
+            set("tokenizer.chat_template" + (isDefault ? "" : "." + name), .string(source))
+        }
+    }
+}
