@@ -14,6 +14,10 @@ public enum FineTuningError: GraftError {
     case badInput([String])
     /// The run was asked to stop; it has saved a checkpoint at `step`.
     case stopped(step: Int, runDirectory: String)
+    /// A command was asked to stop; what it did stays for its next run.
+    case interrupted(command: String)
+    /// The output stands already, and is another than what is asked for.
+    case outputDiffers(path: String, reasons: [String])
     /// Loss or gradient was not a number for several steps in a row.
     case diverged(step: Int, detail: String)
     /// A checkpoint that is damaged or belongs to another run.
@@ -23,7 +27,8 @@ public enum FineTuningError: GraftError {
         switch self {
         case .unsupportedModel, .weightMismatch, .adapterMismatch, .badInput, .checkpoint: .badInput
         case .badRecipe: .badRecipe
-        case .stopped: .stopped
+        case .stopped, .interrupted: .stopped
+        case .outputDiffers: .outputExists
         case .diverged: .internal
         }
     }
@@ -49,6 +54,12 @@ public enum FineTuningError: GraftError {
             return list("the input cannot be used:", problems, "Correct the data and run the command again.")
         case .stopped(let step, let directory):
             return "stopped on request after step \(step); 'graft train ... --resume' goes on from \(directory)"
+        case .interrupted(let command):
+            return "stopped on request; \(command) again goes on where it was"
+        case .outputDiffers(let path, let reasons):
+            return list(
+                "\(path): the output exists already, made otherwise, and is left as it is:", reasons,
+                "Remove it, or choose another output.")
         case .diverged(let step, let detail):
             return "step \(step): \(detail)\nLower training.learning_rate or look at the rows that metrics.jsonl names."
         case .checkpoint(let path, let problems):

@@ -1,7 +1,7 @@
 public import FileFormats
 
 /// One thing that is wrong with one row of a data file.
-public struct RowFault: Sendable {
+public struct RowFault: Sendable, Codable {
     /// The file, or nil when the rows were given in memory.
     public var file: String?
     /// Counted from 1: the line of a JSONL file, the element of a JSON array.

@@ -54,6 +54,9 @@ private func problems(_ yaml: String, _ overrides: [String] = []) -> [RecipeProb
                   max_length: 128
                   overlong: split
                   shuffle: false
+                  mix_temperature: .inf
+                  max_repeats: 2.5
+                  dedupe: near
                 training:
                   steps: 10
                   batch_size: 2
@@ -76,6 +79,8 @@ private func problems(_ yaml: String, _ overrides: [String] = []) -> [RecipeProb
         #expect(recipe.adapter.initFrom == "/r/adapter")
         #expect(recipe.data.train.map(\.weight) == [1, 0.5] && recipe.data.eval.map(\.path) == ["/r/s/c.jsonl"])
         #expect(recipe.data.trainOn == .all && recipe.data.overlong == .split && !recipe.data.shuffle)
+        #expect(recipe.data.mixTemperature == .infinity && recipe.data.maxRepeats == 2.5)
+        #expect(recipe.data.dedupe == .near)
         #expect(recipe.training.length == .steps(10) && recipe.training.microbatchTokens == .tokens(512))
         #expect(recipe.training.learningRate == 0.01 && recipe.training.maxGradNorm == nil)
         #expect(recipe.training.optimizer.beta2 == 0.95 && recipe.training.optimizer.weightDecay == 0.01)

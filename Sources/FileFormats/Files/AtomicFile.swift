@@ -214,8 +214,22 @@ private func renameWithFlags(_ from: String, _ to: String, _ flags: RenameFlags)
     return unsafeBitCast(symbol, to: Call.self)(AT_FDCWD, from, AT_FDCWD, to, flags.rawValue) == 0 ? nil : errno
 }
 
+/// Gives a folder whose files are synchronised already another name, as one step, where nothing stands.
+///
+/// - Throws: `FileError.outputExists`, `.io`.
+public func publishFolder(_ path: String, as target: String) throws {
+    try Descriptor.folder(path).synchronize()
+    if let code = renameWithFlags(path, target, .noReplace) {
+        if code == EEXIST || somethingExists(at: target) { throw FileError.outputExists(path: target) }
+        guard code == EINVAL || code == ENOSYS, rename(path, target) == 0 else {
+            throw FileError.io(operation: "rename to", path: target, code: code)
+        }
+    }
+    try Descriptor.folder(splitPath(target).folder).synchronize()
+}
+
 /// Removes a file, or a folder with all in it; what cannot be removed stays.
-func removeTree(_ path: String) {
+public func removeTree(_ path: String) {
     var status = stat()
     guard lstat(path, &status) == 0 else { return }
     if status.st_mode & S_IFMT == S_IFDIR {

@@ -139,7 +139,7 @@ final class Descriptor {
 }
 
 /// Splits a path into its folder ("." when it names none) and its last component.
-func splitPath(_ path: String) -> (folder: String, name: String) {
+public func splitPath(_ path: String) -> (folder: String, name: String) {
     var bytes = Array(path.utf8)
     while bytes.count > 1, bytes.last == UInt8(ascii: "/") { bytes.removeLast() }
     guard let slash = bytes.lastIndex(of: UInt8(ascii: "/")) else {
@@ -150,20 +150,20 @@ func splitPath(_ path: String) -> (folder: String, name: String) {
 }
 
 /// Whether anything, a dangling link included, stands at `path`.
-func somethingExists(at path: String) -> Bool {
+public func somethingExists(at path: String) -> Bool {
     var status = stat()
     return lstat(path, &status) == 0
 }
 
 /// The path with all links followed; nil when it does not lead anywhere.
-func resolvedPath(_ path: String) -> String? {
+public func resolvedPath(_ path: String) -> String? {
     guard let resolved = realpath(path, nil) else { return nil }
     defer { free(resolved) }
     return String(cString: resolved)
 }
 
 /// The names in a folder, sorted by bytes, without "." and "..".
-func namesInFolder(_ path: String) throws -> [String] {
+public func namesInFolder(_ path: String) throws -> [String] {
     guard let stream = opendir(path) else { throw FileError.reading("list", path, what: "folder") }
     defer { closedir(stream) }
     var names: [ByteString] = []

@@ -18,6 +18,15 @@ public struct SHA256Stream {
     }
 }
 
+/// The first 16 bytes of the SHA-256 of numbers, to tell lists of them apart.
+public func hash128(_ numbers: [Int32]) -> (UInt64, UInt64) {
+    var state = SHA256()
+    numbers.withUnsafeBytes { state.update(bufferPointer: $0) }
+    return state.finalize().withUnsafeBytes {
+        ($0.loadUnaligned(as: UInt64.self), $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+    }
+}
+
 /// SHA-256 as 64 lower-case hexadecimal digits.
 public func sha256(_ bytes: [UInt8]) -> String {
     var stream = SHA256Stream()

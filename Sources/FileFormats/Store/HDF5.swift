@@ -83,10 +83,27 @@ enum StoreType {
     }
 }
 
-/// A growing one-dimensional dataset, written as whole chunks that are compressed here.
+/// A growing one-dimensional dataset, cut in whole chunks that are compressed here.
 struct ChunkedWriter {
     /// Elements a chunk.
     static let chunkLength = 1 << 16
+
+    /// A chunk on its way to the file, padded to whole length; `elements` of it count.
+    struct Chunk: Sendable {
+        var dataset: hid_t
+        var index: Int
+        var elements: Int
+        var bytes: [UInt8]
+
+        /// Writes the compressed chunk; the dataset is never shrunk, for which the library would unpack it.
+        func write(_ packed: [UInt8]) throws {
+            var size = hsize_t(index * ChunkedWriter.chunkLength + elements)
+            _ = try HDF5.writing { H5Dset_extent(dataset, &size) }
+            var offset = hsize_t(index * ChunkedWriter.chunkLength)
+            _ = try HDF5.writing { H5Dwrite_chunk(dataset, 0, 0, &offset, packed.count, packed) }
+        }
+    }
+
     let type: StoreType
     private let dataset: hid_t
     private var pending: [UInt8] = []
@@ -111,41 +128,41 @@ struct ChunkedWriter {
         dataset = try HDF5.writing { H5Dcreate2(file, name, type.identifier, space, 0, list, 0) }
     }
 
-    mutating func append<Element: BitwiseCopyable>(_ elements: [Element]) throws {
+    mutating func append<Element: BitwiseCopyable>(_ elements: [Element]) {
         precondition(MemoryLayout<Element>.size == type.size)
         elements.withUnsafeBytes { pending.append(contentsOf: $0) }
         count += elements.count
-        let chunkSize = Self.chunkLength * type.size
-        var written = 0
-        while pending.count - written >= chunkSize {
-            try pending.withUnsafeBytes {
-                try writeChunk(
-                    UnsafeRawBufferPointer(rebasing: $0[written..<written + chunkSize]), elements: Self.chunkLength)
-            }
-            chunkCount += 1
-            written += chunkSize
-        }
-        pending.removeFirst(written)
     }
 
-    /// Writes a chunk of which `elements` count; the dataset is never shrunk, for which the library would unpack it.
-    private func writeChunk(_ bytes: UnsafeRawBufferPointer, elements: Int) throws {
-        let packed = try Zstd.compress(bytes)
-        var size = hsize_t(chunkCount * Self.chunkLength + elements)
-        _ = try HDF5.writing { H5Dset_extent(dataset, &size) }
-        var offset = hsize_t(chunkCount * Self.chunkLength)
-        _ = try HDF5.writing { H5Dwrite_chunk(dataset, 0, 0, &offset, packed.count, packed) }
+    /// The whole chunks among what was appended, in order.
+    mutating func takeChunks() -> [Chunk] {
+        let size = Self.chunkLength * type.size
+        guard pending.count >= size else { return [] }
+        var chunks: [Chunk] = []
+        var start = 0
+        while pending.count - start >= size {
+            chunks.append(chunk(Array(pending[start..<start + size]), elements: Self.chunkLength))
+            start += size
+        }
+        pending.removeFirst(start)
+        return chunks
     }
 
-    /// Writes what is left, padded to a whole chunk as the format wants it, and closes the dataset.
-    mutating func finish() throws {
-        if !pending.isEmpty {
-            let elements = pending.count / type.size
-            pending += [UInt8](repeating: 0, count: Self.chunkLength * type.size - pending.count)
-            try pending.withUnsafeBytes { try writeChunk($0, elements: elements) }
-        }
-        _ = try HDF5.writing { H5Dclose(dataset) }
+    /// What is left, padded to a whole chunk as the format wants it.
+    mutating func takeLastChunk() -> Chunk? {
+        guard !pending.isEmpty else { return nil }
+        let elements = pending.count / type.size
+        let padding = [UInt8](repeating: 0, count: Self.chunkLength * type.size - pending.count)
+        defer { pending = [] }
+        return chunk(pending + padding, elements: elements)
     }
+
+    private mutating func chunk(_ bytes: [UInt8], elements: Int) -> Chunk {
+        defer { chunkCount += 1 }
+        return Chunk(dataset: dataset, index: chunkCount, elements: elements, bytes: bytes)
+    }
+
+    func close() throws { _ = try HDF5.writing { H5Dclose(dataset) } }
 }
 
 /// A one-dimensional dataset, read chunk by chunk with its latest chunk kept.

@@ -1,32 +1,56 @@
 @preconcurrency private import CHDF5
 import Foundation
 
-/// What a token store tells about itself.
-///
-/// A store is stale when any of tokenizer, template or options is not what the run wants: all are kept to compare.
-public struct TokenStoreHeader: Sendable, Equatable {
-    public static let formatVersion = 1
+/// What a token store tells about itself: what its tokens were made of and how.
+public struct TokenStoreHeader: Sendable, Equatable, Codable {
+    public static let formatVersion = 2
 
     /// Ids are below this.
     public var vocabularySize: Int
     /// SHA-256 in hexadecimal digits.
     public var tokenizerHash: String
     public var templateHash: String
-    /// What else the tokens depend on, as JSON; at most 32 KiB.
+    /// SHA-256 of the contents of all data files; empty when they are not known, as with standard input.
+    public var dataHash: String
+    /// What else the tokens depend on, the program's version among it, as JSON; at most 32 KiB.
     public var options: String
+    /// The data files, as JSON: an array of `{"path", "bytes", "sha256"}`, paths relative to the store's folder.
+    public var files: String
 
-    public init(vocabularySize: Int, tokenizerHash: String, templateHash: String, options: String) {
+    public init(
+        vocabularySize: Int, tokenizerHash: String, templateHash: String, dataHash: String = "", options: String,
+        files: String = "[]"
+    ) {
         self.vocabularySize = vocabularySize
         self.tokenizerHash = tokenizerHash
         self.templateHash = templateHash
+        self.dataHash = dataHash
         self.options = options
+        self.files = files
+    }
+
+    /// SHA-256 of everything that the tokens depend on; where the files lie is not among it.
+    public var key: String {
+        sha256(
+            Array(
+                [
+                    "\(Self.formatVersion)", "\(vocabularySize)", tokenizerHash, templateHash, dataHash, options,
+                ].joined(separator: "\u{0}").utf8))
     }
 }
 
 /// Writes tokenised rows to an HDF5 file with zstd-compressed chunks, in bounded memory.
 ///
-/// Layout: `/tokens` [tokens] (uint16 when the vocabulary fits, else int32), `/trained` [tokens] (uint8, 1 where the
-/// prediction of the token is trained), `/row_offsets` [rows + 1] (int64), attributes of the root for the header.
+/// Layout, version 2. All datasets have one dimension, chunks of 65,536 elements, and the registered filter 32015
+/// (zstd) alone, so that h5py reads them with the package hdf5plugin:
+/// - `/tokens` [tokens], uint16 when the vocabulary has at most 65,536 entries, else int32;
+/// - `/trained` [tokens], uint8: 1 where the prediction *of* the token is trained;
+/// - `/row_offsets` [rows + 1], int64: row i is the tokens from `row_offsets[i]` up to `row_offsets[i + 1]`;
+/// - `/files` [bytes], uint8: UTF-8 JSON, see `TokenStoreHeader.files`.
+///
+/// Attributes of the root: `format` ("graft token store"), `format_version`, `vocabulary_size`, `rows`, `tokens`,
+/// `trained_tokens` (int64), `tokenizer_sha256`, `template_sha256`, `data_sha256`, `options` (JSON), and `key`, the
+/// SHA-256 by which a stale store is told. Equal rows and headers give equal bytes.
 public final class TokenStoreWriter {
     public let path: String
     public let header: TokenStoreHeader
@@ -38,6 +62,9 @@ public final class TokenStoreWriter {
     private var tokens: ChunkedWriter
     private var trained: ChunkedWriter
     private var offsets: ChunkedWriter
+    /// Full chunks, compressed side by side once there are enough.
+    private var queue: [ChunkedWriter.Chunk] = []
+    private static let queueLength = 48
     private var isOpen = true
 
     /// - Throws: `FileError.outputExists`, `.io`.
@@ -64,7 +91,7 @@ public final class TokenStoreWriter {
                 try ChunkedWriter(file: file, name: "row_offsets", type: .int64)
             )
         }
-        try TokenStore.reporting(path) { try offsets.append([Int64(0)]) }
+        offsets.append([Int64(0)])
     }
 
     deinit {
@@ -83,18 +110,28 @@ public final class TokenStoreWriter {
             throw FileError.tokenStore(
                 path: path, reason: "row \(rowCount + 1) has id \(wrong) outside of 0..<\(header.vocabularySize)")
         }
-        try TokenStore.reporting(path) {
-            if tokens.type == .uint16 {
-                try tokens.append(ids.map { UInt16(truncatingIfNeeded: $0) })
-            } else {
-                try tokens.append(ids)
-            }
-            try trained.append(isTrained.map { UInt8($0 ? 1 : 0) })
-            try offsets.append([Int64(tokens.count)])
+        if tokens.type == .uint16 {
+            tokens.append(ids.map { UInt16(truncatingIfNeeded: $0) })
+        } else {
+            tokens.append(ids)
         }
+        trained.append(isTrained.map { UInt8($0 ? 1 : 0) })
+        offsets.append([Int64(tokens.count)])
+        queue += tokens.takeChunks() + trained.takeChunks() + offsets.takeChunks()
+        if queue.count >= Self.queueLength { try writeQueue() }
         rowCount += 1
         tokenCount += ids.count
         trainedCount += isTrained.count { $0 }
+    }
+
+    /// Compresses on all processors and writes in order.
+    private func writeQueue() throws {
+        let chunks = queue
+        queue = []
+        let packed = try concurrentMap(chunks.count) { try Zstd.compress(chunks[$0].bytes) }
+        try TokenStore.reporting(path) {
+            for (chunk, bytes) in zip(chunks, packed) { try chunk.write(bytes) }
+        }
     }
 
     /// Makes the store appear under its name.
@@ -102,10 +139,13 @@ public final class TokenStoreWriter {
     /// - Throws: `FileError.io`, `.outputExists`.
     public func finish() throws {
         precondition(isOpen)
+        var files = try TokenStore.reporting(path) { try ChunkedWriter(file: file, name: "files", type: .uint8) }
+        files.append(Array(header.files.utf8))
+        queue += [tokens.takeLastChunk(), trained.takeLastChunk(), offsets.takeLastChunk()].compactMap(\.self)
+        queue += files.takeChunks() + [files.takeLastChunk()].compactMap(\.self)
+        try writeQueue()
         try TokenStore.reporting(path) {
-            try tokens.finish()
-            try trained.finish()
-            try offsets.finish()
+            for dataset in [tokens, trained, offsets, files] { try dataset.close() }
             try TokenStore.write(TokenStoreHeader.formatVersion, as: "format_version", to: file)
             try TokenStore.write(header.vocabularySize, as: "vocabulary_size", to: file)
             try TokenStore.write(rowCount, as: "rows", to: file)
@@ -114,7 +154,9 @@ public final class TokenStoreWriter {
             try TokenStore.write(TokenStore.formatName, as: "format", to: file)
             try TokenStore.write(header.tokenizerHash, as: "tokenizer_sha256", to: file)
             try TokenStore.write(header.templateHash, as: "template_sha256", to: file)
+            try TokenStore.write(header.dataHash, as: "data_sha256", to: file)
             try TokenStore.write(header.options, as: "options", to: file)
+            try TokenStore.write(header.key, as: "key", to: file)
             _ = try HDF5.writing { H5Fflush(file, H5F_SCOPE_GLOBAL) }
             isOpen = false
             _ = try HDF5.writing { H5Fclose(file) }
@@ -168,7 +210,11 @@ public final class TokenStore {
                     vocabularySize: try Self.number("vocabulary_size", of: file),
                     tokenizerHash: try Self.text("tokenizer_sha256", of: file),
                     templateHash: try Self.text("template_sha256", of: file),
-                    options: try Self.text("options", of: file))
+                    dataHash: try Self.text("data_sha256", of: file),
+                    options: try Self.text("options", of: file), files: try Self.files(of: file))
+                guard try Self.text("key", of: file).hasSameBytes(as: header.key) else {
+                    throw HDF5Fault.malformed("its key does not belong to its other attributes")
+                }
                 return (
                     header, try Self.number("rows", of: file), try Self.number("tokens", of: file),
                     try Self.number("trained_tokens", of: file),
@@ -281,6 +327,18 @@ public final class TokenStore {
         let attribute = try HDF5.writing { H5Acreate2(file, name, type, space, 0, 0) }
         defer { H5Aclose(attribute) }
         _ = try HDF5.writing { H5Awrite(attribute, type, &bytes) }
+    }
+
+    /// The list of data files; at most 64 MiB.
+    private static func files(of file: hid_t) throws -> String {
+        var dataset = try ChunkedReader(file: file, name: "files", types: [.uint8])
+        defer { dataset.close() }
+        guard dataset.count <= 64 << 20,
+            let text = String(
+                validating: try dataset.elements(0..<dataset.count).map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self
+            )
+        else { throw HDF5Fault.malformed("/files is no UTF-8 text of at most 64 MiB") }
+        return text
     }
 
     private static func attribute(_ name: String, of file: hid_t) throws -> hid_t {

@@ -58,6 +58,12 @@ public struct Recipe: Sendable, Equatable {
         public var maxLength = 1024
         public var overlong = Overlong.error
         public var shuffle = true
+        /// Makes small sources larger, see `SourceMixture`.
+        public var mixTemperature = 1.0
+        /// The most times that a source is repeated, whatever its weight and the temperature; nil sets no cap.
+        public var maxRepeats: Double?
+        /// Rows that are left out because an earlier one is the same or nearly so.
+        public var dedupe = Deduplication.none
         /// What all rows have to be; nil tells it by their keys.
         public var format: RowShape?
         /// Names that the files have for keys of rows.
@@ -65,6 +71,10 @@ public struct Recipe: Sendable, Equatable {
         /// Damage to rows that is taken as it is.
         public var accept: [Lint] = []
         public init(train: [Source]) { self.train = train }
+
+        var mixture: SourceMixture {
+            SourceMixture(weights: train.map(\.weight), temperature: mixTemperature, maxRepeats: maxRepeats)
+        }
     }
 
     /// Rows: a file, a glob or a token store.

@@ -9,7 +9,7 @@ extension Recipe {
         "adapter", "adapter.method", "adapter.rank", "adapter.alpha", "adapter.dropout", "adapter.targets",
         "adapter.init_from",
         "data", "data.train", "data.eval", "data.train_on", "data.max_length", "data.overlong", "data.shuffle",
-        "data.format", "data.columns", "data.accept",
+        "data.mix_temperature", "data.max_repeats", "data.dedupe", "data.format", "data.columns", "data.accept",
         "training", "training.epochs", "training.steps", "training.batch_size", "training.microbatch_tokens",
         "training.learning_rate", "training.schedule", "training.warmup_ratio", "training.optimizer",
         "training.optimizer.name", "training.optimizer.betas", "training.optimizer.eps",
@@ -139,6 +139,20 @@ private func readData(_ value: RecipeValue?, _ problems: RecipeProblems, _ resol
     data.maxLength = section.integer("max_length", in: 2...1 << 24) ?? data.maxLength
     data.overlong = section.choice("overlong") ?? data.overlong
     data.shuffle = section.flag("shuffle") ?? data.shuffle
+    data.dedupe = section.choice("dedupe") ?? data.dedupe
+    if let value = section.value("max_repeats") {
+        if case .null = value.content {
+            data.maxRepeats = nil
+        } else {
+            data.maxRepeats = section.number("max_repeats", "above 0, or null") { $0 > 0 }
+        }
+    }
+    if let value = section.value("mix_temperature"), ["inf", ".inf"].contains(value.word) {
+        data.mixTemperature = .infinity
+    } else {
+        data.mixTemperature =
+            section.number("mix_temperature", "of at least 1, or .inf") { $0 >= 1 } ?? data.mixTemperature
+    }
     if let value = section.value("format"), value.word != "auto" { data.format = section.choice("format") }
     data.columns = readColumns(&section)
     data.accept = readAccepted(&section)

@@ -5,8 +5,8 @@ public import TextData
 /// Tokenised rows of files and token stores, with what became of them.
 public struct LoadedRows: Sendable {
     public var examples: [TokenizedExample] = []
-    /// Where each example comes from: the file, and the row in it.
-    public var places: [(file: String?, row: Int)] = []
+    /// Where each example comes from; a pattern that was loaded is a source.
+    public var origins: [RowOrigin] = []
     public var report = DataReport()
     /// The files that were read, globs expanded.
     public var files: [String] = []
@@ -20,6 +20,8 @@ public struct RowLoader: Sendable {
     /// The model's: ids must be below its vocabulary's size.
     public var config: ModelConfig
     public var options: ExampleOptions
+    /// Whether token stores have to be made with these options.
+    public var checksOptions = false
 
     public init(text: TextResources?, config: ModelConfig, options: ExampleOptions) {
         self.text = text
@@ -27,93 +29,50 @@ public struct RowLoader: Sendable {
         self.options = options
     }
 
-    /// All examples of files, globs and token stores, in order.
-    ///
-    /// - Throws: `TextError` with the rows at fault, `FileError`, `FineTuningError.badInput` for a store that was
-    ///   made with another tokenizer.
-    public func load(_ patterns: [String], progress: (String) -> Void = { _ in }) throws -> LoadedRows {
-        var result = LoadedRows()
-        result.files = try expandedPaths(patterns)
+    var builder: ExampleBuilder {
         var builder = ExampleBuilder(
             tokenizer: text?.tokenizer, template: text?.template, vocabularySize: config.vocabularySize,
             options: options)
         // A tokenizer that names no end of text leaves it to config.json.
         builder.endID = builder.endID ?? config.eosTokenIDs.first.flatMap { Int32(exactly: $0) }
-        // Row files that stand together are read together: faults of all of them are told at once.
-        var pending: [String] = []
-        func flush() throws {
-            guard !pending.isEmpty else { return }
-            let set = try builder.examples(fromFiles: pending)
-            result.examples += set.examples
-            result.places += set.places
-            result.report.add(set.report)
-            pending = []
-        }
-        for path in result.files {
-            progress(path)
-            if TokenStore.isStore(path) {
-                try flush()
-                try addStore(path, to: &result)
-            } else {
-                pending.append(path)
-            }
-        }
-        try flush()
-        return result
+        return builder
     }
 
-    private func addStore(_ path: String, to result: inout LoadedRows) throws {
-        let store = try TokenStore(path: path)
-        var problems: [String] = []
-        if store.header.vocabularySize > config.vocabularySize {
-            problems.append(
-                "\(path): made with a vocabulary of \(store.header.vocabularySize) tokens; the model has "
-                    + "\(config.vocabularySize)")
+    /// The files of patterns, each pattern a source.
+    ///
+    /// - Throws: `TextError` for a file that is not there; `FineTuningError.badInput` for token stores that are stale.
+    func files(_ patterns: [String]) throws -> [DataFile] {
+        // All of them together once, since standard input can be read only once.
+        _ = try expandedPaths(patterns)
+        let files = try patterns.enumerated().flatMap { source, pattern in
+            try expandedPaths([pattern]).map { DataFile(path: $0, source: source) }
         }
-        if let text, try !text.tokenizerHash().hasSameBytes(as: store.header.tokenizerHash) {
-            problems.append("\(path): made with another tokenizer than the model's; run 'graft tokenize' again")
-        }
+        let check = StoreCheck(text: text, config: config, options: checksOptions ? options : nil)
+        let problems = try files.flatMap { TokenStore.isStore($0.path) ? try check.problems($0.path) : [] }
         guard problems.isEmpty else { throw FineTuningError.badInput(problems) }
-        var report = DataReport()
-        report.files = 1
-        report.rows = store.rowCount
-        for index in 0..<store.rowCount {
-            let row = try store.row(index)
-            let example = TokenizedExample(ids: row.ids, isTrained: row.isTrained)
-            if let limit = options.maxLength, row.ids.count > limit {
-                problems.append("\(path), row \(index + 1): \(row.ids.count) tokens, more than the limit of \(limit)")
-                continue
-            }
-            result.examples.append(example)
-            result.places.append((path, index + 1))
-            report.examples += 1
-            report.tokens += example.ids.count
-            report.trainedTokens += example.trainedCount
-            report.longest = max(report.longest, example.ids.count)
+        return files
+    }
+
+    /// All examples of files, globs and token stores, in order.
+    ///
+    /// - Throws: `TextError` with the rows at fault, `FileError`, `FineTuningError.badInput` for a store that is stale
+    ///   or was made with another tokenizer.
+    public func load(_ patterns: [String], progress: (String) -> Void = { _ in }) throws -> LoadedRows {
+        var result = LoadedRows()
+        let files = try files(patterns)
+        result.files = files.map(\.path)
+        var stream = try ExampleStream(builder, files: files)
+        while let set = try stream.next() {
+            result.examples += set.examples
+            result.origins += set.origins
+            progress("row \(stream.rowCount)")
         }
-        guard problems.isEmpty else { throw FineTuningError.badInput(Array(problems.prefix(20))) }
-        result.report.add(report)
+        result.report = try stream.finish()
+        return result
     }
 }
 
 extension DataReport {
-    mutating func add(_ other: DataReport) {
-        files += other.files
-        rows += other.rows
-        examples += other.examples
-        tokens += other.tokens
-        trainedTokens += other.trainedTokens
-        longest = max(longest, other.longest)
-        dropped += other.dropped
-        truncated += other.truncated
-        split += other.split
-        emptied += other.emptied
-        warnings += other.warnings
-        shapes.merge(other.shapes, uniquingKeysWith: +)
-        kinds.merge(other.kinds, uniquingKeysWith: +)
-        accepted.merge(other.accepted, uniquingKeysWith: +)
-    }
-
     /// Names and values, for tables.
     public var facts: [(name: String, value: String)] {
         var facts = [("rows", "\(rows)")]

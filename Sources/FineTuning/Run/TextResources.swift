@@ -103,6 +103,11 @@ public struct TextResources: Sendable {
         guard let template else { return "" }
         return sha256(Array(template.source.utf8) + template.toolUse.flatMap { [0] + Array($0.source.utf8) })
     }
+
+    /// Whether the template may ask for the time, so that rows of another day give other tokens.
+    public var usesClock: Bool {
+        ([template].compactMap(\.self) + (template?.toolUse ?? [])).contains { $0.source.contains("strftime_now") }
+    }
 }
 
 extension TextResources {

@@ -2,23 +2,6 @@ import FileFormats
 import Foundation
 internal import TextData
 
-extension LoadedRows {
-    /// The rows whose tokens are those of a row of `others`, each with that row's place.
-    func rowsShared(with others: LoadedRows) -> [RowFault] {
-        var byHash: [Int: [Int]] = [:]
-        for (i, example) in others.examples.enumerated() { byHash[example.ids.hashValue, default: []].append(i) }
-        return examples.enumerated().compactMap { i, example in
-            guard let candidates = byHash[example.ids.hashValue],
-                let twin = candidates.first(where: { others.examples[$0].ids == example.ids })
-            else { return nil }
-            let place = others.places[twin]
-            return RowFault(
-                file: places[i].file, row: places[i].row,
-                reason: "it is row \(place.row)\(place.file.map { " of \($0)" } ?? "")", lint: .duplicateRows)
-        }
-    }
-}
-
 extension TrainingData {
     /// Reads and tokenises the rows of a recipe.
     ///
@@ -32,20 +15,30 @@ extension TrainingData {
         options.format = recipe.data.format
         options.columns = recipe.data.columns
         options.accepts = Set(recipe.data.accept)
-        let loader = RowLoader(text: text, config: config, options: options)
+        // Near duplicates are looked for where the answer matters; each takes 112 bytes a row.
+        options.fingerprints = recipe.data.dedupe == .near || !recipe.data.eval.isEmpty ? .near : .exact
+        var loader = RowLoader(text: text, config: config, options: options)
+        loader.checksOptions = true
 
         var data = TrainingData(train: [], eval: [])
-        var report = DataReport()
-        var rows = LoadedRows()
-        for source in recipe.data.train {
-            let loaded = try loader.load([source.path])
-            data.train += repeated(loaded.examples, weight: source.weight, seed: recipe.training.seed)
-            data.trainFiles += loaded.files
-            report.add(loaded.report)
-            rows.examples += loaded.examples
-            rows.places += loaded.places
+        let rows = try loader.load(recipe.data.train.map(\.path))
+        let table = RowTable(rows.origins)
+        let (duplicates, removed) = try table.duplicates(recipe.data.dedupe)
+        let copies = RowCopies(recipe.data.mixture, removed: removed, seed: recipe.training.seed) { body in
+            var last = -1
+            for place in rows.origins.map(\.place) where place.ordinal != last {
+                last = place.ordinal
+                body(UInt64(place.ordinal), place.source)
+            }
         }
-        data.statistics = report.facts.map { ("training " + $0.name, $0.value) }
+        data.train = taken(rows, copies)
+        data.trainFiles = rows.files
+        data.statistics = (rows.report.facts + duplicates.facts).map { ("training " + $0.name, $0.value) }
+        if !recipe.data.mixture.isPlain {
+            data.statistics += zip(recipe.data.train, copies.repeats).map { source, repeats in
+                ("training mixture", "\(source.path): \(String(format: "%.4g", repeats)) times")
+            }
+        }
         if !recipe.data.eval.isEmpty {
             var loaded = try loader.load(recipe.data.eval.map(\.path))
             // Who names a file for both knows what they do: that is a choice, and worth a word only.
@@ -54,15 +47,9 @@ extension TrainingData {
                 loaded.report.warnings.append(
                     "\(file) is trained on and evaluated on: its loss says nothing about new rows")
             }
-            let shared = loaded.rowsShared(with: rows).filter { fault in
-                !both.contains(ByteString(fault.file ?? ""))
-            }
-            if !shared.isEmpty {
-                guard options.accepts.contains(.duplicateRows) else {
-                    throw TextError.badRows(faults: Array(shared.prefix(1_000)), total: shared.count)
-                }
-                loaded.report.warnings.append("\(shared.count) evaluation rows are training rows, too (accepted)")
-            }
+            let others = loaded.origins.filter { !both.contains(ByteString($0.file ?? "")) }
+            loaded.report.warnings += try RowTable.checkOverlap(
+                eval: RowTable(others), train: table, accepts: options.accepts)
             data.eval = loaded.examples
             data.evalFiles = loaded.files
             data.statistics += loaded.report.facts.map { ("evaluation " + $0.name, $0.value) }
@@ -71,16 +58,20 @@ extension TrainingData {
         return data
     }
 
-    /// Rows `weight` times; of the fraction, a part that depends on the seed alone.
-    private static func repeated(_ examples: [TokenizedExample], weight: Double, seed: UInt64) -> [TokenizedExample] {
-        if weight == 1 { return examples }
-        let whole = Int(weight)
+    /// Source by source, the rows as often as they are repeated: those with a further copy once more, in order.
+    private static func taken(_ rows: LoadedRows, _ copies: RowCopies) -> [TokenizedExample] {
         var result: [TokenizedExample] = []
-        for _ in 0..<whole { result += examples }
-        let rest = Int((Double(examples.count) * (weight - Double(whole))).rounded())
-        if rest > 0 {
-            let order = Permutation(count: examples.count, seed: seed, epoch: Int(Int32.max))
-            result += (0..<min(rest, examples.count)).map { order[$0] }.sorted().map { examples[$0] }
+        var start = 0
+        while start < rows.origins.count {
+            let source = rows.origins[start].place.source
+            var end = start
+            while end < rows.origins.count, rows.origins[end].place.source == source { end += 1 }
+            for copy in 0..<copies.limits[source] {
+                for i in start..<end where copies(UInt64(rows.origins[i].place.ordinal), source: source) > copy {
+                    result.append(rows.examples[i])
+                }
+            }
+            start = end
         }
         return result
     }

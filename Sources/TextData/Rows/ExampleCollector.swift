@@ -11,6 +11,8 @@ struct RowOutcome: Sendable {
     var result: Result
     var file: String?
     var row = 0
+    var place = RowPlace()
+    var fingerprint: RowFingerprint?
     var shape: RowShape?
     /// What is wrong with the row, and accepted.
     var accepted: [Lint] = []
@@ -32,7 +34,7 @@ struct MadeExample: Sendable {
 }
 
 /// Things that are right but worth knowing, counted over the data.
-enum ExampleNote: Hashable, Sendable, CaseIterable {
+enum ExampleNote: String, Hashable, Sendable, CaseIterable, Codable {
     /// The template writes earlier turns differently once the conversation goes on.
     case rewrittenTurns
     /// What the template's own marks train does not end with the end of the turn.
@@ -66,10 +68,33 @@ struct ExampleCollector {
     private var hasComposed = false
     private var notes: [ExampleNote: Int] = [:]
     private var examples: [TokenizedExample] = []
-    private var rows: [Int] = []
-    private var places: [(file: String?, row: Int)] = []
+    private var origins: [RowOrigin] = []
 
     init(options: ExampleOptions) { self.options = options }
+
+    /// What is known of the rows so far, to go on with in another process; examples and faults are not in it.
+    struct Snapshot: Codable {
+        var report: DataReport
+        var decomposed: [RowFault]
+        var decomposedCount: Int
+        var hasComposed: Bool
+        var notes: [ExampleNote: Int]
+    }
+
+    var snapshot: Snapshot {
+        Snapshot(
+            report: report, decomposed: decomposed, decomposedCount: decomposedCount, hasComposed: hasComposed,
+            notes: notes)
+    }
+
+    /// Adds what is known of other rows of the same files.
+    mutating func merge(_ other: Snapshot) {
+        report.add(other.report)
+        decomposed = Array((decomposed + other.decomposed).prefix(Self.lintFaultLimit))
+        decomposedCount += other.decomposedCount
+        hasComposed = hasComposed || other.hasComposed
+        notes.merge(other.notes, uniquingKeysWith: +)
+    }
 
     /// Rows that one lint names; a planted defect should be found wherever it is.
     static let lintFaultLimit = 1_000
@@ -150,8 +175,9 @@ struct ExampleCollector {
             return
         }
         examples.append(example)
-        rows.append(report.rows - 1)
-        places.append((outcome.file, outcome.row))
+        origins.append(
+            RowOrigin(
+                file: outcome.file, number: outcome.row, place: outcome.place, fingerprint: outcome.fingerprint))
         report.examples += 1
         report.tokens += example.ids.count
         report.trainedTokens += trained
@@ -161,8 +187,8 @@ struct ExampleCollector {
     /// What has been gathered since the last call; the report is of everything.
     mutating func take() -> ExampleSet {
         report.warnings = warnings
-        defer { (examples, rows, places) = ([], [], []) }
-        return ExampleSet(examples: examples, rows: rows, places: places, report: report)
+        defer { (examples, origins) = ([], []) }
+        return ExampleSet(examples: examples, origins: origins, report: report)
     }
 
     private var warnings: [String] {
@@ -181,7 +207,8 @@ struct ExampleCollector {
         return texts
     }
 
-    mutating func finish() throws {
+    /// - Parameter mayBeEmpty: whether it is no error that no example is left.
+    mutating func finish(mayBeEmpty: Bool = false) throws {
         if hasComposed, decomposedCount > 0 {
             if options.accepts.contains(.mixedNormalization) {
                 report.accepted[.mixedNormalization] = decomposedCount
@@ -192,7 +219,7 @@ struct ExampleCollector {
         }
         report.warnings = warnings
         if faultCount > 0 { throw TextError.badRows(faults: faults, total: faultCount) }
-        guard report.examples > 0 else {
+        guard report.examples > 0 || mayBeEmpty else {
             throw TextError.badOption(
                 name: "data", reason: "no example is left of \(report.rows) rows; see max_length and overlong")
         }

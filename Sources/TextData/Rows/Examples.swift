@@ -23,12 +23,15 @@ public struct ExampleOptions: Sendable {
     public var columns: [ColumnName] = []
     /// Damage that is taken as it is.
     public var accepts: Set<Lint> = []
+    /// What is computed of each row to find it again among others.
+    public var fingerprints = Fingerprints.none
+    public enum Fingerprints: Sendable { case none, exact, near }
 
     public init() {}
 }
 
 /// What became of the rows.
-public struct DataReport: Sendable, Equatable {
+public struct DataReport: Sendable, Equatable, Codable {
     public var files = 0
     public var rows = 0
     public var examples = 0
@@ -50,15 +53,46 @@ public struct DataReport: Sendable, Equatable {
     public var accepted: [Lint: Int] = [:]
 
     public init() {}
+
+    public mutating func add(_ other: DataReport) {
+        files += other.files
+        rows += other.rows
+        examples += other.examples
+        tokens += other.tokens
+        trainedTokens += other.trainedTokens
+        longest = max(longest, other.longest)
+        dropped += other.dropped
+        truncated += other.truncated
+        split += other.split
+        emptied += other.emptied
+        warnings += other.warnings
+        shapes.merge(other.shapes, uniquingKeysWith: +)
+        kinds.merge(other.kinds, uniquingKeysWith: +)
+        accepted.merge(other.accepted, uniquingKeysWith: +)
+    }
+}
+
+/// The row that an example comes from.
+public struct RowOrigin: Sendable {
+    /// Nil for rows in memory.
+    public var file: String?
+    /// Counted from 1 in the file.
+    public var number: Int
+    public var place: RowPlace
+    /// When the options ask for it.
+    public var fingerprint: RowFingerprint?
 }
 
 public struct ExampleSet: Sendable {
     public var examples: [TokenizedExample]
-    /// The row of each example, counted from 0 over all files.
-    public var rows: [Int]
-    /// Where each example comes from: the file, nil for rows in memory, and the row in it.
-    public var places: [(file: String?, row: Int)] = []
+    /// The row of each example.
+    public var origins: [RowOrigin] = []
     public var report: DataReport
+
+    /// The row of each example, counted from 0 over all files.
+    public var rows: [Int] { origins.map(\.place.ordinal) }
+    /// Where each example comes from: the file, nil for rows in memory, and the row in it.
+    public var places: [(file: String?, row: Int)] { origins.map { ($0.file, $0.number) } }
 }
 
 /// Makes examples of rows, for one model.
@@ -84,17 +118,14 @@ public struct ExampleBuilder: Sendable {
         self.options = options
     }
 
-    private static let batchSize = 512
-
     /// The examples of all rows of the files, in order. Globs are expanded.
     ///
     /// - Throws: `TextError.badRows` naming all bad rows up to the limit, or what is wrong with a file.
     public func examples(fromFiles patterns: [String]) throws -> ExampleSet {
-        var set = ExampleSet(examples: [], rows: [], report: DataReport())
+        var set = ExampleSet(examples: [], report: DataReport())
         set.report = try forEachBatch(fromFiles: patterns) { batch in
             set.examples += batch.examples
-            set.rows += batch.rows
-            set.places += batch.places
+            set.origins += batch.origins
         }
         return set
     }
@@ -107,28 +138,18 @@ public struct ExampleBuilder: Sendable {
     public func forEachBatch(
         fromFiles patterns: [String], _ body: (ExampleSet) throws -> Void
     ) throws -> DataReport {
-        let paths = try expandedPaths(patterns)
-        guard !paths.isEmpty else { throw TextError.badOption(name: "data", reason: "no file is given") }
-        var source = RowSource(paths: paths, columns: options.columns)
-        let linter = RowLinter(tokenizer: tokenizer, template: template, endID: endID)
-        var collector = ExampleCollector(options: options)
-        collector.report.files = paths.count
-        while true {
-            let rows = try source.next(Self.batchSize)
-            collector.report.kinds = source.kinds
-            if rows.isEmpty { break }
-            collector.add(outcomes(rows, linter))
-            if collector.faultCount == 0 { try body(collector.take()) }
-        }
-        try collector.finish()
-        return collector.report
+        var stream = try ExampleStream(self, files: try expandedPaths(patterns).map { DataFile(path: $0) })
+        while let batch = try stream.next() { try body(batch) }
+        return try stream.finish()
     }
 
     /// The examples of rows in memory; faults name no file.
     public func examples(from rows: [JSONValue]) throws -> ExampleSet {
         let linter = RowLinter(tokenizer: tokenizer, template: template, endID: endID)
-        let results = parallelMap(rows.count, threads: options.threads) { i in
-            outcome(file: nil, number: i + 1, linter) { rows[i] }
+        let results = concurrentMap(rows.count, threads: options.threads) { i in
+            var place = RowPlace()
+            place.ordinal = i
+            return outcome(file: nil, number: i + 1, place, linter) { rows[i] }
         }
         var collector = ExampleCollector(options: options)
         collector.add(results)
@@ -136,17 +157,39 @@ public struct ExampleBuilder: Sendable {
         return collector.take()
     }
 
-    private func outcomes(_ rows: [RawRow], _ linter: RowLinter) -> [RowOutcome] {
-        parallelMap(rows.count, threads: options.threads) { i in
+    func outcomes(_ rows: [RawRow], _ linter: RowLinter) -> [RowOutcome] {
+        concurrentMap(rows.count, threads: options.threads) { i in
             let row = rows[i]
-            return outcome(file: row.file, number: row.number, linter) { try row.value() }
+            if case .example(let example) = row.content { return outcome(of: example, row) }
+            return outcome(file: row.file, number: row.number, row.place, linter) { try row.value() }
+        }
+    }
+
+    /// A row of a token store, which was looked at when the store was written.
+    private func outcome(of example: TokenizedExample, _ row: RawRow) -> RowOutcome {
+        var outcome = RowOutcome(result: .leftOut, file: row.file, row: row.number, place: row.place)
+        if let bad = example.ids.first(where: { $0 < 0 || $0 >= vocabularySize }) {
+            let reason = "the token id \(bad) is outside of the vocabulary of \(vocabularySize)"
+            outcome.result = .faults([RowFault(file: row.file, row: row.number, reason: reason)])
+            return outcome
+        }
+        outcome.fingerprint = fingerprint(example, texts: [])
+        outcome.result = .made(MadeExample(example: example))
+        return outcome
+    }
+
+    private func fingerprint(_ example: TokenizedExample, texts: [String]) -> RowFingerprint? {
+        switch options.fingerprints {
+        case .none: nil
+        case .exact: RowFingerprint(ids: example.ids)
+        case .near: RowFingerprint(ids: example.ids, texts: texts)
         }
     }
 
     private func outcome(
-        file: String?, number: Int, _ linter: RowLinter, _ value: () throws -> JSONValue
+        file: String?, number: Int, _ place: RowPlace, _ linter: RowLinter, _ value: () throws -> JSONValue
     ) -> RowOutcome {
-        var outcome = RowOutcome(result: .leftOut, file: file, row: number)
+        var outcome = RowOutcome(result: .leftOut, file: file, row: number, place: place)
         func refuse(_ findings: [LintFinding]) {
             let refused = findings.filter { !options.accepts.contains($0.lint) }
             outcome.accepted = findings.map(\.lint).filter(options.accepts.contains)
@@ -169,6 +212,7 @@ public struct ExampleBuilder: Sendable {
                 refuse([LintFinding(lint: .noTrainedToken, detail: reason)] + ofTexts)
                 return outcome
             }
+            outcome.fingerprint = fingerprint(made.example, texts: row.comparedTexts)
             outcome.result = .made(made)
             refuse(linter.findings(row, made) + ofTexts)
         } catch let error as RowError {

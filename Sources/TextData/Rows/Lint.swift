@@ -1,5 +1,5 @@
 /// Damage to a data set that training would learn without a word. Each is refused until it is accepted by its name.
-public enum Lint: String, Sendable, CaseIterable {
+public enum Lint: String, Sendable, CaseIterable, Codable {
     case noTrainedToken = "no_trained_token"
     case noEndOfTurn = "no_end_of_turn"
     case doubleBOS = "double_bos"

@@ -7,7 +7,7 @@ struct RowFile {
     /// A row is text for one example; more than this is a damaged file.
     static let maximumRowSize = 64 << 20
 
-    private enum Layout { case unknown, lines, array, csv, tsv, text, parquet }
+    private enum Layout { case unknown, lines, array, csv, tsv, text, parquet, store }
 
     private let path: String
     private var bytes: RowBytes
@@ -17,6 +17,7 @@ struct RowFile {
     private var header: DelimitedHeader?
     private var delimiter = UInt8(ascii: ",")
     private var parquet: ParquetFile?
+    private var store: TokenStore?
     /// Set once a fault makes the rest of the file unreadable.
     private var isBroken = false
     /// Bytes that the last row took.
@@ -41,6 +42,7 @@ struct RowFile {
         case .tsv: "TSV"
         case .text: "plain text, a row a line"
         case .parquet: "Parquet"
+        case .store: "token store"
         }
     }
 
@@ -55,6 +57,7 @@ struct RowFile {
         case .array: return try nextElement()
         case .csv: return try nextRecord()
         case .parquet: return try nextParquetRow()
+        case .store: return try nextStoredRow()
         }
     }
 
@@ -80,6 +83,11 @@ struct RowFile {
         while bytes.buffer.count < 4, try bytes.fill() {}
         if ParquetFile.isParquet(prefix: bytes.buffer) {
             try openParquet()
+            return true
+        }
+        if !RowFileKind.isStandardInput(path), !bytes.isCompressed, TokenStore.isStore(path) {
+            layout = .store
+            store = try TokenStore(path: path)
             return true
         }
         if bytes.buffer.starts(with: [0xEF, 0xBB, 0xBF]) { bytes.start = 3 }
@@ -146,6 +154,13 @@ struct RowFile {
         } catch let error as FileError {
             return broken(error.description.split(separator: "\n").first.map(String.init) ?? "\(error)")
         }
+    }
+
+    private mutating func nextStoredRow() throws -> RawRow? {
+        guard let store, number < store.rowCount else { return nil }
+        number += 1
+        let (ids, isTrained) = try store.row(number - 1)
+        return row(.example(TokenizedExample(ids: ids, isTrained: isTrained)), size: 5 * ids.count)
     }
 
     // MARK: Lines

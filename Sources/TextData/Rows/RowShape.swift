@@ -1,7 +1,7 @@
 internal import FileFormats
 
 /// What a row is, told by its keys.
-public enum RowShape: String, Sendable, CaseIterable {
+public enum RowShape: String, Sendable, CaseIterable, Codable {
     case messages, sharegpt, alpaca, completion, text, tokens, preference, kto
 
     /// The form of such a row, for help and error texts.

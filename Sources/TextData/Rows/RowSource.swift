@@ -7,6 +7,8 @@ struct RawRow: Sendable {
         /// JSON text, parsed later by whichever thread takes the row; `offset` is where it begins in the file.
         case json([UInt8], offset: Int)
         case value(JSONValue)
+        /// A row of a token store.
+        case example(TokenizedExample)
         /// Why there is no whole row.
         case fault(String, Lint?)
     }
@@ -14,12 +16,14 @@ struct RawRow: Sendable {
     /// Counted from 1: the line of a text, the element of a JSON array, the record of a CSV file with its header.
     var number: Int
     var content: Content
+    var place = RowPlace()
 
     /// - Throws: `RowError`.
     func value() throws -> JSONValue {
         switch content {
         case .fault(let reason, let lint): throw lint.map { RowError(reason, lint: $0) } ?? RowError(reason)
         case .value(let value): return value
+        case .example: throw RowError("the row is tokenised already")
         case .json(let bytes, let offset):
             do { return try JSONParser.parse(bytes) } catch let error as JSONError {
                 guard error.kind == .encoding else { throw RowError(error.description) }
@@ -59,44 +63,116 @@ public func expandedPaths(_ patterns: [String]) throws -> [String] {
     return paths
 }
 
-/// The rows of several files, one after the other.
-struct RowSource {
-    private var paths: ArraySlice<String>
-    private var file: RowFile?
-    private var current = ""
-    private var rowsOfFile = 0
-    private let columns: [ColumnName]
-    /// What the files were taken for, and how many there were of each.
-    private(set) var kinds: [String: Int] = [:]
+/// Where a row stands among all rows that are read.
+public struct RowPlace: Sendable {
+    /// Counted from 0 over all files, blank lines left out.
+    public var ordinal = 0
+    /// Rows that follow one another make blocks of a few megabytes; each source begins a new one.
+    public var block = 0
+    public var source = 0
+    /// Which of the files that are read.
+    public var file = 0
 
-    init(paths: [String], columns: [ColumnName] = []) {
-        self.paths = paths[...]
-        self.columns = columns
+    public init() {}
+}
+
+/// Every `count`-th row, from `index` on: rows that several machines share.
+public struct Shard: Sendable, Equatable, Codable {
+    /// From 0.
+    public var index: Int
+    public var count: Int
+    public static let whole = Shard(index: 0, count: 1)
+
+    public init(index: Int, count: Int) {
+        precondition(count > 0 && (0..<count).contains(index))
+        (self.index, self.count) = (index, count)
     }
 
-    /// Up to `count` rows; empty at the end.
+    func holds(_ ordinal: Int) -> Bool { ordinal % count == index }
+}
+
+/// The rows of several files, one after the other.
+struct RowSource {
+    /// Bytes of rows that make a block.
+    static let blockSize = 8 << 20
+
+    private let files: [DataFile]
+    private var nextFile = 0
+    private var file: RowFile?
+    private var rowsOfFile = 0
+    private let columns: [ColumnName]
+    private let shard: Shard
+    private var place = RowPlace()
+    private var blockBytes = 0
+    /// What the files were taken for, and how many there were of each.
+    private(set) var kinds: [String: Int] = [:]
+    /// Rows read so far, those of other shards among them.
+    var rowCount: Int { place.ordinal }
+
+    init(files: [DataFile], columns: [ColumnName] = [], shard: Shard = .whole) {
+        self.files = files
+        self.columns = columns
+        self.shard = shard
+    }
+
+    init(paths: [String], columns: [ColumnName] = []) {
+        self.init(files: paths.map { DataFile(path: $0) }, columns: columns)
+    }
+
+    /// Up to `count` rows of the shard; empty at the end.
     ///
+    /// - Parameter start: rows before this one are passed over.
     /// - Throws: `TextError` for a file that is missing, unreadable or without rows.
-    mutating func next(_ count: Int) throws -> [RawRow] {
+    mutating func next(_ count: Int, from start: Int = 0) throws -> [RawRow] {
         var rows: [RawRow] = []
         var bytes = 0
-        while rows.count < count, bytes < 32 << 20 {
+        while rows.count < count, bytes < Self.blockSize {
             if file == nil {
-                guard let path = paths.popFirst() else { break }
-                file = try RowFile(path: path, columns: columns)
-                current = path
-                rowsOfFile = 0
+                guard nextFile < files.count else { break }
+                try openNext()
             }
-            if let row = try file?.next() {
-                rows.append(row)
-                bytes += file?.lastSize ?? 0
-                rowsOfFile += 1
-            } else {
-                guard rowsOfFile > 0 else { throw TextError.emptyData(path: current) }
+            guard var row = try file?.next() else {
+                guard rowsOfFile > 0 else { throw TextError.emptyData(path: files[place.file].path) }
                 if let kind = file?.kindName { kinds[kind, default: 0] += 1 }
                 file = nil
+                continue
+            }
+            let size = file?.lastSize ?? 0
+            if blockBytes >= Self.blockSize { beginBlock() }
+            row.place = place
+            blockBytes += size
+            place.ordinal += 1
+            rowsOfFile += 1
+            if row.place.ordinal >= start, shard.holds(row.place.ordinal) {
+                rows.append(row)
+                bytes += size
             }
         }
         return rows
+    }
+
+    private mutating func beginBlock() {
+        place.block += 1
+        blockBytes = 0
+    }
+
+    private mutating func openNext() throws {
+        file = try RowFile(path: files[nextFile].path, columns: columns)
+        if files[nextFile].source != place.source { beginBlock() }
+        place.file = nextFile
+        place.source = files[nextFile].source
+        nextFile += 1
+        rowsOfFile = 0
+    }
+}
+
+/// A file of rows, and which of the sources of a mixture it belongs to.
+public struct DataFile: Sendable {
+    public var path: String
+    public var source: Int
+
+    public init(path: String, source: Int = 0) {
+        self.path = path
+        self.source = source
     }
 }

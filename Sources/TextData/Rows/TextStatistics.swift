@@ -82,7 +82,7 @@ public struct TextSurvey: Sendable {
             if rows.isEmpty { break }
             rowCount += rows.count
             progress(rowCount)
-            for outcome in parallelMap(rows.count, threads: threads, { outcome(of: rows[$0], counters) }) {
+            for outcome in concurrentMap(rows.count, threads: threads, { outcome(of: rows[$0], counters) }) {
                 switch outcome {
                 case .failure(let fault):
                     faultCount += 1

@@ -57,6 +57,7 @@ struct Eval: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
+        _ = try rows.requireData()
         if baseline, base.adapter == nil { throw ValidationError("--baseline needs --adapter") }
         if let answers, answers < 0 { throw ValidationError("--answers must be at least 0") }
         if let maxTokens, maxTokens < 1 { throw ValidationError("--max-tokens must be at least 1") }

@@ -173,7 +173,11 @@ struct Inspector {
         result.add("vocabulary", .integer(store.header.vocabularySize))
         result.add("tokenizer_sha256", .string(store.header.tokenizerHash))
         result.add("template_sha256", .string(store.header.templateHash))
+        result.add("data_sha256", .string(store.header.dataHash))
+        result.add("key", .string(store.header.key))
         result.add("options", .string(store.header.options))
+        let files = (try? JSONParser.parse(store.header.files))?.arrayValue?.compactMap(\.objectValue) ?? []
+        result.tables.append(("files", Array(limited(files)), files.count))
         return result
     }
 
