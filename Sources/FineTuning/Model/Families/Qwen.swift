@@ -1,6 +1,6 @@
 extension FamilyDefinition {
     static let qwen2 = FamilyDefinition(
-        className: "Qwen2ForCausalLM", gguf: GGUFTraits(architecture: "qwen2", warnings: GGUFTraits.ignoredWindows),
+        className: "Qwen2ForCausalLM", gguf: GGUFTraits(architecture: "qwen2", gaps: [.frequencyDivisors, .windows]),
         inertKeys: ["attention_bias"],
         read: { config, reader in
             reader.requireActivation(["silu"])
@@ -9,7 +9,7 @@ extension FamilyDefinition {
         })
 
     static let qwen3 = FamilyDefinition(
-        className: "Qwen3ForCausalLM", gguf: GGUFTraits(architecture: "qwen3", warnings: GGUFTraits.ignoredWindows),
+        className: "Qwen3ForCausalLM", gguf: GGUFTraits(architecture: "qwen3", gaps: [.frequencyDivisors, .windows]),
         defaults: Defaults(headDim: 128),
         read: { config, reader in
             reader.requireActivation(["silu"])
