@@ -21,7 +21,7 @@ extension FamilyDefinition {
 
     static let qwen2MoE = FamilyDefinition(
         className: "Qwen2MoeForCausalLM",
-        gguf: GGUFTraits(architecture: "qwen2moe", warnings: GGUFTraits.ignoredWindows),
+        gguf: GGUFTraits(architecture: "qwen2moe", gaps: [.frequencyDivisors, .windows]),
         inertKeys: MixtureReading.inertKeys,
         read: { config, reader in
             reader.requireActivation(["silu"])
@@ -35,7 +35,7 @@ extension FamilyDefinition {
 
     static let qwen3MoE = FamilyDefinition(
         className: "Qwen3MoeForCausalLM",
-        gguf: GGUFTraits(architecture: "qwen3moe", warnings: GGUFTraits.ignoredWindows),
+        gguf: GGUFTraits(architecture: "qwen3moe", gaps: [.frequencyDivisors, .windows]),
         inertKeys: MixtureReading.inertKeys + ["max_window_layers"],
         read: { config, reader in
             reader.requireActivation(["silu"])
