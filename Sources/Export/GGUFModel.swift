@@ -25,7 +25,9 @@ public final class GGUFModel {
 
     private func mismatches() -> [String] {
         var problems: [String] = []
-        var known: Set<ByteString> = ["rope_freqs.weight"]
+        var known: Set<ByteString> = [
+            "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight",
+        ]
         for parameter in ParameterTable(config).parameters {
             known.insert(ByteString(parameter.ggufName))
             guard let tensor = file.tensor(named: parameter.ggufName) else {
@@ -115,8 +117,11 @@ private struct GGUFConfigReader {
     }
 
     mutating func config() -> JSONObject {
-        guard ByteString(architecture) == "llama" || ByteString(architecture) == "qwen2" else {
-            problems.append("general.architecture is \(quoted(architecture)); graft runs \"llama\" and \"qwen2\"")
+        guard let family = Family.allCases.first(where: { $0.gguf.architecture.hasSameBytes(as: architecture) }) else {
+            var known: [String] = []
+            for name in Family.allCases.map(\.gguf.architecture) where !known.contains(name) { known.append(name) }
+            problems.append(
+                "general.architecture is \(quoted(architecture)); graft runs \(known.joined(separator: ", "))")
             return JSONObject()
         }
         if let kind = file["general.type"]?.stringValue, !kind.hasSameBytes(as: "model") {
@@ -129,7 +134,7 @@ private struct GGUFConfigReader {
         let heads = integer("attention.head_count")
         let headDim = max(1, hidden.intValue ?? 1) / max(1, heads.intValue ?? 1)
         var json = JSONObject([
-            ("model_type", .string(architecture)), ("vocab_size", .integer(vocabulary)), ("hidden_size", hidden),
+            ("model_type", .string(family.rawValue)), ("vocab_size", .integer(vocabulary)), ("hidden_size", hidden),
             ("intermediate_size", integer("feed_forward_length")), ("num_hidden_layers", integer("block_count")),
             ("num_attention_heads", heads),
             ("num_key_value_heads", integer("attention.head_count_kv", default: heads.intValue)),
@@ -137,9 +142,16 @@ private struct GGUFConfigReader {
             ("max_position_embeddings", integer("context_length")),
             ("rms_norm_eps", .double(value("attention.layer_norm_rms_epsilon")?.doubleValue ?? 1e-6)),
             ("tie_word_embeddings", .bool(!has("output.weight"))),
-            ("attention_bias", .bool(has("blk.0.attn_q.bias"))), ("mlp_bias", .bool(has("blk.0.ffn_gate.bias"))),
-            ("hidden_act", "silu"), ("torch_dtype", "float32"),
+            ("attention_bias", .bool(has("blk.0.attn_q.bias") || has("blk.0.attn_qkv.bias"))),
+            ("mlp_bias", .bool(has("blk.0.ffn_gate.bias"))), ("torch_dtype", "float32"),
         ])
+        for key in family.gguf.keys {
+            if let count = value(key.rawValue)?.intValue {
+                json[key.configKey] = .integer(count)
+            } else if let number = value(key.rawValue)?.doubleValue {
+                json[key.configKey] = .double(number)
+            }
+        }
         for (key, name) in [("bos_token_id", "bos"), ("pad_token_id", "padding")] {
             if let id = file["tokenizer.ggml.\(name)_token_id"]?.intValue { json[key] = .integer(id) }
         }
@@ -147,24 +159,31 @@ private struct GGUFConfigReader {
         json["eos_token_id"] = .array(ends.map { .integer($0) })
         let theta = value("rope.freq_base")?.doubleValue ?? 10_000
         json["rope_theta"] = .double(theta)
-        if let scaling = scaling(theta: theta, headDim: json["head_dim"]?.intValue ?? headDim) {
-            json["rope_scaling"] = scaling
-        }
+        let width = json["head_dim"]?.intValue ?? headDim
+        let turning = value("rope.dimension_count")?.intValue ?? width
+        json["partial_rotary_factor"] = .double(Double(turning) / Double(max(1, width)))
+        if let scaling = scaling(theta: theta, dimensions: turning) { json["rope_scaling"] = scaling }
+        family.gguf.complete(&json)
         return json
     }
 
-    private mutating func scaling(theta: Double, headDim: Int) -> JSONValue? {
-        if let tensor = file.tensor(named: "rope_freqs.weight") {
-            guard tensor.type == .f32, tensor.shape == [headDim / 2] else {
-                problems.append(
-                    "rope_freqs.weight is \(tensor.type.name) \(tensor.shape), expected F32 [\(headDim / 2)]")
-                return nil
-            }
-            var divisors = [Float](repeating: 0, count: headDim / 2)
-            divisors.withUnsafeMutableBufferPointer {
-                ElementConversion.widen(file.withBytes(of: tensor), as: .f32, into: $0)
-            }
-            let found = Llama3Scaling(divisors: divisors, theta: theta, headDim: headDim)
+    /// The values of an f32 tensor of `count` elements.
+    private mutating func divisors(_ name: String, count: Int) -> [Float] {
+        var divisors = [Float](repeating: 1, count: max(0, count))
+        guard let tensor = file.tensor(named: name), tensor.type == .f32, tensor.shape == [count] else {
+            problems.append("\(name): expected F32 [\(count)]")
+            return divisors
+        }
+        divisors.withUnsafeMutableBufferPointer {
+            ElementConversion.widen(file.withBytes(of: tensor), as: .f32, into: $0)
+        }
+        return divisors
+    }
+
+    private mutating func scaling(theta: Double, dimensions: Int) -> JSONValue? {
+        if file.tensor(named: "rope_freqs.weight") != nil {
+            let divisors = divisors("rope_freqs.weight", count: dimensions / 2)
+            let found = Llama3Scaling(divisors: divisors, theta: theta, headDim: dimensions)
             if found == nil { problems.append("rope_freqs.weight is not the scaling of Llama 3") }
             return found?.json
         }
@@ -185,8 +204,18 @@ private struct GGUFConfigReader {
                 yarn["attention_factor"] = .double(own * (factor <= 1 ? 1 : 0.1 * log(factor) + 1))
             }
             return .object(yarn)
+        case "longrope":
+            func list(_ name: String) -> JSONValue {
+                .array(divisors(name, count: dimensions / 2).map { .double(Double($0)) })
+            }
+            return [
+                "rope_type": "longrope", "short_factor": list("rope_factors_short.weight"),
+                "long_factor": list("rope_factors_long.weight"),
+                "original_max_position_embeddings": integer("rope.scaling.original_context_length"),
+                "attention_factor": .double(value("rope.scaling.attn_factor")?.doubleValue ?? 1),
+            ]
         default:
-            problems.append("rope.scaling.type is \(quoted(type)); graft runs none, linear and yarn")
+            problems.append("rope.scaling.type is \(quoted(type)); graft runs none, linear, yarn and longrope")
             return nil
         }
     }

@@ -102,8 +102,7 @@ public final class Weight {
     public func refresh() {
         guard let master, value !== master else { return }
         if offset != 0 {
-            value.raw.copyMemory(from: master.adding(offset).raw, byteCount: master.byteCount)
-            return
+            return master.add(offset, into: value)
         }
         kernels(value.dtype).pointee.from_f32(value.raw, master.f32, master.count)
     }
@@ -113,9 +112,13 @@ extension Tensor {
     /// A copy of an f32 tensor with `offset` added to every element.
     fileprivate func adding(_ offset: Float) -> Tensor {
         let result = Tensor(shape)
+        add(offset, into: result)
+        return result
+    }
+
+    fileprivate func add(_ offset: Float, into result: Tensor) {
         let (from, to) = (f32, result.f32)
         for i in 0..<count { to[i] = from[i] + offset }
-        return result
     }
 }
 
@@ -154,6 +157,7 @@ public final class LowRankAdapter {
         a.refresh()
         b.refresh()
         let source = b.master ?? b.value.converted(to: .f32)
+        defer { withExtendedLifetime(source) {} }
         let scaled = Tensor(scaledB.shape)
         let (from, to) = (source.f32, scaled.f32)
         if expertCount == 1 {

@@ -1,9 +1,11 @@
+import Foundation
+
 @testable import TensorCore
 
 /// Cases of the cross-entropy and of tensors with several consumers.
 enum CompositeCases {
     static func crossEntropy(
-        _ name: String, rows: Int, k: Int = 11, _ head: LinearCases.Layer
+        _ name: String, rows: Int, k: Int = 11, _ head: LinearCases.Layer, shape: LogitShape = LogitShape()
     ) -> OperationCase {
         let targets = (0..<rows).map { Int32($0 * 5 % head.outputs) }
         return OperationCase(
@@ -13,10 +15,13 @@ enum CompositeCases {
             samples: rows * k * head.outputs > 100_000 ? 2 : 8,
             operation: { run in
                 .losses(run.tape.crossEntropy(
-                    run.tensor("x"), head: LinearCases.projection(run, head, 0), targets: targets))
+                    run.tensor("x"), head: LinearCases.projection(run, head, 0), targets: targets, shape: shape))
             },
             reference: { values in
-                let logits = LinearCases.reference(values, values["x"], head, 0, k: k)
+                let logits = LinearCases.reference(values, values["x"], head, 0, k: k).map { x in
+                    let scaled = x * Double(shape.scale)
+                    return shape.cap.map { Double($0) * tanh(scaled / Double($0)) } ?? scaled
+                }
                 return [Reference.crossEntropy(logits: logits, vocabulary: head.outputs, targets: targets)]
             })
     }
@@ -135,6 +140,11 @@ enum CompositeCases {
             crossEntropy("wide", rows: 9, k: 270, Layer(outputs: 300, learns: true, hasBias: true, rank: 1)),
             // More rows than the gradients of a learning head keep at once.
             crossEntropy("two chunks", rows: 530, k: 3, Layer(outputs: 7, learns: true, hasBias: true, rank: 2)),
+            crossEntropy(
+                "frozen head, capped", rows: 20, Layer(outputs: 600), shape: LogitShape(scale: 0.7, cap: 2)),
+            crossEntropy("frozen head, scaled", rows: 3, Layer(outputs: 37), shape: LogitShape(scale: 0.25)),
+            crossEntropy(
+                "LoRA, capped", rows: 20, Layer(outputs: 37, learns: true, rank: 3), shape: LogitShape(cap: 1.5)),
             crossEntropy("two words", rows: 3, Layer(outputs: 2)),
             block(lengths: [9], adapters: false), block(lengths: [9], adapters: true),
             block(lengths: [17, 1, 14], adapters: false), block(lengths: [17, 1, 14], adapters: true),

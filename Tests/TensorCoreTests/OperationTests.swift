@@ -74,7 +74,7 @@ private let allCases = LinearCases.all + ElementwiseCases.all + AttentionCases.a
 extension OperationCase {
     var runsInBF16: Bool { Matmul.supportsBF16 && name != CompositeCases.ownResidual.name }
     var canCheckpoint: Bool {
-        isRepeatable && !name.hasPrefix("crossEntropy") && !name.contains("projections")
+        isRepeatable && !name.hasPrefix("crossEntropy") && !name.hasPrefix("split") && !name.contains("projections")
             && name != CompositeCases.manyConsumers.name
     }
 }

@@ -68,13 +68,16 @@ enum Reference {
         return x.indices.map { x[$0] / norms[$0 / width] * weight[$0 % width] }
     }
 
-    /// Turns pair (i, i + half) of each head by the angle `position / base^(i / half)`.
-    static func rotate(_ x: [Double], heads: Int, headDim: Int, half: Int, positions: [Int32]) -> [Double] {
+    /// Turns pair (i, i + half), or (2i, 2i + 1), of each head by the angle `position / base^(i / half)`.
+    static func rotate(
+        _ x: [Double], heads: Int, headDim: Int, half: Int, positions: [Int32], isInterleaved: Bool = false
+    ) -> [Double] {
         var result = x
         for t in positions.indices {
             for h in 0..<heads {
                 for i in 0..<half {
-                    let (low, high) = ((t * heads + h) * headDim + i, (t * heads + h) * headDim + half + i)
+                    let head = (t * heads + h) * headDim
+                    let (low, high) = isInterleaved ? (head + 2 * i, head + 2 * i + 1) : (head + i, head + half + i)
                     let angle = rotaryAngle(position: Int(positions[t]), pair: i, half: half)
                     result[low] = x[low] * cos(angle) - x[high] * sin(angle)
                     result[high] = x[high] * cos(angle) + x[low] * sin(angle)
@@ -90,6 +93,15 @@ enum Reference {
 
     static func swiGLU(gate: [Double], up: [Double]) -> [Double] {
         zip(gate, up).map { $0 / (1 + exp(-$0)) * $1 }
+    }
+
+    /// gelu(gate) * up with the approximation of arXiv:1606.08415, section 2.
+    static func geGLU(gate: [Double], up: [Double]) -> [Double] {
+        zip(gate, up).map { 0.5 * $0 * (1 + tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) * $1 }
+    }
+
+    static func columns(_ x: [Double], width: Int, _ range: Range<Int>) -> [Double] {
+        (0..<x.count / width).flatMap { x[$0 * width + range.lowerBound..<$0 * width + range.upperBound] }
     }
 
     static func rows(_ x: [Double], width: Int, _ indices: [Int]) -> [Double] {
@@ -147,13 +159,13 @@ enum Reference {
 }
 
 /// Cosines and sines in the layout of the operation, of the reference's angles.
-func rotaryTable(positions: Int, half: Int) -> RotaryTable {
+func rotaryTable(positions: Int, half: Int, isInterleaved: Bool = false) -> RotaryTable {
     let angles = (0..<positions * half).map {
         Reference.rotaryAngle(position: $0 / half, pair: $0 % half, half: half)
     }
     return RotaryTable(
         cosine: Tensor([positions, half], values: angles.map { Float(cos($0)) }),
-        sine: Tensor([positions, half], values: angles.map { Float(sin($0)) }))
+        sine: Tensor([positions, half], values: angles.map { Float(sin($0)) }), isInterleaved: isInterleaved)
 }
 
 /// Normal numbers of standard deviation `scale`, the same for the same words.

@@ -94,6 +94,14 @@ public struct ModelConfig: Sendable {
 
     /// Reads `config.json` of a model folder, or a file.
     public init(path: String) throws {
+        let (json, file) = try Self.readJSON(path)
+        try self.init(json: json, path: file)
+    }
+
+    /// The `model_type` of a folder that graft may not run.
+    public static func typeName(path: String) throws -> String? { try readJSON(path).json["model_type"]?.stringValue }
+
+    private static func readJSON(_ path: String) throws -> (json: JSONObject, file: String) {
         var isDirectory: ObjCBool = false
         let isFolder = FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && isDirectory.boolValue
         let file = isFolder ? path + "/config.json" : path
@@ -105,7 +113,7 @@ public struct ModelConfig: Sendable {
         guard let object = value.objectValue else {
             throw FineTuningError.unsupportedModel(path: file, problems: ["expected an object, found \(value.kindName)"])
         }
-        try self.init(json: object, path: file)
+        return (object, file)
     }
 
     /// - Throws: `FineTuningError.unsupportedModel` with every problem of the file.

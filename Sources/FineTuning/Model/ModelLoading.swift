@@ -1,4 +1,4 @@
-import FileFormats
+public import FileFormats
 import Foundation
 public import TensorCore
 
@@ -119,7 +119,7 @@ extension DecoderModel {
     }
 
     /// What keeps the files' tensors from being the model's.
-    private static func mismatches(_ config: ModelConfig, _ files: SafetensorsFolder) -> [String] {
+    public static func mismatches(_ config: ModelConfig, _ files: SafetensorsFolder) -> [String] {
         let table = ParameterTable(config)
         var problems = table.mismatches(files)
         var expected = Set(table.parameters.map { ByteString($0.name) })

@@ -29,10 +29,11 @@ public struct MemoryPlan: Sendable {
         let linear = BaseQuantization.modules(config).reduce(0) { $0 + $1.outputWidth * $1.inputWidth }
         weightBytes = quantization.byteCount(of: linear).map { $0 + (resident - linear) * size } ?? resident * size
         trainableBytes = trainableCount * (4 * 4 + size)
-        // Two normalised inputs, q, k, v, attention's result, gate and up in the computation's type; the log sums of
-        // attention. What follows from these row by row is computed again.
-        let block = (2 * hidden + 2 * queries + 2 * keys + 2 * inner) * size
-            + config.headCount * 4
+        // The norms' units, or a branch's input where no norm stands before it; q, k, v, attention's result, gate and up
+        // in the computation's type; the log sums of attention. What follows from these row by row is computed again.
+        let inputs = [NormRole.attentionInput, .feedForwardInput].filter { !config.norms.contains($0) }.count
+        let units = (config.norms.count + inputs) * hidden + (config.queryKeyNorm == nil ? 0 : queries + keys)
+        let block = (units + 2 * queries + 2 * keys + 2 * inner) * size + config.headCount * 4
         // While a block runs backward, what was computed again, its gradients and the residual stream's.
         let working = (4 * inner + (4 + 2 * (config.mixture?.router.active ?? 0)) * hidden + 3 * queries + 2 * keys) * size + 3 * hidden * 4
         layerCount = config.layerCount

@@ -65,7 +65,7 @@ struct Inspector {
         return isFolder.boolValue ? try inspectFolder() : try inspectFile()
     }
 
-    private func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: path + "/" + name) }
+    func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: path + "/" + name) }
 
     private func inspectFolder() throws -> Inspection {
         if has("adapter_config.json") { return try adapter() }
@@ -104,7 +104,7 @@ struct Inspector {
         showsAll ? items[...] : items.prefix(Self.tableRows)
     }
 
-    private func addTensors(_ entries: [TensorEntry], to result: inout Inspection) {
+    func addTensors(_ entries: [TensorEntry], to result: inout Inspection) {
         var parameters = 0
         var bytes = 0
         for entry in entries { (parameters, bytes) = (parameters + entry.elementCount, bytes + entry.byteRange.count) }
@@ -182,28 +182,6 @@ struct Inspector {
     }
 
     // MARK: folders
-
-    private func model() throws -> Inspection {
-        let config = try ModelConfig(path: path)
-        var result = Inspection(kind: "model folder", path: path)
-        result.add("family", .string(config.family.rawValue))
-        result.add("parameter_count", .integer(config.parameterCount))
-        result.add("vocabulary", .integer(config.vocabularySize))
-        result.add("layers", .integer(config.layerCount))
-        result.add("hidden_size", .integer(config.hiddenSize))
-        result.add("intermediate_size", .integer(config.intermediateSize))
-        result.add("heads", .integer(config.headCount))
-        result.add("key_value_heads", .integer(config.keyValueHeadCount))
-        result.add("head_dim", .integer(config.headDim))
-        result.add("context", .integer(config.maxPositions))
-        result.add("tied_embeddings", .bool(config.tiesEmbeddings))
-        result.add("tokenizer", .bool(RunManifest.tokenizerNames.contains { $0.hasPrefix("tok") && has($0) }))
-        result.add("chat_template", .bool(has("chat_template.jinja") || has("chat_template.json")))
-        if has("model.safetensors") || has("model.safetensors.index.json") {
-            addTensors(try SafetensorsFolder(path: path).entries, to: &result)
-        }
-        return result
-    }
 
     private func adapter() throws -> Inspection {
         let file = try AdapterFile(folder: path)

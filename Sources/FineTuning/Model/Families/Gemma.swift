@@ -1,8 +1,9 @@
+import FileFormats
 import Foundation
 
 extension FamilyDefinition {
     static let gemma = FamilyDefinition(
-        className: "GemmaForCausalLM", gguf: GGUFTraits(architecture: "gemma"), defaults: gemmaDefaults,
+        className: "GemmaForCausalLM", gguf: GGUFTraits(architecture: "gemma", gaps: gemmaGaps), defaults: gemmaDefaults,
         read: { config, reader in
             // Old files say gelu and mean the approximation.
             reader.requireActivation(["gelu_pytorch_tanh", "gelu"])
@@ -12,8 +13,12 @@ extension FamilyDefinition {
     static let gemma2 = FamilyDefinition(
         className: "Gemma2ForCausalLM",
         gguf: GGUFTraits(
-            architecture: "gemma2", keys: [.slidingWindow, .scoreCap, .logitCap],
-            problems: { $0.gemmaDifferences(period: 2, unscaledLayers: 46) }),
+            architecture: "gemma2", keys: [.slidingWindow, .slidingPeriod, .scoreCap, .logitCap], gaps: gemmaGaps,
+            differences: { config in
+                let isCapped = config.scoreCap != nil && config.logitCap != nil
+                return config.gemmaDifferences(unscaledLayers: 46)
+                    + (isCapped ? [] : ["attn_ and final_logit_softcapping: llama.cpp has no gemma2 without them"])
+            }, complete: { completeGemma(&$0, period: 2, unscaledLayers: 46) }),
         defaults: gemmaDefaults, normNames: gemmaNorms,
         inertKeys: ["hidden_act", "cache_implementation"],
         read: { config, reader in
@@ -28,8 +33,12 @@ extension FamilyDefinition {
     static let gemma3 = FamilyDefinition(
         className: "Gemma3ForCausalLM",
         gguf: GGUFTraits(
-            architecture: "gemma3", keys: [.slidingWindow, .logitCap],
-            problems: { $0.gemmaDifferences(period: 6, unscaledLayers: 62) }),
+            architecture: "gemma3", keys: [.slidingWindow, .slidingPeriod, .localTheta], gaps: gemmaGaps,
+            differences: { config in
+                let isCapped = config.logitCap != nil
+                return config.gemmaDifferences(unscaledLayers: 62)
+                    + (isCapped ? ["final_logit_softcapping: llama.cpp does not cap gemma3's logits"] : [])
+            }, complete: { completeGemma(&$0, period: 6, unscaledLayers: 62) }),
         defaults: gemmaDefaults, normNames: gemmaNorms,
         inertKeys: ["hidden_act", "cache_implementation"],
         read: { config, reader in
@@ -46,6 +55,24 @@ extension FamilyDefinition {
             config.readRotaries(
                 &reader, theta: 1_000_000, localTheta: reader.number("rope_local_base_freq", default: 10_000))
         })
+
+    private static let gemmaGaps: [GGUFTraits.Gap] = [
+        .untiedHead, .queryKeyValueBias, .outputBias, .frequencyDivisors,
+    ]
+
+    /// Says what llama.cpp's loader derives: the layers that slide, and the scale of the scores.
+    private static func completeGemma(_ json: inout JSONObject, period: Int, unscaledLayers: Int) {
+        let layers = json["num_hidden_layers"]?.intValue ?? 0, heads = json["num_attention_heads"]?.intValue ?? 1
+        let width = layers == unscaledLayers
+            ? (json["hidden_size"]?.intValue ?? 1) / max(1, heads) : json["head_dim"]?.intValue ?? 1
+        let period = json["sliding_window_pattern"]?.intValue ?? period
+        json["query_pre_attn_scalar"] = .integer(width)
+        json["sliding_window_pattern"] = nil
+        json["layer_types"] = .array(
+            (0..<min(4096, max(0, layers))).map { layer in
+                period <= 0 || (layer + 1) % period != 0 ? "sliding_attention" : "full_attention"
+            })
+    }
 
     private static let gemmaDefaults = Defaults(headDim: 256, tiesEmbeddings: true)
     private static let gemmaNormOrder: [NormRole] = [
@@ -75,14 +102,12 @@ extension ModelConfig {
         setWindows(types.map { $0 ? window : nil })
     }
 
-    /// llama.cpp derives which layers slide and the scale of the scores from the size of the model.
-    fileprivate func gemmaDifferences(period: Int, unscaledLayers: Int) -> [String] {
+    /// llama.cpp slides in a period and derives the scale of the scores from the size of the model.
+    fileprivate func gemmaDifferences(unscaledLayers: Int) -> [String] {
         var problems: [String] = []
-        let slides = layers.map { $0.window != nil }
-        if let window = windows.compactMap({ $0 }).min(), window < maxPositions,
-            slides != layers.indices.map({ ($0 + 1) % period != 0 })
-        {
-            problems.append("layer_types: llama.cpp slides in all layers but every \(period)th")
+        if slidingPeriod == nil { problems.append("layer_types: llama.cpp slides in all layers but every n-th") }
+        if rotaries.count > 1, case .none = rotaries[1].scaling {} else if rotaries.count > 1 {
+            problems.append("rope_parameters.sliding_attention: llama.cpp stretches the other layers alone")
         }
         let width = layerCount == unscaledLayers ? hiddenSize / headCount : headDim
         let scale = attentionScale ?? 1 / Double(headDim).squareRoot()

@@ -1,6 +1,6 @@
 extension FamilyDefinition {
     static let glm4 = FamilyDefinition(
-        className: "Glm4ForCausalLM", gguf: GGUFTraits(architecture: "glm4"),
+        className: "Glm4ForCausalLM", gguf: GGUFTraits(architecture: "glm4", gaps: [.frequencyDivisors]),
         defaults: Defaults(headDim: 128, rmsNormEps: 1.5625e-7, partialRotary: 0.5),
         normNames: [
             .attentionOutput: "post_self_attn_layernorm", .feedForwardInput: "post_attention_layernorm",

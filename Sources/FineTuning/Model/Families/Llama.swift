@@ -10,7 +10,7 @@ extension FamilyDefinition {
 
     static let mistral = FamilyDefinition(
         className: "MistralForCausalLM",
-        gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, warnings: GGUFTraits.ignoredWindows),
+        gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, gaps: [.windows]),
         read: { config, reader in
             reader.requireActivation(["silu"])
             let window = reader.optionalSize("sliding_window")
@@ -19,15 +19,4 @@ extension FamilyDefinition {
             }
             config.setWindows(Array(repeating: window, count: config.layerCount))
         })
-}
-
-extension GGUFTraits {
-    /// For architectures that llama.cpp runs with full attention.
-    static let ignoredWindows: @Sendable (ModelConfig) -> [String] = { config in
-        guard let window = config.windows.compactMap({ $0 }).min() else { return [] }
-        return [
-            "llama.cpp runs \(config.family.rawValue) without the sliding window: its answers are this model's "
-                + "up to \(window) tokens of context, and may differ beyond"
-        ]
-    }
 }

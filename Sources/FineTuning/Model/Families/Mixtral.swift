@@ -3,7 +3,7 @@ import TensorCore
 extension FamilyDefinition {
     static let mixtral = FamilyDefinition(
         className: "MixtralForCausalLM",
-        gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, warnings: GGUFTraits.ignoredWindows),
+        gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, gaps: [.windows]),
         defaults: Defaults(rmsNormEps: 1e-5),
         mixtureNames: MixtureNames(block: "block_sparse_moe", gate: "w1", up: "w3", down: "w2"),
         inertKeys: MixtureReading.inertKeys,

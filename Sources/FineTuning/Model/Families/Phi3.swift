@@ -1,6 +1,6 @@
 extension FamilyDefinition {
     static let phi3 = FamilyDefinition(
-        className: "Phi3ForCausalLM", gguf: GGUFTraits(architecture: "phi3", keys: [.slidingWindow]),
+        className: "Phi3ForCausalLM", gguf: GGUFTraits(architecture: "phi3", keys: [.slidingWindow], gaps: [.windows]),
         defaults: Defaults(rmsNormEps: 1e-5),
         inertKeys: ["attention_bias", "lm_head_bias", "mlp_bias", "full_attn_mod", "interpolate_factor"],
         read: { config, reader in

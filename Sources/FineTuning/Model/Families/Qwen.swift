@@ -1,6 +1,6 @@
 extension FamilyDefinition {
     static let qwen2 = FamilyDefinition(
-        className: "Qwen2ForCausalLM", gguf: GGUFTraits(architecture: "qwen2", warnings: GGUFTraits.ignoredWindows),
+        className: "Qwen2ForCausalLM", gguf: GGUFTraits(architecture: "qwen2", gaps: [.frequencyDivisors, .windows]),
         inertKeys: ["attention_bias"],
         read: { config, reader in
             reader.requireActivation(["silu"])
@@ -9,7 +9,7 @@ extension FamilyDefinition {
         })
 
     static let qwen3 = FamilyDefinition(
-        className: "Qwen3ForCausalLM", gguf: GGUFTraits(architecture: "qwen3", warnings: GGUFTraits.ignoredWindows),
+        className: "Qwen3ForCausalLM", gguf: GGUFTraits(architecture: "qwen3", gaps: [.frequencyDivisors, .windows]),
         defaults: Defaults(headDim: 128),
         read: { config, reader in
             reader.requireActivation(["silu"])
@@ -21,7 +21,7 @@ extension FamilyDefinition {
 
     static let qwen2MoE = FamilyDefinition(
         className: "Qwen2MoeForCausalLM",
-        gguf: GGUFTraits(architecture: "qwen2moe", warnings: GGUFTraits.ignoredWindows),
+        gguf: GGUFTraits(architecture: "qwen2moe", gaps: [.frequencyDivisors, .windows]),
         inertKeys: MixtureReading.inertKeys,
         read: { config, reader in
             reader.requireActivation(["silu"])
@@ -35,7 +35,7 @@ extension FamilyDefinition {
 
     static let qwen3MoE = FamilyDefinition(
         className: "Qwen3MoeForCausalLM",
-        gguf: GGUFTraits(architecture: "qwen3moe", warnings: GGUFTraits.ignoredWindows),
+        gguf: GGUFTraits(architecture: "qwen3moe", gaps: [.frequencyDivisors, .windows]),
         inertKeys: MixtureReading.inertKeys + ["max_window_layers"],
         read: { config, reader in
             reader.requireActivation(["silu"])

@@ -4,12 +4,12 @@ extension FamilyDefinition {
     static let smollm3 = FamilyDefinition(
         className: "SmolLM3ForCausalLM",
         gguf: GGUFTraits(
-            architecture: "smollm3", permutesRotaryRows: true,
-            problems: { config in
+            architecture: "smollm3", permutesRotaryRows: true, gaps: [.frequencyDivisors, .windows],
+            differences: { config in
                 let turns = config.layers.map { $0.rotary != nil }
                 if turns == config.layers.indices.map({ ($0 + 1) % 4 != 0 }) { return [] }
                 return ["no_rope_layers: llama.cpp turns queries and keys in all layers but every fourth"]
-            }, warnings: GGUFTraits.ignoredWindows),
+            }),
         defaults: Defaults(tiesEmbeddings: true, theta: 2_000_000), inertKeys: ["max_window_layers"],
         read: { config, reader in
             reader.requireActivation(["silu"])

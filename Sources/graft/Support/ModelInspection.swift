@@ -1,0 +1,102 @@
+import FileFormats
+import FineTuning
+import Foundation
+
+extension Inspector {
+    /// A model folder: its family and size, what an adapter would train, its licence, and what graft cannot do with it.
+    func model() throws -> Inspection {
+        var result = Inspection(kind: "model folder", path: path)
+        var limits: [(cannot: String, because: String)] = []
+        var config: ModelConfig?
+        do {
+            let read = try ModelConfig(path: path)
+            config = read
+            addFacts(read, to: &result)
+            for problem in read.family.gguf.problems(read) { limits.append(("export to GGUF", problem)) }
+            for warning in read.family.gguf.warnings(read) { limits.append(("export to GGUF exactly", warning)) }
+        } catch FineTuningError.unsupportedModel(_, let problems) {
+            result.add("family", (try? ModelConfig.typeName(path: path)).map { .string($0) } ?? .null)
+            limits += problems.map { ("run, train or convert", $0) }
+        }
+        let hasTokenizer = Self.vocabularies.contains(where: has)
+        let hasTemplate = try hasChatTemplate()
+        result.add("tokenizer", .bool(hasTokenizer))
+        result.add("chat_template", .bool(hasTemplate))
+        result.add("licence", .array(try licences().map { .string($0) }))
+        if !hasTokenizer { limits.append(("read text", "there is no tokenizer: rows have to be token ids")) }
+        if hasTokenizer, !hasTemplate {
+            limits.append(("render conversations", "there is no chat template: add a chat_template.jinja, or train on texts and prompts"))
+        }
+        do {
+            let files = try SafetensorsFolder(path: path)
+            addTensors(files.entries, to: &result)
+            for problem in config.map({ DecoderModel.mismatches($0, files) }) ?? [] {
+                limits.append(("run, train or convert", problem))
+            }
+        } catch let error as FileError {
+            limits.append(("run, train or convert", error.description))
+        }
+        let rows = limits.map { JSONObject([("cannot", .string($0.cannot)), ("because", .string($0.because))]) }
+        result.tables.insert(("limits", showsAll ? rows : Array(rows.prefix(20)), rows.count), at: 0)
+        return result
+    }
+
+    private static let vocabularies = [
+        "tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model",
+    ]
+
+    private func addFacts(_ config: ModelConfig, to result: inout Inspection) {
+        let table = ParameterTable(config)
+        result.add("family", .string(config.family.rawValue))
+        result.add("parameter_count", .integer(config.parameterCount))
+        result.add("vocabulary", .integer(config.vocabularySize))
+        result.add("layers", .integer(config.layerCount))
+        result.add("hidden_size", .integer(config.hiddenSize))
+        result.add("intermediate_size", .integer(config.intermediateSize))
+        result.add("heads", .integer(config.headCount))
+        result.add("key_value_heads", .integer(config.keyValueHeadCount))
+        result.add("head_dim", .integer(config.headDim))
+        result.add("context", .integer(config.maxPositions))
+        result.add("tied_embeddings", .bool(config.tiesEmbeddings))
+        var names: [String] = [], counts: [Int] = [], perRank = 0
+        for module in table.linearModules {
+            perRank += module.inputWidth + module.outputWidth
+            let name = module.name.split(separator: ".").last.map(String.init) ?? module.name
+            if let place = names.firstIndex(where: name.hasSameBytes) {
+                counts[place] += 1
+            } else {
+                names.append(name)
+                counts.append(1)
+            }
+        }
+        result.add("lora_targets", .array(zip(names, counts).map { .string("\($0) x \($1)") }))
+        result.add("lora_parameters_at_rank_16", .integer(16 * perRank))
+    }
+
+    private func hasChatTemplate() throws -> Bool {
+        if has("chat_template.jinja") || has("chat_template.json") { return true }
+        guard has("tokenizer_config.json"),
+            let config = try? JSONParser.parse(readFile(path + "/tokenizer_config.json", limit: 64 << 20))
+        else { return false }
+        return config["chat_template"].map { !$0.isNull } ?? false
+    }
+
+    /// The files that state terms of use, and what the model card says.
+    private func licences() throws -> [String] {
+        let names = (try FileManager.default.contentsOfDirectory(atPath: path)).sorted()
+        var found = names.filter { name in
+            ["LICENSE", "LICENCE", "COPYING", "NOTICE", "USE_POLICY"].contains {
+                name.uppercased().utf8.starts(with: $0.utf8)
+            }
+        }
+        if has("README.md"), let card = try? readFile(path + "/README.md", limit: 4 << 20) {
+            let lines = String(decoding: card, as: UTF8.self).split(separator: "\n", maxSplits: 200)
+            if lines.first?.trimmingCharacters(in: .whitespaces) == "---" {
+                for line in lines.dropFirst().prefix(while: { !$0.hasPrefix("---") }) where line.hasPrefix("license") {
+                    found.append("README.md: " + line.trimmingCharacters(in: .whitespaces))
+                }
+            }
+        }
+        return found
+    }
+}
