@@ -2,43 +2,39 @@ import FileFormats
 import FineTuning
 import TensorCore
 
-extension WeightSource {
+extension AdapterChanges {
     /// The updates of each parameter, by its name: an update of all experts reaches the tensors of each, and updates of
     /// single experts the tensors that hold all.
     static func rowUpdates(
-        _ file: AdapterFile, _ sites: [AdapterSite], _ table: ParameterTable, _ config: ModelConfig
-    ) -> [ByteString: [RowUpdate]] {
-        var result: [ByteString: [RowUpdate]] = [:]
-        let byModule = Dictionary(sites.map { (ByteString($0.module), $0) }, uniquingKeysWith: { a, _ in a })
+        _ member: AdapterStack.Member, _ table: ParameterTable, _ config: ModelConfig,
+        _ add: (String, RowUpdate) -> Void
+    ) {
         let count = config.mixture?.router.experts ?? 1, inner = config.mixture?.innerWidth ?? 0
-        func add(_ name: String, _ update: RowUpdate) { result[ByteString(name), default: []].append(update) }
-        for update in file.updates(sites) {
-            let site = byModule[ByteString(update.module)]!
+        for update in member.plan.updates {
+            let site = update.site, part = AdapterStack.Part(member: member, update: update)
             switch site.place {
-            case .linear, .head:
-                add(
-                    site.isParameter ? site.target : site.target + ".weight",
-                    RowUpdate(rows: 0..<site.outputWidth, update: update))
-            case .expert(let layer, let part, let expert):
-                guard let stack = table.stack(layer, part, config) else {
-                    add(site.target + ".weight", RowUpdate(rows: 0..<site.outputWidth, update: update))
+            case .linear, .embedding, .head:
+                add(update.parameter, RowUpdate(rows: 0..<site.outputWidth, part: part))
+            case .expert(let layer, let piece, let expert):
+                guard let stack = table.stack(layer, piece, config) else {
+                    add(site.target + ".weight", RowUpdate(rows: 0..<site.outputWidth, part: part))
                     continue
                 }
-                let first = expert * stack.outputWidth + (part == .up ? inner : 0)
-                add(stack.name, RowUpdate(rows: first..<first + site.outputWidth, update: update))
-            case .experts(let layer, let part):
+                let first = expert * stack.outputWidth + (piece == .up ? inner : 0)
+                add(stack.name, RowUpdate(rows: first..<first + site.outputWidth, part: part))
+            case .experts(let layer, let which):
                 let isTransposed = config.mixture?.storage == .inputMajor
                 for expert in 0..<count {
                     func piece(_ rows: Range<Int>, _ outputs: Range<Int>) -> RowUpdate {
-                        RowUpdate(rows: rows, update: update, expert: (expert, count, outputs, isTransposed))
+                        RowUpdate(rows: rows, part: part, expert: (expert, outputs, isTransposed))
                     }
-                    if let stack = table.stack(layer, part, config) {
+                    if let stack = table.stack(layer, which, config) {
                         let size = isTransposed ? stack.inputWidth : stack.outputWidth
                         add(stack.name, piece(expert * size..<(expert + 1) * size, 0..<stack.outputWidth))
                         continue
                     }
                     for module in table.expertModules where module.layer == layer && module.expert == expert {
-                        guard (module.part == .down) == (part == .down) else { continue }
+                        guard (module.part == .down) == (which == .down) else { continue }
                         let first = module.part == .up ? inner : 0
                         add(
                             module.name + ".weight",
@@ -47,7 +43,6 @@ extension WeightSource {
                 }
             }
         }
-        return result
     }
 }
 

@@ -32,15 +32,25 @@ public struct GGUFExportOptions: Sendable {
 /// - Throws: `FileError` (`.outputExists` when something stands at `output`), `FineTuningError`, `ExportError`,
 ///   `TokenizerError`.
 public func exportGGUF(
-    model: String, adapter: String? = nil, output: String, options: GGUFExportOptions, pool: WorkerPool,
+    model: String, adapters: [(path: String, weight: Double)], output: String, options: GGUFExportOptions, pool: WorkerPool,
     replacing: Bool = false, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
 ) throws -> ExportReport {
     var plan =
         TextResources.isGGUF(model)
-        ? try GGUFPlan(gguf: model, adapter: adapter, options: options)
-        : try GGUFPlan(folder: model, adapter: adapter, options: options)
+        ? try GGUFPlan(gguf: model, adapters: adapters, options: options)
+        : try GGUFPlan(folder: model, adapters: adapters, options: options)
     try plan.chooseTypes(options)
     return try plan.write(to: output, options: options, pool: pool, replacing: replacing, progress: progress)
+}
+
+/// The same with one adapter, or none.
+public func exportGGUF(
+    model: String, adapter: String? = nil, output: String, options: GGUFExportOptions, pool: WorkerPool,
+    replacing: Bool = false, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
+) throws -> ExportReport {
+    try exportGGUF(
+        model: model, adapters: adapter.map { [($0, 1)] } ?? [], output: output, options: options, pool: pool,
+        replacing: replacing, progress: progress)
 }
 
 /// The same with a type alone.
@@ -61,16 +71,14 @@ struct GGUFPlan {
     var tensors: [(name: String, tensor: StreamedTensor)]
     /// Tensors that no file has.
     var extras: [(name: String, values: [Float])] = []
-    var adapter: AdapterFile?
-    /// The modules that the adapter changes.
-    var mergedModules = 0
+    var changes: AdapterChanges?
     var warnings: [String] = []
     /// Throws when a source was changed since it was opened.
     var checkSources: () throws -> Void
 
     /// Of a Hugging Face folder.
-    init(folder: String, adapter adapterPath: String?, options: GGUFExportOptions) throws {
-        let source = try WeightSource(model: folder, adapter: adapterPath)
+    init(folder: String, adapters: [(path: String, weight: Double)], options: GGUFExportOptions) throws {
+        let source = try WeightSource(model: folder, adapters: adapters), adapterPath = adapters.first?.path
         var architecture = GGUFArchitecture(source.config)
         metadata = [
             ("general.architecture", .string(architecture.name)), ("general.type", .string("model")),
@@ -90,8 +98,7 @@ struct GGUFPlan {
         }
         tensors = ggufTensors(source).map { ($0.ggufName, source.streamed($0.output, as: nil)) }
         extras = architecture.frequencyDivisors
-        adapter = source.adapter
-        mergedModules = source.siteUpdates.count
+        changes = source.changes
         checkSources = { for file in source.files.files { try file.checkUnchanged() } }
     }
 
@@ -135,7 +142,7 @@ struct GGUFPlan {
         let writer = try GGUFSplitWriter(
             path: output, metadata: metadata, tensors: declarations, maximumSize: options.maximumPartSize,
             replacing: replacing)
-        report.largestChange = try tensors.map { $0.tensor.passingEqualBytes }.write(adapter: adapter, pool: pool) {
+        report.largestChange = try tensors.map { $0.tensor.passingEqualBytes }.write(pool: pool) {
             tensor, bytes in
             try writer.append(bytes, to: declarations[tensor].name)
             report.byteCount += bytes.count
@@ -146,11 +153,11 @@ struct GGUFPlan {
             report.byteCount += values.count * 4
         }
         try checkSources()
-        if let adapter, let warning = report.idleAdapter(adapter) { report.warnings.append(warning) }
+        if let warning = report.idleAdapter(changes?.adapter) { report.warnings.append(warning) }
         try writer.finish()
         if writer.paths.count > 1 { report.parts = writer.paths }
         report.tensorCount = declarations.count
-        report.mergedModules = mergedModules
+        report.mergedModules = changes?.count ?? 0
         return report
     }
 }
@@ -173,6 +180,27 @@ func folderName(_ path: String) -> String {
     URL(fileURLWithPath: path).resolvingSymlinksInPath().lastPathComponent
 }
 
+/// What a GGUF adapter has no place for.
+private func uncarried(_ source: WeightSource) -> [String] {
+    guard let member = source.changes.adapters.members.first else { return [] }
+    var problems: [String] = []
+    func list(_ names: [String], _ what: String) {
+        guard let first = names.first else { return }
+        problems.append("\(what): \(first)" + (names.count > 1 ? " and \(names.count - 1) more" : ""))
+    }
+    list(member.plan.updates.filter(\.hasMagnitude).map(\.module), "DoRA's magnitudes")
+    list(member.plan.updates.filter(\.isEmbedding).map(\.module), "an update of the embedding")
+    list(member.plan.replacements.map(\.parameter), "modules that come whole (modules_to_save, bias)")
+    list(member.plan.rows.map(\.module), "rows of the vocabulary (trainable_token_indices)")
+    if member.file.config.initialization == .pissa {
+        problems.append("PiSSA, which needs a changed base; 'graft adapter convert --to lora' makes it plain")
+    }
+    if source.untiesHead, problems.isEmpty {
+        problems.append("it changes \(ParameterTable.headModule), which this model shares with its embedding")
+    }
+    return problems
+}
+
 /// Writes an adapter as a GGUF adapter, which llama.cpp puts on a GGUF of the base.
 ///
 /// llama.cpp knows one alpha for the file and scales by alpha / rank of each matrix: what differs from that, by
@@ -183,20 +211,17 @@ public func exportGGUFAdapter(
 ) throws -> ExportReport {
     let source = try WeightSource(model: model, adapter: adapter)
     guard let file = source.adapter else { preconditionFailure("an adapter was given") }
-    if source.untiesHead {
-        throw ExportError.adapter(
-            path: adapter,
-            problems: ["it changes \(ParameterTable.headModule), which this model shares with its embedding"])
-    }
     let parameters = Dictionary(
         source.table.parameters.map { (ByteString($0.name), $0) }, uniquingKeysWith: { a, _ in a })
-    let stacked = source.siteUpdates.filter { $0.site.expertCount > 1 || parameters[$0.site.parameterKey]?.expert != nil }
-    if let first = stacked.first {
-        throw ExportError.adapter(
-            path: adapter, problems: ["it changes \(first.site.target): experts' updates go into a merged model alone"])
+    var problems = uncarried(source)
+    for update in source.changes.adapters.members[0].plan.updates {
+        guard update.isOfExperts || parameters[ByteString(update.parameter)]?.expert != nil else { continue }
+        problems.append("\(update.site.target): experts' updates go into a merged model alone")
+        break
     }
-    let updates = source.siteUpdates.compactMap { site, update in
-        parameters[site.parameterKey].map { (update: update, parameter: $0) }
+    guard problems.isEmpty else { throw ExportError.adapter(path: adapter, problems: problems) }
+    let updates = source.changes.adapters.members[0].plan.updates.compactMap { update in
+        parameters[ByteString(update.parameter)].map { (update: update, parameter: $0) }
     }
     // The common value stays exact; it is the configuration's alpha unless scaling is rank-stabilised.
     let alpha = Float((updates.first?.update).map { $0.scale * Double($0.rank) } ?? 0)
@@ -216,7 +241,7 @@ public func exportGGUFAdapter(
     let writer = try GGUFWriter(path: output, metadata: metadata, tensors: declarations, replacing: replacing)
     var report = ExportReport(path: output)
     for (update, parameter) in updates {
-        let (a, b) = try file.matrices(of: update)
+        let (a, b) = file.matrices(of: update)
         let factor = Float(update.scale * Double(update.rank) / Double(alpha))
         let order = RowOrder(heads: parameter.permutedHeads, rows: parameter.shape[0])
         let rows = b.floats()
@@ -235,9 +260,4 @@ public func exportGGUFAdapter(
     report.byteCount = writer.tensors.last?.byteRange.upperBound ?? 0
     report.mergedModules = updates.count
     return report
-}
-
-extension AdapterSite {
-    /// The name of the parameter that it changes.
-    fileprivate var parameterKey: ByteString { ByteString(isParameter ? target : target + ".weight") }
 }

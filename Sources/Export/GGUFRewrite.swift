@@ -5,7 +5,7 @@ import Foundation
 extension GGUFPlan {
     /// Of a GGUF file of any architecture: its metadata stays, its tensors are written anew. An adapter needs a family
     /// that graft knows.
-    init(gguf path: String, adapter adapterPath: String?, options: GGUFExportOptions) throws {
+    init(gguf path: String, adapters: [(path: String, weight: Double)], options: GGUFExportOptions) throws {
         let file = try GGUFFile(path: path)
         var problems: [String] = []
         if let kind = file["general.type"]?.stringValue, !kind.hasSameBytes(as: "model") {
@@ -19,7 +19,7 @@ extension GGUFPlan {
             ![GGUFSplit.indexKey, GGUFSplit.countKey, GGUFSplit.tensorCountKey].contains { $0.hasSameBytes(as: pair.key) }
         }
         tensors = file.tensors.map { tensor in
-            (tensor.name, StreamedTensor(name: tensor.name, source: .gguf(file, tensor), isPermuted: true))
+            (tensor.name, StreamedTensor(name: tensor.name, base: .gguf(file, tensor), isPermuted: true))
         }
         checkSources = { try file.checkUnchanged() }
         if let type = options.type { set("general.file_type", .uint32(type.fileType)) }
@@ -30,7 +30,7 @@ extension GGUFPlan {
             warnings.append(
                 "the weights were quantised before (\(coarse.joined(separator: ", "))): what that lost stays lost")
         }
-        if let adapterPath { try merge(adapterPath, into: file) }
+        if !adapters.isEmpty { try merge(adapters, into: file) }
     }
 
     private mutating func set(_ key: String, _ value: GGUFValue) {
@@ -41,30 +41,40 @@ extension GGUFPlan {
         }
     }
 
-    private mutating func merge(_ adapterPath: String, into file: GGUFFile) throws {
+    private mutating func merge(_ folders: [(path: String, weight: Double)], into file: GGUFFile) throws {
         let model = try GGUFModel(path: file.path), table = ParameterTable(model.config)
-        let adapter = try table.adapter(folder: adapterPath), sites = table.adapterSites(adapter.config)
-        self.adapter = adapter
-        mergedModules = adapter.updates(sites).count
-        let updates = WeightSource.rowUpdates(adapter, sites, table, model.config)
+        let changes = try AdapterChanges(folders, table: table, config: model.config)
+        self.changes = changes
         let places = Dictionary(tensors.indices.map { (ByteString(tensors[$0].name), $0) }, uniquingKeysWith: { a, _ in a })
         for parameter in table.parameters {
             guard let index = places[ByteString(parameter.ggufName)] else { continue }
             tensors[index].tensor.heads = parameter.permutedHeads
+            let own = changes.updates(of: parameter.name)
             // Experts lie one after the other.
             let first = (parameter.expert ?? 0) * parameter.shape[0]
-            for var update in updates[ByteString(parameter.name)] ?? [] {
+            for var update in own.parts {
                 update.rows = update.rows.lowerBound + first..<update.rows.upperBound + first
-                tensors[index].tensor.updates.append(update)
+                tensors[index].tensor.updates.parts.append(update)
             }
+            if let replacement = own.replacement {
+                guard parameter.expert == nil else {
+                    throw ExportError.adapter(
+                        path: folders[0].path,
+                        problems: ["\(parameter.name): an expert that comes whole cannot go into a GGUF file of all experts"])
+                }
+                tensors[index].tensor.updates.replacement = replacement
+                // What the file holds has it already.
+                tensors[index].tensor.offset = parameter.offset
+            }
+            tensors[index].tensor.updates.rows = own.rows
         }
         // A head that was the embedding becomes a tensor of its own.
-        if model.config.tiesEmbeddings, let update = updates[ByteString(ParameterTable.head)], !update.isEmpty,
-            let embedding = file.tensor(named: "token_embd.weight")
-        {
-            let head = StreamedTensor(name: "output.weight", source: .gguf(file, embedding), updates: update)
+        if changes.untiesHead, let embedding = file.tensor(named: "token_embd.weight") {
+            let head = StreamedTensor(
+                name: "output.weight", base: .gguf(file, embedding), updates: changes.updates(of: ParameterTable.head))
             tensors.append(("output.weight", head))
         }
+        let adapterPath = folders[0].path
         let templates = try ModelFiles.chatTemplates(model: adapterPath, adapter: nil)
         for (name, source) in templates {
             let isDefault = name.hasSameBytes(as: "default")

@@ -26,8 +26,8 @@ public enum MergedType: String, CaseIterable, Sendable {
     }
 }
 
-/// Writes a model folder with an adapter's updates added to its weights: W + scale B A, computed in f32. A GGUF file
-/// becomes a GGUF file; there, to keep the type means to quantise the changed tensors again.
+/// Writes a model folder with adapters' updates added to its weights: W + sum w scale B A, computed in f32. Tokenizer
+/// and template are those of the first adapter, where it brings them. A GGUF file becomes a GGUF file; there, to keep the type means to quantise the changed tensors again.
 ///
 /// Tensors pass through in pieces, so memory stays at some tens of megabytes beyond the adapter's file. The base's
 /// division into shards is kept.
@@ -35,25 +35,35 @@ public enum MergedType: String, CaseIterable, Sendable {
 ///   - progress: called with the bytes written so far and in all; what it throws ends the merge.
 /// - Throws: `FileError` (`.outputExists` when something stands at `output`), `FineTuningError`, `ExportError`.
 public func mergeModel(
-    model: String, adapter: String?, output: String, type: MergedType = .keep, pool: WorkerPool,
-    replacing: Bool = false, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
+    model: String, adapters: [(path: String, weight: Double)], output: String, type: MergedType = .keep,
+    pool: WorkerPool, replacing: Bool = false, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
 ) throws -> ExportReport {
     guard !TextResources.isGGUF(model) else {
         let options = GGUFExportOptions(type: type.outputType)
         return try exportGGUF(
-            model: model, adapter: adapter, output: output, options: options, pool: pool, replacing: replacing,
+            model: model, adapters: adapters, output: output, options: options, pool: pool, replacing: replacing,
             progress: progress)
     }
     let folder = try AtomicFolder(path: output, replacing: replacing)
-    let source = try WeightSource(model: model, adapter: adapter)
+    let source = try WeightSource(model: model, adapters: adapters), adapter = adapters.first?.path
     var report = ExportReport(path: output)
     try MergedWeights(source: source, type: type).write(into: folder, pool: pool, report: &report, progress: progress)
     try ModelFiles.copy(try ModelFiles.sources(model: model, adapter: adapter), into: folder.temporaryPath)
     try AtomicFile.write(try mergedConfig(model, source, type), to: folder.path(of: "config.json"))
-    report.mergedModules = source.siteUpdates.count
+    report.mergedModules = source.changes.count
     if let warning = report.idleAdapter(source.adapter) { report.warnings.append(warning) }
     try folder.commit()
     return report
+}
+
+/// The same with one adapter, or none.
+public func mergeModel(
+    model: String, adapter: String?, output: String, type: MergedType = .keep, pool: WorkerPool,
+    replacing: Bool = false, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
+) throws -> ExportReport {
+    try mergeModel(
+        model: model, adapters: adapter.map { [($0, 1)] } ?? [], output: output, type: type, pool: pool,
+        replacing: replacing, progress: progress)
 }
 
 /// config.json, byte for byte where nothing in it changes.

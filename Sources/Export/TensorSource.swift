@@ -1,4 +1,5 @@
 import FileFormats
+import TensorCore
 
 /// A tensor where it is stored, read in pieces.
 enum TensorSource {
@@ -38,6 +39,18 @@ enum TensorSource {
         case .safetensors(let file, let entry): try file.read(range, of: entry, into: buffer)
         case .gguf(let file, let tensor): try file.read(range, of: tensor, into: buffer)
         }
+    }
+
+    /// All values in f32.
+    func floats() -> Tensor {
+        let result = Tensor(shape)
+        switch self {
+        case .safetensors(let file, let entry):
+            result.withFloats { ElementConversion.widen(file.withBytes(of: entry), as: entry.type, into: $0) }
+        case .gguf(let file, let tensor):
+            result.withFloats { RowEncoding.decode(file.withBytes(of: tensor), as: tensor.type, into: $0) }
+        }
+        return result
     }
 
     func widen(_ bytes: UnsafeRawBufferPointer, into values: UnsafeMutableBufferPointer<Float>) {

@@ -15,7 +15,7 @@ extension WeightSource {
         _ write: (Int, UnsafeRawBufferPointer) throws -> Void
     ) throws -> Float {
         let streamed = tensors.map { self.streamed($0.output, as: $0.type) }
-        return try streamed.write(adapter: adapter, pool: pool, write)
+        return try streamed.write(pool: pool, write)
     }
 
     func streamed(_ output: Output, as type: GGMLType?) -> StreamedTensor {
@@ -23,7 +23,7 @@ extension WeightSource {
             preconditionFailure("\(output.entry.name) is not of this folder")
         }
         return StreamedTensor(
-            name: output.name, source: .safetensors(file, output.entry), type: type, updates: output.updates,
+            name: output.name, base: .safetensors(file, output.entry), type: type, updates: output.updates,
             heads: output.permutedHeads, offset: output.offset)
     }
 }
@@ -31,29 +31,33 @@ extension WeightSource {
 /// A tensor to be written, and how it is made.
 struct StreamedTensor {
     var name: String
-    var source: TensorSource
+    /// The model's own.
+    var base: TensorSource
     /// What rows are encoded as; nil passes the source's own bytes on.
     var type: GGMLType?
-    /// What is added to rows.
-    var updates: [WeightSource.RowUpdate] = []
+    /// What adapters do to it.
+    var updates = AdapterChanges.Changes()
     /// The heads whose rows change places for llama.cpp; nil leaves rows as they are.
     var heads: Int?
     /// Added to every value.
     var offset: Float = 0
-    /// Whether the source has its rows in llama.cpp's order already.
+    /// Whether the base has its rows in llama.cpp's order already.
     var isPermuted = false
     /// How much each column's error counts, `[width]`, or `[matrices, width]` for a stack of matrices.
     var importance: [Float]?
 
+    /// Where the values come from: the base, or the adapter's tensor in its place.
+    var source: TensorSource { updates.replacement.map { .safetensors($0.file, $0.entry) } ?? base }
+
     /// The source's type, or f16 where a changed tensor cannot be written in it.
     var kept: GGMLType {
-        guard case .gguf(_, let stored) = source else { return .f16 }
+        guard case .gguf(_, let stored) = base else { return .f16 }
         return updates.isEmpty || RowEncoding.canEncode(stored.type) ? stored.type : .f16
     }
 
     /// The same, with the source's bytes passed on where they are what would be made of them.
     var passingEqualBytes: StreamedTensor {
-        guard case .gguf(_, let stored) = source, stored.type == type, updates.isEmpty else { return self }
+        guard case .gguf(_, let stored) = base, stored.type == type, updates.isEmpty else { return self }
         var copy = self
         copy.type = nil
         return copy
@@ -66,7 +70,7 @@ extension [StreamedTensor] {
     ///
     /// Files are read, not mapped: memory stays at a few pieces and one pair of adapter matrices.
     func write(
-        adapter: AdapterFile?, pool: WorkerPool, _ write: (Int, UnsafeRawBufferPointer) throws -> Void
+        pool: WorkerPool, _ write: (Int, UnsafeRawBufferPointer) throws -> Void
     ) throws -> Float {
         let buffers = [GrowingBuffer(), GrowingBuffer()]
         let tiles = (0..<pool.count).map { _ in TileMemory() }
@@ -76,7 +80,7 @@ extension [StreamedTensor] {
         var piece = 0
         var largest: Float = 0
         for (index, tensor) in enumerated() {
-            let maker = try TensorMaker(tensor, adapter)
+            let maker = TensorMaker(tensor)
             for start in stride(from: 0, to: maker.rowCount, by: maker.rowsAPiece) {
                 let rows = start..<Swift.min(maker.rowCount, start + maker.rowsAPiece)
                 let bytes = buffers[piece % 2].bytes(rows.count * maker.rowSize)
@@ -101,6 +105,7 @@ private struct TensorMaker {
     private let order: RowOrder
     /// Updates of rows; the rows of their B are in the order of the output.
     private let updates: [(rows: Range<Int>, adapter: LowRankAdapter)]
+    private let rows: TensorRows?
     private let width: Int
     private let sourceRowSize: Int
     /// The size in bytes of a row of the output.
@@ -110,15 +115,16 @@ private struct TensorMaker {
     let rowsAPiece: Int
     private let rowsATile: Int
 
-    init(_ tensor: StreamedTensor, _ adapter: AdapterFile?) throws {
+    init(_ tensor: StreamedTensor) {
         self.tensor = tensor
-        let source = tensor.source, isMoved = tensor.heads != nil && !tensor.isPermuted
+        let source = tensor.source
+        let isMoved = tensor.heads != nil && !(tensor.isPermuted && tensor.updates.replacement == nil)
         guard let type = tensor.type else {
             precondition(tensor.updates.isEmpty && !isMoved && tensor.offset == 0)
             (width, sourceRowSize, rowSize) = (1, 1, 1)
             rowCount = source.byteCount
             (rowsAPiece, rowsATile) = (4 << 20, 256 << 10)
-            (updates, order) = ([], RowOrder(heads: nil, rows: 0))
+            (updates, rows, order) = ([], nil, RowOrder(heads: nil, rows: 0))
             return
         }
         // Values of a permuted bias move one by one: they are rows of one.
@@ -132,15 +138,25 @@ private struct TensorMaker {
         rowsAPiece = max(1, (8 << 20) / max(1, width * 4))
         rowsATile = max(1, (256 << 10) / max(1, width * 4))
         order = RowOrder(heads: isMoved ? tensor.heads : nil, rows: rowCount)
-        updates = try tensor.updates.map { part in
-            let (a, b) = try part.matrices(adapter!), name = part.update.module
-            let rows = RowOrder(heads: tensor.heads, rows: rowCount)
-            let update = LowRankAdapter(
-                a: Weight(frozen: a, name: name),
-                b: Weight(frozen: tensor.heads == nil ? b : b.rows(rows.source), name: name),
-                scale: Float(part.update.scale))
-            return (part.rows, update)
+        rows = tensor.updates.rows.map { TensorRows($0.indices, $0.file.tensor($0.key)) }
+        // B's rows are in the order of the output.
+        let outputOrder = tensor.heads.map { RowOrder(heads: $0, rows: rowCount) }
+        updates = tensor.updates.parts.map { part in
+            (part.rows, Self.adapter(part, order: outputOrder) { source.floats() })
         }
+    }
+
+    /// An update with the rows of B, and of a magnitude, in the order of the output.
+    private static func adapter(
+        _ part: AdapterChanges.RowUpdate, order: RowOrder?, weight: () -> Tensor
+    ) -> LowRankAdapter {
+        let (a, b, scale) = part.matrices(weight), update = part.part.update, name = update.module
+        let magnitude = part.part.member.file.magnitude(of: update).map { lengths in
+            order.map { order in lengths.view([lengths.count, 1]).rows(order.source).view([lengths.count]) } ?? lengths
+        }
+        return LowRankAdapter(
+            a: Weight(frozen: a, name: name), b: Weight(frozen: order.map { b.rows($0.source) } ?? b, name: name),
+            scale: scale, magnitude: magnitude.map { Weight(frozen: $0, name: name) })
     }
 
     /// Makes `rows` while one of the pool's threads runs `meanwhile`.
@@ -195,6 +211,9 @@ private struct TensorMaker {
                     to: UnsafeMutableBufferPointer(rebasing: values[start..<start + part.count * width]),
                     worker: worker))
         }
+        if let own = self.rows { change = max(change, own.write(rows, into: values, width: width)) }
+        // How far a tensor that comes whole is from the base's is not measured; that it came is a change.
+        if tensor.updates.replacement != nil { change = max(change, .leastNormalMagnitude) }
         if tensor.offset != 0 { for i in values.indices { values[i] += tensor.offset } }
         guard encode(rows, values, as: type, into: target) else { throw badValue(rows, values, type) }
         return change
@@ -247,6 +266,33 @@ private struct TensorMaker {
         let worst = values.indices.max { badness($0) < badness($1) } ?? 0
         let row = order.source(of: rows.lowerBound + worst / width)
         return .value(tensor: tensor.name, row: row, found: values[worst], type: type.name)
+    }
+}
+
+/// Rows that an adapter brings in place of a table's own.
+private struct TensorRows {
+    private let places: [Int: Int]
+    private let content: Tensor
+
+    init(_ indices: [Int], _ content: Tensor) {
+        places = Dictionary(indices.enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+        self.content = content
+    }
+
+    /// - Returns: the largest change of a value.
+    func write(_ rows: Range<Int>, into values: UnsafeMutableBufferPointer<Float>, width: Int) -> Float {
+        var largest: Float = 0
+        for row in rows {
+            guard let place = places[row] else { continue }
+            content.withFloats { content in
+                for i in 0..<width {
+                    let value = content[place * width + i], target = (row - rows.lowerBound) * width + i
+                    largest = max(largest, abs(value - values[target]))
+                    values[target] = value
+                }
+            }
+        }
+        return largest
     }
 }
 

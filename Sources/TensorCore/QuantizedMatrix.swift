@@ -37,6 +37,11 @@ public final class QuantizedMatrix {
         }
     }
 
+    /// Writes `count` rows from `first` in f32.
+    func decode(_ first: Int, _ count: Int, into target: UnsafeMutablePointer<Float>) {
+        decodeRows(first..<first + count, target)
+    }
+
     /// The worker's scratch memory that decoding uses; no operation that decodes uses it for something else.
     private static let slot = 15
     fileprivate static let rowSlot = 14
@@ -53,6 +58,22 @@ public final class QuantizedMatrix {
 }
 
 extension Weight {
+    /// The stored value in f32, decoded where it is quantised; a copy.
+    public var floats: Tensor {
+        guard let quantized else { return stored.converted(to: .f32) }
+        let result = Tensor(shape)
+        quantized.decode(0, quantized.rows, into: result.f32)
+        return result
+    }
+
+    /// Writes `count` rows from `first` in f32.
+    func writeFloats(_ first: Int, _ count: Int, into target: UnsafeMutablePointer<Float>) {
+        guard let quantized else {
+            return kernels(value.dtype).pointee.to_f32(target, value.row(first), count * value.width)
+        }
+        quantized.decode(first, count, into: target)
+    }
+
     /// `count` rows from `first`: where they lie, or decoded into the worker's memory, valid until the next call.
     func rows(_ first: Int, _ count: Int, _ worker: WorkerPool.Worker) -> Matrix {
         guard let quantized else { return Matrix(value).rows(first, count) }

@@ -9,21 +9,36 @@ public final class Tape {
     /// Gathers what matrices are multiplied with, when that is asked for.
     public var inputSquares: InputSquares?
     private var pullbacks: [() -> Void] = []
+    /// Sees what goes into each linear layer.
+    private let observer: ((Tensor, [Projection]) -> Void)?
 
     public init(pool: WorkerPool, recording: Bool) {
         executor = Executor(pool)
         isRecording = recording
+        observer = nil
+    }
+
+    /// A tape that computes, and shows `observer` the inputs `[T, K]` of all linear layers.
+    public init(pool: WorkerPool, observer: @escaping (Tensor, [Projection]) -> Void) {
+        executor = Executor(pool)
+        isRecording = false
+        self.observer = observer
     }
 
     /// A tape whose loops go with those of `outer`.
     private init(inside outer: Tape, recording: Bool) {
         executor = outer.executor
         isRecording = recording
+        observer = outer.observer
     }
 
     /// Lets the row-wise loops of the operations that `body` calls run together; no result may be read before it
     /// returns.
-    public func fusing<R>(_ body: () throws -> R) rethrows -> R { try executor.fusing(body) }
+    public func fusing<R>(_ body: () throws -> R) rethrows -> R {
+        observer == nil ? try executor.fusing(body) : try body()
+    }
+
+    func observe(_ x: Tensor, _ projections: [Projection]) { observer?(x, projections) }
 
     /// Registers the pullback of an operation whose `outputs` depend on something that learns.
     func record(_ outputs: [Tensor], _ pullback: @escaping () -> Void) {

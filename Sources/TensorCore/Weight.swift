@@ -9,13 +9,18 @@ public final class Weight {
     /// What operations see beyond the stored value: norms of some families multiply by 1 + w.
     private let offset: Float
     /// The stored value of a frozen weight that operations see with an offset.
-    private let unshifted: Tensor?
+    private var unshifted: Tensor?
     /// What the matrix of a linear layer may be kept as instead.
-    public let quantized: QuantizedMatrix?
+    public private(set) var quantized: QuantizedMatrix?
     /// f32; present when the weight learns.
     public private(set) var master: Tensor?
     /// The gradient's sum over the micro-batches of the step, f32; present when the weight learns.
     public private(set) var gradient: Tensor?
+
+    /// What the weight was before an adapter changed it; nil while nothing has.
+    private var base: (value: Tensor, quantized: QuantizedMatrix?)?
+    /// Rows that stand in for the table's own.
+    public private(set) var rows: TableRows?
 
     public var isTrainable: Bool { master != nil }
     /// The value as files hold it.
@@ -54,6 +59,50 @@ public final class Weight {
         self.master = master
         gradient = .zeros(master.shape)
         value = offset != 0 ? master.adding(offset) : dtype == .f32 ? master : master.converted(to: dtype)
+    }
+
+    /// Makes a frozen weight learn, from `values` (f32) where they are given, else from what it is; `restore` undoes it.
+    public func train(from values: Tensor? = nil) {
+        precondition(!isTrainable)
+        let dtype = value.dtype, start = values ?? floats
+        precondition(start.shape == shape && start.dtype == .f32)
+        base = base ?? (stored, quantized)
+        master = start
+        gradient = .zeros(shape)
+        show(start, dtype)
+    }
+
+    /// Puts other values, f32, in the place of a frozen weight's; `restore` undoes it.
+    public func substitute(_ values: Tensor) {
+        precondition(!isTrainable && values.shape == shape && values.dtype == .f32)
+        base = base ?? (stored, quantized)
+        unshifted = offset == 0 ? nil : values
+        show(values, value.dtype)
+    }
+
+    /// Lets operations see a stored value.
+    private func show(_ stored: Tensor, _ dtype: DType) {
+        quantized = nil
+        value = offset != 0 ? stored.adding(offset) : stored.dtype == dtype ? stored : stored.converted(to: dtype)
+    }
+
+    /// Puts rows of their own in the place of some of a frozen table's; `restore` undoes it.
+    public func substitute(_ rows: TableRows) {
+        precondition(!isTrainable && rows.content.shape[1] == value.width)
+        precondition(offset == 0 && quantized == nil)
+        base = base ?? (value, nil)
+        value = value.converted(to: value.dtype)
+        self.rows = rows
+        rows.write(into: value)
+    }
+
+    /// Takes back what `train` and `substitute` did.
+    public func restore() {
+        guard let base else { return }
+        unshifted = offset == 0 ? nil : base.value
+        show(base.value, base.value.dtype)
+        quantized = base.quantized
+        (self.base, master, gradient, rows) = (nil, nil, nil, nil)
     }
 
     /// Moves matrices of one width, all of which learn or none, next to each other in memory, so that one product can
@@ -100,11 +149,36 @@ public final class Weight {
 
     /// Brings `value` up to date after the master copy changed.
     public func refresh() {
+        rows?.write(into: value)
         guard let master, value !== master else { return }
         if offset != 0 {
             return master.add(offset, into: value)
         }
         kernels(value.dtype).pointee.from_f32(value.raw, master.f32, master.count)
+    }
+}
+
+/// Rows of a table that an adapter brings, in place of the table's own (PEFT's trainable tokens).
+public final class TableRows {
+    /// The rows' numbers in the table, each once.
+    public let indices: [Int]
+    /// `[indices.count, C]`
+    public let content: Weight
+    /// The place in `content` of a row of the table.
+    let places: [Int32: Int]
+
+    public init(indices: [Int], content: Weight) {
+        precondition(content.shape[0] == indices.count && Set(indices).count == indices.count)
+        self.indices = indices
+        self.content = content
+        places = Dictionary(uniqueKeysWithValues: indices.enumerated().map { (Int32($1), $0) })
+    }
+
+    fileprivate func write(into table: Tensor) {
+        content.refresh()
+        for (place, index) in indices.enumerated() {
+            table.row(index).copyMemory(from: content.value.row(place), byteCount: table.width * table.dtype.size)
+        }
     }
 }
 
@@ -124,6 +198,9 @@ extension Tensor {
 
 /// A low-rank update of a linear layer (LoRA, arXiv:2106.09685): W x + scale B A x.
 ///
+/// With a magnitude m (DoRA, arXiv:2402.09353) the rows of V = W + scale B A are brought to the lengths m:
+/// m / |V| V x, in which |V| counts as a constant for the gradient.
+///
 /// One of E experts' stacked layers holds the matrices of all in the layout of PEFT: expert e has rows `e r..<(e + 1) r`
 /// of A, and of B the columns `e, e + E, e + 2 E...`. A single layer is the case E = 1.
 public final class LowRankAdapter {
@@ -133,21 +210,34 @@ public final class LowRankAdapter {
     public let b: Weight
     public let scale: Float
     public let expertCount: Int
+    /// `[out]`, f32; nil for plain LoRA.
+    public let magnitude: Weight?
     /// scale B in the precision of the computation, expert after expert: `[E out, r]`.
     let scaledB: Tensor
+    /// What DoRA multiplies outputs with.
+    let lengths: RowLengths?
 
     public var rank: Int { a.shape[0] / expertCount }
     public var outputWidth: Int { b.shape[0] }
     public var inputWidth: Int { a.shape[1] }
-    public var isTrainable: Bool { a.isTrainable || b.isTrainable }
+    public var isTrainable: Bool { a.isTrainable || b.isTrainable || magnitude?.isTrainable == true }
+    public var weights: [Weight] { [a, b] + (magnitude.map { [$0] } ?? []) }
 
-    public init(a: Weight, b: Weight, scale: Float, expertCount: Int = 1) {
+    /// - Parameters:
+    ///   - magnitude: the lengths of the rows; they are those of W + scale B A when the adapter is new
+    ///   - base: W, which operations need with a magnitude; `add` does not
+    public init(
+        a: Weight, b: Weight, scale: Float, expertCount: Int = 1, magnitude: Weight? = nil, base: Weight? = nil
+    ) {
+        precondition(magnitude == nil || expertCount == 1, "DoRA is for single layers")
         precondition(a.shape[0] == b.shape[1], "A is [r, in], B is [out, r]")
         precondition(expertCount > 0 && a.shape[0] % expertCount == 0, "A has r rows for each expert")
         self.a = a
         self.b = b
         self.scale = scale
         self.expertCount = expertCount
+        self.magnitude = magnitude
+        lengths = magnitude == nil ? nil : base.map(RowLengths.init)
         scaledB = Tensor([b.shape[0] * expertCount, b.shape[1] / expertCount], a.value.dtype)
         refresh()
     }
@@ -174,6 +264,10 @@ public final class LowRankAdapter {
             }
         }
         kernels(scaledB.dtype).pointee.from_f32(scaledB.raw, scaled.f32, scaled.count)
+        if let magnitude, let lengths {
+            magnitude.refresh()
+            lengths.measure(a: a.value.converted(to: .f32), scaledB: scaled, magnitude: magnitude.value)
+        }
     }
 
     /// A of one expert, `[r, in]`.
@@ -194,6 +288,7 @@ public final class LowRankAdapter {
     /// Adds rows of scale B A to the same rows of W, `weights` [rows, in], on the calling worker alone.
     ///
     /// - Precondition: A and B are f32.
+    /// With a magnitude, brings the rows to their lengths afterwards.
     /// - Returns: the largest magnitude that was added.
     public func add(
         rows: Range<Int>, to weights: UnsafeMutableBufferPointer<Float>, worker: WorkerPool.Worker
@@ -211,7 +306,9 @@ public final class LowRankAdapter {
             largest = max(largest, Int32(bitPattern: update[i].bitPattern & 0x7FFF_FFFF))
             sum[i] += update[i]
         }
-        return Float(bitPattern: UInt32(bitPattern: largest))
+        let change = Float(bitPattern: UInt32(bitPattern: largest))
+        guard let magnitude else { return change }
+        return max(change, RowLengths.set(magnitude.value.f32 + rows.lowerBound, sum, rows.count, width))
     }
 }
 

@@ -8,7 +8,7 @@ public struct AdapterSite: Sendable {
         /// A layer of one expert; of all experts.
         case expert(layer: Int, ExpertPart, expert: Int)
         case experts(layer: Int, ExpertPart)
-        case head
+        case embedding, head
     }
 
     public var place: Place
@@ -27,7 +27,7 @@ public struct AdapterSite: Sendable {
     var hasExpertsName: Bool {
         switch place {
         case .expert, .experts: true
-        case .head: false
+        case .embedding, .head: false
         case .linear(_, let role):
             [.feedForwardGate, .feedForwardUp, .feedForwardDown, .sharedGate, .sharedUp, .sharedDown].contains(role)
         }
@@ -37,7 +37,7 @@ public struct AdapterSite: Sendable {
     var expertLayers: Set<[Int]> {
         switch place {
         case .expert(let layer, let part, _), .experts(let layer, let part): [[layer, part == .down ? 1 : 0]]
-        case .linear, .head: []
+        case .linear, .embedding, .head: []
         }
     }
 
@@ -67,7 +67,13 @@ extension ParameterTable {
     /// PEFT wraps a module once for each of its parameters that has an update: the first one's keys then name the
     /// inner `base_layer`. Where the gate and up layers are alone, they have the module's own name.
     public func adapterSites(_ adapter: AdapterConfig?) -> [AdapterSite] {
-        var sites = linearModules.map { module in
+        let table = parameters[0].shape
+        var sites = [
+            AdapterSite(
+                place: .embedding, module: Self.embeddingModule, target: Self.embeddingModule, isParameter: false,
+                outputWidth: table[0], inputWidth: table[1])
+        ]
+        sites += linearModules.map { module in
             let isRouter = module.role == .router
             return AdapterSite(
                 place: .linear(layer: module.layer, module.role),
@@ -95,15 +101,8 @@ extension ParameterTable {
         sites.append(
             AdapterSite(
                 place: .head, module: Self.headModule, target: Self.headModule, isParameter: false,
-                outputWidth: parameters[0].shape[0], inputWidth: parameters[0].shape[1]))
+                outputWidth: table[0], inputWidth: table[1]))
         return sites
-    }
-}
-
-extension DecoderModel {
-    /// Whether an update of all experts' down layers is attached.
-    var hasStackedDown: Bool {
-        layers.contains { $0.experts?.downAdapters.contains { ($0.parts.first ?? nil)?.expertCount ?? 1 > 1 } == true }
     }
 }
 

@@ -11,6 +11,10 @@ public final class DecoderModel {
     public let finalNorm: Weight
     /// Shares the embedding's weight when the model ties them.
     public internal(set) var head: Projection
+    /// A low-rank update of the embedding: A `[r, hidden]`, B `[vocabulary, r]`.
+    public internal(set) var embeddingAdapter: LowRankAdapter?
+    /// What is attached: the plan, and what PiSSA took out of the base's weights, by module.
+    var attached: (plan: AdapterPlan, parts: [(module: String, part: PrincipalPart)])?
     /// Every weight of the base by its Hugging Face name, in the table's order.
     public let weights: [Weight]
     let table: ParameterTable
@@ -68,7 +72,7 @@ public final class DecoderModel {
     ) -> Tensor {
         let pass = BlockPass(
             rotations: rotations(positions, context), context: context, dropout: options.dropout)
-        var x = tape.embedding(tokens, table: embedding, scale: config.embeddingScale)
+        var x = tape.embedding(tokens, table: embedding, scale: config.embeddingScale, adapter: embeddingAdapter)
         for index in layers.indices {
             let body = { (tape: Tape, x: Tensor) in
                 self.block(tape, x, layer: index, pass, keeping: index == self.layers.count - 1 ? kept : nil)
@@ -147,14 +151,17 @@ public final class DecoderModel {
 
     // MARK: what learns
 
-    /// The weights that learn: all of the base, or the adapters', in a fixed order.
+    /// The weights that learn, in a fixed order: of the base, of rows that stand in for its own, of the adapters.
     public var trainableWeights: [Weight] {
-        weights.filter(\.isTrainable) + adapters.flatMap { [$0.a, $0.b] }.filter(\.isTrainable)
+        let tables = weights + [head.weight]
+        let all = tables + tables.compactMap { $0.rows?.content } + adapters.flatMap(\.weights)
+        var seen: Set<ObjectIdentifier> = []
+        return all.filter { $0.isTrainable && seen.insert(ObjectIdentifier($0)).inserted }
     }
 
     /// The adapters, in the model's order, those of routed experts after the others of their layer.
     public var adapters: [LowRankAdapter] {
-        var result: [LowRankAdapter] = []
+        var result = embeddingAdapter.map { [$0] } ?? []
         var next = 0
         for layer in layers.indices {
             while next < table.linearModules.count, table.linearModules[next].layer == layer {
@@ -171,8 +178,12 @@ public final class DecoderModel {
 
     /// Brings the copies that operations read up to date after an optimiser step.
     public func refreshWeights(_ pool: WorkerPool) {
-        let adapters = adapters, learning = weights.filter(\.isTrainable)
-        pool.parallelFor(learning.count, .optimizer) { i, _ in learning[i].refresh() }
+        let adapters = adapters
+        var seen: Set<ObjectIdentifier> = []
+        let changing = (weights + [head.weight]).filter {
+            ($0.isTrainable || $0.rows != nil) && seen.insert(ObjectIdentifier($0)).inserted
+        }
+        pool.parallelFor(changing.count, .optimizer) { i, _ in changing[i].refresh() }
         pool.parallelFor(adapters.count, .optimizer) { i, _ in adapters[i].refresh() }
     }
 }

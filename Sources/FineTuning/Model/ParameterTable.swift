@@ -55,7 +55,8 @@ public struct ParameterTable: Sendable {
         public var role: NormRole
     }
 
-    public static let embedding = "model.embed_tokens.weight"
+    public static let embeddingModule = "model.embed_tokens"
+    public static let embedding = embeddingModule + ".weight"
     public static let finalNorm = "model.norm.weight"
     public static let headModule = "lm_head"
     public static let head = headModule + ".weight"

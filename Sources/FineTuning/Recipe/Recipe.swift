@@ -45,6 +45,12 @@ public struct Recipe: Sendable, Equatable {
         public var targets = Targets.allLinear
         /// An adapter folder to go on training; rank, alpha and targets then come from it.
         public var initFrom: String?
+        /// Further settings, under PEFT's names.
+        public var options = AdapterOptions()
+        /// LoRA+ (arXiv:2402.12354): the learning rate of B over that of A; nil for one rate.
+        public var loraPlusRatio: Double?
+        /// With LoRA+, the learning rate of updates of the embedding.
+        public var loraPlusEmbeddingRate = 1.0e-6
         public init() {}
     }
 

@@ -7,7 +7,7 @@ extension Recipe {
     static let allKeys = [
         "model", "model.init", "model.tokenizer", "output",
         "adapter", "adapter.method", "adapter.rank", "adapter.alpha", "adapter.dropout", "adapter.targets",
-        "adapter.init_from",
+        "adapter.init_from", "adapter.loraplus_lr_ratio", "adapter.loraplus_lr_embedding",
         "data", "data.train", "data.eval", "data.train_on", "data.max_length", "data.overlong", "data.shuffle",
         "data.mix_temperature", "data.max_repeats", "data.dedupe", "data.format", "data.columns", "data.accept",
         "training", "training.epochs", "training.steps", "training.batch_size", "training.microbatch_tokens",
@@ -17,7 +17,7 @@ extension Recipe {
         "training.quantization",
         "training.activation_checkpointing", "training.seed", "training.log_every", "training.eval_every",
         "training.save_every",
-    ]
+    ] + AdapterOptions.keys.map { "adapter." + $0 }
 
     /// Reads the recipe at `path`.
     ///
@@ -126,6 +126,11 @@ private func readAdapter(_ value: RecipeValue?, _ problems: RecipeProblems, _ re
                 "targets", value, expected: "all-linear, a list of module names or a regular expression")
         }
     }
+    adapter.loraPlusRatio = section.optionalNumber("loraplus_lr_ratio", "above 0, or null") { $0 > 0 }
+    adapter.loraPlusEmbeddingRate =
+        section.number("loraplus_lr_embedding", "of at least 0") { $0 >= 0 } ?? adapter.loraPlusEmbeddingRate
+    adapter.options = AdapterOptions(&section)
+    if problems.all.isEmpty { adapter.check(&section, value?.location ?? section.location) }
     section.finish()
     return adapter
 }

@@ -85,6 +85,13 @@ struct RecipeSection {
         return nil
     }
 
+    mutating func optionalNumber(_ key: String, _ limits: String, where isAllowed: (Double) -> Bool) -> Double? {
+        guard let found = value(key), case .null = found.content else {
+            return number(key, limits, where: isAllowed)
+        }
+        return nil
+    }
+
     mutating func flag(_ key: String) -> Bool? {
         guard let value = value(key) else { return nil }
         if let flag = value.flag { return flag }
@@ -118,6 +125,9 @@ struct RecipeSection {
         if let near = nearest(to: key, among: known) { return "; did you mean '\(path(near))'?" }
         let elsewhere = Recipe.allKeys.filter { $0.split(separator: ".").last.map(String.init) == key }
         if let other = elsewhere.first { return "; did you mean '\(other)'?" }
+        // Half of a name, as rslora for use_rslora.
+        let parts = known.filter { key.utf8.count >= 4 && ($0.contains(key) || key.contains($0)) }
+        if let part = parts.first { return "; did you mean '\(path(part))'?" }
         if let near = nearest(to: path(key), among: Recipe.allKeys) { return "; did you mean '\(near)'?" }
         return "; known here: \(known.joined(separator: ", "))"
     }

@@ -32,7 +32,9 @@ extension Recipe {
             "  dropout: \(number(adapter.dropout))",
             "  targets: \(targets)",
             "  init_from: \(adapter.initFrom.map(yamlText) ?? "null")",
-        ]
+            "  loraplus_lr_ratio: \(adapter.loraPlusRatio.map(number) ?? "null")",
+            "  loraplus_lr_embedding: \(number(adapter.loraPlusEmbeddingRate))",
+        ] + adapter.options.json.entries.map { "  \($0.key): \(yamlFlow($0.value))" }
     }
 
     private var dataLines: [String] {
@@ -103,6 +105,18 @@ extension Recipe {
         case .fraction(let part): number(part)
         case .steps(let steps): "\(steps)"
         }
+    }
+}
+
+/// A value on one line.
+private func yamlFlow(_ value: JSONValue) -> String {
+    switch value {
+    case .array(let values): "[" + values.map(yamlFlow).joined(separator: ", ") + "]"
+    case .object(let object):
+        "{" + object.entries.map { "\(yamlText($0.key)): \(yamlFlow($0.value))" }.joined(separator: ", ") + "}"
+    case .string(let text): yamlText(text)
+    case .double(let value): number(value)
+    default: JSONWriter.text(value)
     }
 }
 

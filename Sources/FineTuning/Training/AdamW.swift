@@ -12,15 +12,28 @@ public final class AdamW {
         public init() {}
     }
 
+    /// What one weight's steps differ in.
+    public struct Group: Sendable, Equatable {
+        /// Multiplies the learning rate.
+        public var rateFactor = 1.0
+        /// Nil takes the options'.
+        public var weightDecay: Double?
+        public init() {}
+    }
+
     public let options: Options
+    private let groups: [Group]
     public let weights: [Weight]
     /// First and second moments, in the weights' order; f32, of the weights' shapes.
     public let moments: [(first: Tensor, second: Tensor)]
     /// Steps taken.
     public internal(set) var step = 0
 
-    public init(_ weights: [Weight], _ options: Options = Options()) {
+    /// - Parameter groups: one for each weight; nil for none that differs
+    public init(_ weights: [Weight], _ options: Options = Options(), groups: [Group]? = nil) {
         self.weights = weights
+        self.groups = groups ?? weights.map { _ in Group() }
+        precondition(self.groups.count == weights.count)
         self.options = options
         moments = weights.map { (.zeros($0.shape), .zeros($0.shape)) }
     }
@@ -59,7 +72,7 @@ public final class AdamW {
         let pieces = pieces
         pool.parallelFor(pieces.count, .optimizer) { i, _ in
             let (index, first, count) = pieces[i]
-            let (weight, moment) = (weights[index], moments[index])
+            let (weight, moment, group) = (weights[index], moments[index], groups[index])
             weight.master!.withFloats { parameters in
                 weight.gradient!.withFloats { gradients in
                     moment.first.withFloats { moment1 in
@@ -67,8 +80,8 @@ public final class AdamW {
                             graft_adamw(
                                 parameters.baseAddress! + first, moment1.baseAddress! + first,
                                 moment2.baseAddress! + first, gradients.baseAddress! + first, Float(gradientScale),
-                                Float(learningRate), options.beta1, options.beta2, Float(options.eps),
-                                Float(options.weightDecay), Float(correction1), Float(correction2), count)
+                                Float(learningRate * group.rateFactor), options.beta1, options.beta2, Float(options.eps),
+                                Float(group.weightDecay ?? options.weightDecay), Float(correction1), Float(correction2), count)
                         }
                     }
                     (gradients.baseAddress! + first).update(repeating: 0, count: count)

@@ -12,6 +12,7 @@ public struct TrainerSettings: Sendable {
     public var microbatchTokens: Int
     public var schedule: LearningRateSchedule
     public var optimizer = AdamW.Options()
+    public var loraPlus: LoRAPlus?
     /// The largest global gradient norm; nil does not clip.
     public var maxGradNorm: Double?
     /// Blocks, from the first on, whose activations are computed again in the backward pass.
@@ -95,7 +96,12 @@ public final class Trainer {
         self.settings = settings
         self.pool = pool
         operationCount = OperationCount(model)
-        optimizer = AdamW(model.trainableWeights, settings.optimizer)
+        let weights = model.trainableWeights
+        optimizer = AdamW(
+            weights, settings.optimizer,
+            groups: settings.loraPlus.map { plus in
+                weights.map { plus.group(name: $0.name, dimensions: $0.shape.count) }
+            })
     }
 
     /// Optimiser steps in one pass over `rows` examples; the last may have fewer.

@@ -62,7 +62,7 @@ public final class TrainingRun {
         let longest = (data.train + data.eval).reduce(1) { max($0, $1.ids.count) }
         try checkMemory(config, dtype: dtype, longest: longest)
         let model = try makeModel(config, dtype)
-        let adapter = try attachAdapter(model)
+        let adapter = try attachAdapter(model, data.train)
         let plan = MemoryPlan(
             config, dtype: dtype, trainableCount: model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) },
             threads: pool.count, quantization: recipe.training.quantization)
@@ -160,25 +160,23 @@ public final class TrainingRun {
         }
     }
 
-    private func attachAdapter(_ model: DecoderModel) throws -> AdapterConfig? {
+    private func attachAdapter(_ model: DecoderModel, _ data: [TokenizedExample]) throws -> AdapterConfig? {
         guard recipe.adapter.method == .lora else { return nil }
         var base: String?
         if case .folder(let path) = recipe.model { base = path }
         if let folder = recipe.adapter.initFrom {
             var config = try model.attachAdapter(folder: folder)
             config.baseModel = config.baseModel ?? base
+            config.dropout = recipe.adapter.dropout
             return config
         }
-        let targets: AdapterTargets =
-            switch recipe.adapter.targets {
-            case .allLinear: .allLinear
-            case .names(let names): .names(names)
-            case .pattern(let pattern): .pattern(pattern)
-            }
-        let config = AdapterConfig(
-            rank: recipe.adapter.rank, alpha: recipe.adapter.alpha, dropout: recipe.adapter.dropout, targets: targets,
-            baseModel: base)
-        try model.attachNewAdapters(config, seed: recipe.training.seed)
+        var problems: [String] = []
+        var config = recipe.adapter.config(baseModel: base, problems: &problems)
+        guard problems.isEmpty else { throw FineTuningError.badRecipe(problems.map { "adapter." + $0 }) }
+        let directions = config.initialization == .eva
+            ? try EVA(model: model, config: config, pool: pool).directions(data, seed: recipe.training.seed, &config)
+            : []
+        try model.attachNewAdapters(config, seed: recipe.training.seed, pool: pool, directions: directions)
         return config
     }
 
@@ -213,9 +211,14 @@ public final class TrainingRun {
         settings.optimizer.beta2 = training.optimizer.beta2
         settings.optimizer.eps = training.optimizer.epsilon
         settings.optimizer.weightDecay = training.optimizer.weightDecay
+        settings.loraPlus = recipe.adapter.loraPlusRatio.map {
+            LoRAPlus(
+                ratio: $0,
+                embeddingFactor: recipe.adapter.loraPlusEmbeddingRate / max(training.learningRate, .leastNormalMagnitude))
+        }
         settings.maxGradNorm = training.maxGradNorm
         settings.recomputedBlocks = choice.recomputedBlocks
-        settings.dropout = adapter == nil ? 0 : recipe.adapter.dropout
+        settings.dropout = adapter?.dropout ?? 0
         settings.shuffles = recipe.data.shuffle
         settings.seed = training.seed
         settings.evalEvery = training.evalEvery.stride(ofRun: total)

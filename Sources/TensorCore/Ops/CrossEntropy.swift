@@ -47,6 +47,7 @@ extension Tape {
     ) -> [Double] {
         let vocabulary = head.outputWidth
         precondition(x.rows == targets.count && targets.allSatisfy { 0..<vocabulary ~= Int($0) })
+        if head.adapter?.magnitude != nil { return wholeCrossEntropy(x, head, targets, shape) }
         if !head.isTrainable, head.adapter == nil { return frozenCrossEntropy(x, head, targets, shape) }
         let learns = isRecording && (x.requiresGradient || head.isTrainable)
         let pass = CrossEntropyPass(
@@ -77,6 +78,7 @@ extension Tape {
                 if let dx = pass.dx { x.addGradient(dx, executor) }
             }
         }
+        recordRowGradients(x, head, targets, losses, shape)
         return targets.indices.map { Double(losses.f32[$0]) }
     }
 

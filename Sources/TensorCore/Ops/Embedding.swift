@@ -1,34 +1,94 @@
 internal import CKernels
 
 extension Tape {
-    /// Rows `ids` of `table` `[V, C]`, times `scale`, as the f32 residual stream `[T, C]`.
+    /// Rows `ids` of `table` `[V, C]`, with a low-rank update of it, if any, times `scale`, as the f32 residual stream
+    /// `[T, C]`.
     ///
     /// - Precondition: every id is in 0..<V; the data pipeline checks it.
-    public func embedding(_ ids: [Int32], table: Weight, scale: Float = 1) -> Tensor {
+    /// - Parameter adapter: A `[r, C]`, B `[V, r]`: PEFT's `lora_embedding_B` and `lora_embedding_A`, transposed.
+    public func embedding(_ ids: [Int32], table: Weight, scale: Float = 1, adapter: LowRankAdapter? = nil) -> Tensor {
         let value = table.value
         let (vocabulary, width) = (value.shape[0], value.shape[1])
         precondition(ids.allSatisfy { 0..<vocabulary ~= Int($0) }, "a token id is outside the vocabulary")
         let result = Tensor([ids.count, width])
-        executor.rows(ids.count, .embedding, bytesPerRow: width * (4 + value.dtype.size)) { first, count, _ in
+        let low = adapter.map { Tensor([max(1, ids.count), $0.rank], $0.a.value.dtype) }
+        executor.rows(ids.count, .embedding, bytesPerRow: width * (4 + value.dtype.size)) { first, count, worker in
             for t in first..<first + count {
                 kernels(value.dtype).pointee.to_f32(result.f32 + t * width, value.row(Int(ids[t])), width)
+                if let adapter, let low {
+                    low.row(t).copyMemory(
+                        from: adapter.scaledB.row(Int(ids[t])), byteCount: low.width * low.dtype.size)
+                }
+            }
+            if let adapter, let low {
+                worker.multiply(
+                    Matrix(low).rows(first, count), Matrix(adapter.a.value), into: Matrix(result).rows(first, count),
+                    accumulate: true)
             }
             let rows = result.f32 + first * width
             if scale != 1 { kernels(.f32).pointee.scale_from_f32(rows, rows, scale, count * width) }
         }
-        guard let gradient = table.gradient else { return result }
+        let rows = table.rows
+        guard table.isTrainable || rows?.content.isTrainable == true || adapter?.isTrainable == true else {
+            return result
+        }
         record([result]) { [executor] in
             guard let d = result.takeGradient() else { return }
-            // Split by columns: two tokens may share a row, and its sum must keep one order.
-            let block = 64
-            executor.loop((width + block - 1) / block, .weightGradients) { i, _ in
-                let (first, count) = (i * block, min(block, width - i * block))
-                for (t, id) in ids.enumerated() {
-                    let row = gradient.f32 + Int(id) * width + first
-                    kernels(.f32).pointee.accumulate_scaled_f32(row, d.f32 + t * width + first, scale, count)
-                }
-            }
+            let gather = EmbeddingGradients(executor: executor, ids: ids, d: d, scale: scale)
+            if let gradient = table.gradient { gather.add(to: gradient) { Int($0) } }
+            if let rows, let gradient = rows.content.gradient { gather.add(to: gradient) { rows.places[$0] } }
+            if let adapter, let low { gather.add(to: adapter, low) }
         }
         return result
+    }
+}
+
+/// Gradients of what an embedding's rows are made of, from those of its result.
+private struct EmbeddingGradients {
+    let executor: Executor
+    let ids: [Int32]
+    /// `[T, C]`, f32
+    let d: Tensor
+    let scale: Float
+
+    /// Adds the rows of `d` to the rows of `gradient` that `place` names for their tokens.
+    func add(to gradient: Tensor, place: (Int32) -> Int?) {
+        let places = ids.map(place), width = d.width
+        // Split by columns: two tokens may share a row, and its sum must keep one order.
+        let block = 64
+        executor.loop((width + block - 1) / block, .weightGradients) { i, _ in
+            let (first, count) = (i * block, min(block, width - i * block))
+            for (t, place) in places.enumerated() {
+                guard let place else { continue }
+                let row = gradient.f32 + place * width + first
+                kernels(.f32).pointee.accumulate_scaled_f32(row, d.f32 + t * width + first, scale, count)
+            }
+        }
+    }
+
+    /// dA = low^T d; of B, the rows of the tokens: scale d A^T.
+    func add(to adapter: LowRankAdapter, _ low: Tensor) {
+        let rank = adapter.rank, block = 256, d = Tensor(self.d.shape, low.dtype)
+        executor.rows(d.rows, .embedding, bytesPerRow: d.width * (4 + d.dtype.size)) { first, count, _ in
+            kernels(d.dtype).pointee.scale_from_f32(d.row(first), self.d.f32 + first * d.width, scale, count * d.width)
+        }
+        executor.flush()
+        let dLow = Tensor([max(1, ids.count), rank])
+        executor.loop((d.width + block - 1) / block + 1, .weightGradients) { i, worker in
+            guard i > 0 else {
+                worker.multiply(Matrix(d), Matrix(adapter.a.value).transposed, into: Matrix(dLow).rows(0, ids.count))
+                return
+            }
+            guard let gradient = adapter.a.gradient else { return }
+            let first = (i - 1) * block, count = min(block, d.width - first)
+            worker.multiply(
+                Matrix(low).rows(0, ids.count).transposed, Matrix(d).columns(first, count),
+                into: Matrix(gradient).columns(first, count), accumulate: true)
+        }
+        guard let gradient = adapter.b.gradient else { return }
+        for (t, id) in ids.enumerated() {
+            let row = gradient.f32 + Int(id) * rank
+            for i in 0..<rank { row[i] += adapter.scale * dLow.f32[t * rank + i] }
+        }
     }
 }

@@ -30,6 +30,7 @@ extension Tape {
         _ x: Tensor, _ projections: [Projection], dropout: AdapterDropout? = nil, dtype: DType? = nil
     ) -> [Tensor] {
         let outputs = projections.map { Tensor([x.rows, $0.outputWidth], dtype ?? x.dtype) }
+        observe(x, projections)
         run(x, projections, outputs, dropout)
         return outputs
     }
@@ -39,6 +40,7 @@ extension Tape {
         _ x: Tensor, _ projection: Projection, addedTo residual: Tensor, dropout: AdapterDropout? = nil
     ) -> Tensor {
         let output = Tensor(residual.shape)
+        observe(x, [projection])
         run(x, [projection], [output], dropout, residual: residual)
         return output
     }
@@ -51,7 +53,8 @@ extension Tape {
         inputSquares?.add(x, projections.map(\.weight.name), executor)
         let call = LinearCall(
             executor: executor, x: x, dropped: dropout.flatMap { $0.probability > 0 ? apply($0, to: x) : nil } ?? x,
-            dropout: dropout.flatMap { $0.probability > 0 ? $0 : nil }, projections: projections)
+            dropout: dropout.flatMap { $0.probability > 0 ? $0 : nil }, projections: projections,
+            isRecording: isRecording)
         if x.rows <= 16 {
             call.forwardNarrow(outputs, residual)
         } else {
@@ -112,9 +115,12 @@ private struct LinearCall {
     let columns: [Int]
     /// x A^T of all adapters, `[T, sum of ranks]`.
     let hidden: Tensor?
+    /// The products of projections with DoRA before their gain, `[T, O_i]`, where a magnitude learns.
+    let unscaled: [Tensor?]
 
     init(
-        executor: Executor, x: Tensor, dropped: Tensor, dropout: AdapterDropout?, projections: [Projection]
+        executor: Executor, x: Tensor, dropped: Tensor, dropout: AdapterDropout?, projections: [Projection],
+        isRecording: Bool
     ) {
         self.executor = executor
         self.x = x
@@ -137,6 +143,9 @@ private struct LinearCall {
         }
         (self.runs, self.columns) = (runs, columns)
         hidden = total > 0 ? Tensor([x.rows, total], x.dtype) : nil
+        unscaled = projections.map {
+            isRecording && $0.adapter?.magnitude?.isTrainable == true ? Tensor([x.rows, $0.outputWidth], x.dtype) : nil
+        }
     }
 
     /// The matrices A of a run as one, `[rank, K]`.
@@ -156,6 +165,13 @@ private struct LinearCall {
             multiplyA(first, count, worker)
             for (i, projection) in projections.enumerated() {
                 let output = Matrix(outputs[i]).rows(first, count)
+                if projection.adapter?.lengths != nil {
+                    let columns = (first: 0, count: output.columns)
+                    forwardScaled(
+                        i, Matrix(weights[i]), output, residual.map { Matrix($0).rows(first, count) }, (first, count),
+                        columns, worker)
+                    continue
+                }
                 if let residual {
                     output.pointer.copyMemory(from: residual.row(first), byteCount: count * output.columns * 4)
                 }
@@ -196,6 +212,12 @@ private struct LinearCall {
             let projection = projections[i]
             let count = min(block, projection.outputWidth - first)
             let output = Matrix(outputs[i]).columns(first, count)
+            if projection.adapter?.lengths != nil {
+                forwardScaled(
+                    i, projection.weight.rows(first, count, worker), output,
+                    residual.map { Matrix($0).columns(first, count) }, (0, x.rows), (first, count), worker)
+                return
+            }
             if let residual {
                 kernels(.f32).pointee.copy_rows(
                     output.pointer, output.rowStride, residual.f32 + first, residual.width, x.rows, count)
@@ -226,9 +248,53 @@ private struct LinearCall {
         }
     }
 
+    /// A block of a projection with DoRA: the gain, then residual and bias.
+    ///
+    /// - Parameter weight: the rows of W for the columns of the block
+    private func forwardScaled(
+        _ i: Int, _ weight: Matrix, _ output: Matrix, _ residual: Matrix?, _ rows: (first: Int, count: Int),
+        _ columns: (first: Int, count: Int), _ worker: WorkerPool.Worker
+    ) {
+        let projection = projections[i], f32 = kernels(.f32).pointee
+        guard let adapter = projection.adapter, let lengths = adapter.lengths, let hidden else { return }
+        let values = worker.floats(1, count: rows.count * columns.count)
+        let product = Matrix(values, rows: rows.count, columns: columns.count, .f32)
+        worker.multiply(Matrix(x).rows(rows.first, rows.count), weight.transposed, into: product)
+        worker.multiply(
+            Matrix(hidden).rows(rows.first, rows.count).columns(self.columns[i], adapter.rank),
+            Matrix(adapter.scaledB).rows(columns.first, columns.count).transposed, into: product, accumulate: true)
+        if let kept = unscaled[i] {
+            let place = Matrix(kept).rows(rows.first, rows.count).columns(columns.first, columns.count)
+            kernels(kept.dtype).pointee.store_rows(
+                place.pointer, place.rowStride, values, columns.count, nil, rows.count, columns.count)
+        }
+        let scaled = worker.floats(2, count: rows.count * columns.count)
+        f32.scale_columns(scaled, values, lengths.gains.f32 + columns.first, rows.count, columns.count)
+        if let residual {
+            for row in 0..<rows.count {
+                f32.accumulate_f32(scaled + row * columns.count, residual.rows(row, 1).pointer, columns.count)
+            }
+        }
+        kernels(output.dtype).pointee.store_rows(
+            output.pointer, output.rowStride, scaled, columns.count, nil, rows.count, columns.count)
+        if let bias = projection.bias {
+            kernels(output.dtype).pointee.add_bias(
+                output.pointer, output.rowStride, bias.value.f32 + columns.first, rows.count, columns.count)
+        }
+    }
+
     // MARK: backward
 
-    func backward(_ gradients: [Tensor?]) {
+    /// With DoRA the gradients are first multiplied with the gain, which counts as a constant.
+    func backward(_ outputGradients: [Tensor?]) {
+        let gradients = zip(projections, outputGradients).map { projection, dy -> Tensor? in
+            guard let dy, let gains = projection.adapter?.lengths?.gains else { return dy }
+            let result = Tensor(dy.shape, dy.dtype)
+            executor.rows(x.rows, .linearBackward, bytesPerRow: 2 * dy.width * dy.dtype.size) { first, count, _ in
+                kernels(dy.dtype).pointee.scale_columns(result.row(first), dy.row(first), gains.f32, count, dy.width)
+            }
+            return result
+        }
         let dHidden = hidden.map { Tensor($0.shape, $0.dtype) }
         let dx = x.requiresGradient ? Tensor(x.shape, x.dtype) : nil
         // A plain matrix is laid out anew in every product, which takes a fifth of the time of this one.
@@ -245,8 +311,11 @@ private struct LinearCall {
         }
         var work: [(WorkerPool.Worker) -> Void] = []
         for (i, projection) in projections.enumerated() {
-            guard let dy = gradients[i] else { continue }
-            work += weightGradients(projection, dy)
+            guard let dy = gradients[i], let dOutput = outputGradients[i] else { continue }
+            work += weightGradients(projection, dOutput)
+            if let adapter = projection.adapter, let unscaled = unscaled[i] {
+                work += magnitudeGradients(adapter, dOutput, unscaled)
+            }
             if let adapter = projection.adapter, let hidden {
                 work += gradientsOfB(adapter, dy, hidden, column: columns[i])
             }
@@ -315,6 +384,21 @@ private struct LinearCall {
             }
         }
         return work
+    }
+
+    /// dm = sum over rows of dy V x / |V|.
+    private func magnitudeGradients(_ adapter: LowRankAdapter, _ dy: Tensor, _ unscaled: Tensor)
+        -> [(WorkerPool.Worker) -> Void]
+    {
+        guard let gradient = adapter.magnitude?.gradient, let norms = adapter.lengths?.norms else { return [] }
+        let sums = Tensor.zeros([dy.width])
+        return blocks(dy.width, of: 64).map { first, count in
+            { _ in
+                kernels(dy.dtype).pointee.rms_norm_weight_backward(
+                    sums.f32, dy.raw, unscaled.raw, dy.rows, dy.width, first, first + count)
+                for i in first..<first + count { gradient.f32[i] += sums.f32[i] / norms.f32[i] }
+            }
+        }
     }
 
     private func gradientsOfA(_ run: AdapterRun, _ dHidden: Tensor) -> [(WorkerPool.Worker) -> Void] {

@@ -1,0 +1,172 @@
+internal import FileFormats
+import Foundation
+public import TensorCore
+
+extension DecoderModel {
+    /// Puts fresh updates on the targeted modules, and makes the modules and rows that the configuration names learn.
+    ///
+    /// - Parameter directions: of EVA, `[r, in]` by module; the others start as by default.
+    /// - Throws: `FineTuningError.badRecipe` when nothing, or a name that no module has, is targeted.
+    public func attachNewAdapters(
+        _ config: AdapterConfig, seed: UInt64, pool: WorkerPool? = nil, directions: [(module: String, a: Tensor)] = []
+    ) throws {
+        let plan = plan(config)
+        var problems = plan.unknownNames + plan.problems
+        for update in plan.updates {
+            let limit = min(update.site.outputWidth, update.site.inputWidth)
+            if config.initialization == .pissa, update.rank > limit {
+                problems.append("init_lora_weights: pissa on \(update.module) has at most rank \(limit)")
+            }
+            if config.initialization == .orthogonal, update.rank % 2 != 0 {
+                problems.append("init_lora_weights: orthogonal needs even ranks; \(update.module) has \(update.rank)")
+            }
+            if config.initialization == .pissa, problems.isEmpty, baseWeight(update).quantized != nil {
+                problems.append("init_lora_weights: pissa changes the base's weights, which are quantised here")
+            }
+            let isOther = update.isEmbedding || update.isOfExperts
+            if [.pissa, .orthogonal].contains(config.initialization), isOther {
+                problems.append("init_lora_weights: \(config.initialization) is for linear layers, not \(update.site.target)")
+            }
+        }
+        guard problems.isEmpty else { throw FineTuningError.badRecipe(problems.map { "adapter." + $0 }) }
+        prepareBase(plan)
+        attached = (plan, [])
+        let parts = config.initialization == .pissa ? principalParts(plan, pool) : []
+        for (index, update) in plan.updates.enumerated() {
+            let start = AdapterStart(update: update, seed: seed, index: UInt64(index))
+            var (a, b) = start.matrices(config.initialization)
+            if config.initialization == .pissa {
+                takeOut(parts[index], update)
+                (a, b) = (parts[index].a.copied(), parts[index].b.copied())
+                attached?.parts.append((update.module, parts[index]))
+            }
+            if let found = directions.first(where: { $0.module.hasSameBytes(as: update.module) }) { a = found.a }
+            attach(update, a, b, magnitude: nil, plan)
+        }
+        stackAdapters()
+    }
+
+    private func principalParts(_ plan: AdapterPlan, _ pool: WorkerPool?) -> [PrincipalPart] {
+        let weights = plan.updates.map { baseWeight($0) }
+        var parts = [PrincipalPart?](repeating: nil, count: weights.count)
+        parts.withUnsafeMutableBufferPointer { parts in
+            let parts = parts.baseAddress!
+            func make(_ i: Int) { parts[i] = PrincipalPart(of: weights[i], plan.updates[i]) }
+            if let pool { pool.parallelFor(weights.count) { i, _ in make(i) } } else { weights.indices.forEach(make) }
+        }
+        return parts.map { $0! }
+    }
+}
+
+/// What PiSSA trains: scale B A is the part of W along its leading singular vectors (arXiv:2404.02948, equations 2-4).
+public struct PrincipalPart {
+    /// `[r, in]`: sqrt(S / scale) V^T
+    public let a: Tensor
+    /// `[out, r]`: U sqrt(S / scale)
+    public let b: Tensor
+    public let scale: Float
+
+    public init(of weight: Weight, _ update: AdapterPlan.Update) {
+        self.init(of: weight.floats, update)
+    }
+
+    /// - Parameter matrix: W, f32 `[out, in]`
+    public init(of matrix: Tensor, _ update: AdapterPlan.Update) {
+        let svd = TruncatedSVD(matrix, rank: update.rank)
+        scale = Float(update.scale)
+        let roots = svd.s.map { ($0 / Float(update.scale)).squareRoot() }
+        a = svd.vt.scaledRows(roots)
+        b = svd.u.scaledColumns(roots)
+    }
+
+    /// W - scale B A
+    public func residual(of matrix: Tensor) -> Tensor {
+        let product = Tensor.product(b, a), result = matrix.converted(to: .f32)
+        result.withFloats { values in
+            product.withFloats { part in for i in values.indices { values[i] -= scale * part[i] } }
+        }
+        return result
+    }
+}
+
+/// The matrices that a new update starts with.
+private struct AdapterStart {
+    let update: AdapterPlan.Update
+    let seed: UInt64
+    let index: UInt64
+
+    private var outputWidth: Int { update.site.outputWidth }
+    private var inputWidth: Int { update.site.inputWidth }
+
+    /// A `[r, in]` and B `[out, r]`.
+    func matrices(_ initialization: AdapterConfig.Initialization) -> (a: Tensor, b: Tensor) {
+        let rank = update.rank * update.site.expertCount
+        // Of an embedding PEFT's A, here B, is zero, and its B, here A, normal.
+        if update.isEmbedding {
+            let b = initialization == .random ? normal([outputWidth, rank], 1, stream: 1) : .zeros([outputWidth, rank])
+            return (normal([rank, inputWidth], 1, stream: 0), b)
+        }
+        let zeroB = Tensor.zeros([outputWidth, rank])
+        switch initialization {
+        case .standard, .pissa, .eva: return (uniform([rank, inputWidth], inputWidth, stream: 0), zeroB)
+        case .random:
+            return (uniform([rank, inputWidth], inputWidth, stream: 0), uniform([outputWidth, rank], rank, stream: 1))
+        case .gaussian: return (normal([rank, inputWidth], 1 / Double(rank), stream: 0), zeroB)
+        case .orthogonal: return orthogonal()
+        }
+    }
+
+    /// Streams beyond the first are keyed apart, so that A stays what it was before there were any.
+    private func random(_ stream: UInt64) -> CounterRNG {
+        stream == 0 ? CounterRNG(seed, 0x6C6F_7261, index) : CounterRNG(seed, 0x6C6F_7261, index, stream)
+    }
+
+    /// Uniform in ±1/sqrt(width).
+    private func uniform(_ shape: [Int], _ width: Int, stream: UInt64) -> Tensor {
+        let random = random(stream), bound = 1 / Double(width).squareRoot()
+        return filled(shape) { Float((2 * random.uniform($0) - 1) * bound) }
+    }
+
+    private func normal(_ shape: [Int], _ deviation: Double, stream: UInt64) -> Tensor {
+        let random = random(stream)
+        return filled(shape) { Float(random.normal($0) * deviation) }
+    }
+
+    private func filled(_ shape: [Int], _ value: (UInt64) -> Float) -> Tensor {
+        let result = Tensor(shape)
+        result.withFloats { values in for i in values.indices { values[i] = value(UInt64(i)) } }
+        return result
+    }
+
+    /// PEFT's `orthogonal_init`: the odd and the even rows of an orthogonal matrix span A and B, so that B A = 0.
+    private func orthogonal() -> (a: Tensor, b: Tensor) {
+        let rank = update.rank
+        let rows = normal([rank, rank], 1, stream: 2).orthonormalRows()
+        let odd = rows.selectedRows(Array(stride(from: 0, to: rank, by: 2)))
+        let even = rows.selectedRows(Array(stride(from: 1, to: rank, by: 2)))
+        let a = Tensor.product(odd, transposed: true, normal([inputWidth, rank / 2], 0.1, stream: 3), transposed: true)
+        let b = Tensor.product(normal([rank / 2, outputWidth], 0.1, stream: 4), transposed: true, even)
+        return (a, b)
+    }
+}
+
+/// The lengths of the rows of W + scale B A, f32 `[out]`.
+func rowLengths(_ base: Weight, _ a: Tensor, _ b: Tensor, _ scale: Float) -> Tensor {
+    let product = Tensor.product(b, a), weights = base.floats, result = Tensor([b.rows])
+    let width = a.width
+    result.withFloats { lengths in
+        product.withFloats { update in
+            weights.withFloats { weights in
+                for row in lengths.indices {
+                    var sum = 0.0
+                    for i in row * width..<(row + 1) * width {
+                        let value = Double(weights[i] + scale * update[i])
+                        sum += value * value
+                    }
+                    lengths[row] = Float(sum.squareRoot())
+                }
+            }
+        }
+    }
+    return result
+}

@@ -1,0 +1,57 @@
+internal import CKernels
+
+/// The lengths of the rows of W + scale B A, and with them the factors of DoRA (arXiv:2402.09353, equation 5).
+final class RowLengths {
+    private let base: Weight
+    /// |W + scale B A| of each row, f32 `[out]`.
+    let norms: Tensor
+    /// magnitude / norms, f32 `[out]`.
+    let gains: Tensor
+
+    /// - Parameter base: W, `[out, in]`
+    init(base: Weight) {
+        self.base = base
+        norms = Tensor([base.shape[0]])
+        gains = Tensor([base.shape[0]])
+    }
+
+    /// Brings both up to date, on the calling thread.
+    ///
+    /// - Parameters:
+    ///   - a: f32 `[r, in]`
+    ///   - scaledB: f32 `[out, r]`
+    ///   - magnitude: f32 `[out]`
+    func measure(a: Tensor, scaledB: Tensor, magnitude: Tensor) {
+        let width = base.shape[1], block = max(1, (1 << 16) / max(1, width)), total = base.shape[0]
+        let memory = Tensor([block, width])
+        for first in stride(from: 0, to: total, by: block) {
+            let rows = min(block, total - first)
+            base.writeFloats(first, rows, into: memory.f32)
+            DenseProduct.run(
+                Matrix(scaledB).rows(first, rows), Matrix(a), into: Matrix(memory).rows(0, rows), accumulate: true)
+            for row in 0..<rows {
+                norms.f32[first + row] = Float(graft_sum_of_squares(memory.f32 + row * width, width).squareRoot())
+            }
+        }
+        for i in 0..<total { gains.f32[i] = magnitude.f32[i] / norms.f32[i] }
+    }
+
+    /// Brings `count` rows of `width` to these lengths.
+    ///
+    /// - Returns: the largest change of a value.
+    static func set(
+        _ lengths: UnsafePointer<Float>, _ rows: UnsafeMutablePointer<Float>, _ count: Int, _ width: Int
+    ) -> Float {
+        var largest: Float = 0
+        for row in 0..<count {
+            let values = rows + row * width
+            let gain = lengths[row] / Float(graft_sum_of_squares(values, width).squareRoot())
+            for i in 0..<width {
+                let value = values[i] * gain
+                largest = max(largest, abs(value - values[i]))
+                values[i] = value
+            }
+        }
+        return largest
+    }
+}
