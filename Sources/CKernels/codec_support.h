@@ -9,22 +9,21 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-// ggml's number, elements and bytes of each type's block.
+// ggml's number, elements and bytes of each type's block. The types of 1 to 3 bits that number the points of a lattice
+// (IQ1, IQ2, IQ3) are not among them: their values are in tables that no rule gives.
 #define EVERY_LAYOUT(L)                                                                                          \
     L(q4_0, 2, 32, 18) L(q4_1, 3, 32, 20) L(q5_0, 6, 32, 22) L(q5_1, 7, 32, 24) L(q8_0, 8, 32, 34)               \
     L(q8_1, 9, 32, 36) L(q2_K, 10, 256, 84) L(q3_K, 11, 256, 110) L(q4_K, 12, 256, 144) L(q5_K, 13, 256, 176)    \
-    L(q6_K, 14, 256, 210) L(q8_K, 15, 256, 292) L(iq2_xxs, 16, 256, 66) L(iq2_xs, 17, 256, 74)                   \
-    L(iq3_xxs, 18, 256, 98) L(iq1_s, 19, 256, 50) L(iq4_nl, 20, 32, 18) L(iq3_s, 21, 256, 110)                   \
-    L(iq2_s, 22, 256, 82) L(iq4_xs, 23, 256, 136) L(iq1_m, 29, 256, 56) L(tq1_0, 34, 256, 54)                    \
-    L(tq2_0, 35, 256, 66) L(mxfp4, 39, 32, 17) L(nvfp4, 40, 64, 36) L(q1_0, 41, 128, 18) L(q2_0, 42, 64, 18)
+    L(q6_K, 14, 256, 210) L(q8_K, 15, 256, 292) L(iq4_nl, 20, 32, 18) L(iq4_xs, 23, 256, 136)                    \
+    L(tq1_0, 34, 256, 54) L(tq2_0, 35, 256, 66) L(mxfp4, 39, 32, 17) L(nvfp4, 40, 64, 36) L(q1_0, 41, 128, 18)   \
+    L(q2_0, 42, 64, 18)
 #define CONSTANTS(name, number, length, size) TYPE_##name = number, length_##name = length, size_##name = size,
 enum { EVERY_LAYOUT(CONSTANTS) };
 #undef CONSTANTS
 
 #define EVERY_TYPE(T)                                                                                               \
-    T(q4_0) T(q4_1) T(q5_0) T(q5_1) T(q8_0) T(q8_1) T(q2_K) T(q3_K) T(q4_K) T(q5_K) T(q6_K) T(q8_K) T(iq2_xxs)      \
-    T(iq2_xs) T(iq3_xxs) T(iq1_s) T(iq4_nl) T(iq3_s) T(iq2_s) T(iq4_xs) T(iq1_m) T(tq1_0) T(tq2_0) T(mxfp4)         \
-    T(nvfp4) T(q1_0) T(q2_0)
+    T(q4_0) T(q4_1) T(q5_0) T(q5_1) T(q8_0) T(q8_1) T(q2_K) T(q3_K) T(q4_K) T(q5_K) T(q6_K) T(q8_K) T(iq4_nl)       \
+    T(iq4_xs) T(tq1_0) T(tq2_0) T(mxfp4) T(nvfp4) T(q1_0) T(q2_0)
 // The types that are written.
 #define EVERY_ENCODED_TYPE(T)                                                                                       \
     T(q4_0) T(q4_1) T(q5_0) T(q5_1) T(q8_0) T(q2_K) T(q3_K) T(q4_K) T(q5_K) T(q6_K) T(iq4_nl) T(iq4_xs) T(mxfp4)
@@ -32,9 +31,6 @@ enum { EVERY_LAYOUT(CONSTANTS) };
 static const float levels_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 // Twice the values of E2M1 (OCP Microscaling Formats 1.0, section 5.3.3); ggml knows no negative zero.
 static const float levels_e2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-static const float magnitudes_iq2[4] = {8, 25, 43};
-static const float magnitudes_iq3_xxs[16] = {4, 12, 20, 28, 36, 44, 52, 62};
-static const float magnitudes_iq3_s[16] = {1, 3, 5, 7, 9, 11, 13, 15};
 
 INLINE uint16_t load_u16(const uint8_t *bytes) { return (uint16_t)(bytes[0] | bytes[1] << 8); }
 INLINE uint32_t load_u32(const uint8_t *bytes) { return load_u16(bytes) | (uint32_t)load_u16(bytes + 2) << 16; }
@@ -78,11 +74,5 @@ INLINE float half_of_ue4m3(uint8_t x) {
     int exponent = x >> 3 & 15, mantissa = x & 7;
     if (exponent == 0) return (float)mantissa * 0x1p-10f;
     return (1 + (float)mantissa / 8) * bits_to_f32((uint32_t)(exponent - 8 + 127) << 23);
-}
-
-// Seven signs; the eighth makes their number even.
-INLINE uint8_t even_signs(uint32_t bits) {
-    bits &= 127;
-    return (uint8_t)(bits | (uint32_t)__builtin_parity(bits) << 7);
 }
 #endif

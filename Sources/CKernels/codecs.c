@@ -1,5 +1,4 @@
 #include "codecs.h"
-#include "codec_grids.h"
 #include "codec_support.h"
 #include "kernels.h"
 

@@ -72,9 +72,29 @@ public final class GGUFModel {
     }
 }
 
+extension GGUFModel {
+    /// A matrix as the file holds it, its rows in Hugging Face's order; nil for one that is not quantised.
+    public func quantized(_ parameter: ParameterTable.Parameter) -> QuantizedMatrix? {
+        guard let info = file.tensor(named: parameter.ggufName), info.type.blockLength > 1, parameter.shape.count == 2,
+            parameter.expert == nil, parameter.offset == 0, let rowSize = info.type.byteCount(of: [parameter.shape[1]])
+        else { return nil }
+        let (rows, columns) = (parameter.shape[0], parameter.shape[1])
+        let order = RowOrder(heads: parameter.permutedHeads, rows: rows)
+        return QuantizedMatrix(rows: rows, columns: columns, byteCount: rows * rowSize) { [file] range, numbers in
+            let bytes = file.withBytes(of: info)
+            for (i, row) in range.enumerated() {
+                let start = order.place(ofSource: row) * rowSize
+                RowEncoding.decode(
+                    UnsafeRawBufferPointer(rebasing: bytes[start..<start + rowSize]), as: info.type,
+                    into: UnsafeMutableBufferPointer(start: numbers + i * columns, count: columns))
+            }
+        }
+    }
+}
+
 extension ModelReader {
-    /// Reads folders and GGUF files. The weights of a GGUF file are dequantised as they are read, one tensor at a time:
-    /// the model takes the memory of one in the type of the computation.
+    /// Reads folders and GGUF files. Frozen linear layers stay in the bits of the file, mapped, and are decoded where
+    /// they are multiplied; other tensors are decoded as they are read, one at a time.
     public static let any = ModelReader(
         config: { TextResources.isGGUF($0) ? try GGUFModel(path: $0).config : try ModelConfig(path: $0) },
         model: { path, dtype, training, quantization, pool in
@@ -88,7 +108,8 @@ extension ModelReader {
                 ])
             }
             let file = try GGUFModel(path: path)
-            return DecoderModel(config: file.config, dtype: dtype, training: training, tensor: file.tensor)
+            return DecoderModel(
+                config: file.config, dtype: dtype, training: training, quantized: file.quantized, tensor: file.tensor)
         })
 }
 

@@ -69,4 +69,11 @@ struct RowOrder {
         let (head, inside) = row.quotientAndRemainder(dividingBy: headRows)
         return head * headRows + inside % 2 * (headRows / 2) + inside / 2
     }
+
+    /// The row of the result that `source(of:)` takes from `row`.
+    func place(ofSource row: Int) -> Int {
+        guard let headRows else { return row }
+        let (head, inside) = row.quotientAndRemainder(dividingBy: headRows)
+        return head * headRows + inside % (headRows / 2) * 2 + inside / (headRows / 2)
+    }
 }

@@ -43,17 +43,19 @@ private func meanSquaredError(_ a: [Float], _ b: [Float], weights: [Float] = [1]
 }
 
 private let blockTypes = GGMLType.allCases.filter { $0.blockLength > 1 }
+private let latticeTypes: [GGMLType] = [.iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s]
+private let readTypes = blockTypes.filter { !latticeTypes.contains($0) }
 private let fixedTypes: [GGMLType] = [.q4_0, .q4_1, .q5_0, .q5_1, .q8_0]
 private let writtenTypes = blockTypes.filter(RowEncoding.canEncode)
 
 @Suite struct CodecTests {
-    @Test func everyTypeOfBlocksIsRead() {
-        #expect(blockTypes.allSatisfy(RowEncoding.canDecode))
+    @Test func everyTypeOfBlocksButLatticesIsRead() {
+        #expect(readTypes.allSatisfy(RowEncoding.canDecode) && !latticeTypes.contains(where: RowEncoding.canDecode))
         #expect(!RowEncoding.canDecode(.i32) && !RowEncoding.canDecode(.f64) && !RowEncoding.canEncode(.iq2_xxs))
         #expect(writtenTypes.count == 13)
     }
 
-    @Test(arguments: blockTypes.filter { $0 != .q8_1 }) func valuesAreGGMLsToTheBit(type: GGMLType) throws {
+    @Test(arguments: readTypes.filter { $0 != .q8_1 }) func valuesAreGGMLsToTheBit(type: GGMLType) throws {
         let name = type.name.lowercased().replacingOccurrences(of: "_k", with: "_K")
         let found = decoded(try bytes(name + ".blocks"), as: type), expected = try floats(name + ".values")
         #expect(found.map(\.bitPattern) == expected.map(\.bitPattern))

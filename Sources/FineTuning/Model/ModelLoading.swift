@@ -24,7 +24,7 @@ extension DecoderModel {
         let problems = Self.mismatches(config, files)
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: folder, problems: problems) }
         let quantizable = quantization == .none
-            ? [] : Set(BaseQuantization.modules(config).map { ByteString($0.name + ".weight") })
+            ? [] : Set(quantization.modules(config).map { ByteString($0.name + ".weight") })
         try self.init(config: config, dtype: dtype, make: { parameter in
             let entry = files.entry(named: parameter.name)!
             if quantizable.contains(ByteString(parameter.name)), let file = files.file(of: parameter.name) {
@@ -51,11 +51,18 @@ extension DecoderModel {
     }
 
     /// A model of parameters that `tensor` gives in f32, for files that are no Hugging Face folders.
+    ///
+    /// - Parameter quantized: gives the matrix of a frozen linear layer as the file holds it, where that is in fewer bits
     public convenience init(
         config: ModelConfig, dtype: DType, training: BaseTraining = .frozen,
+        quantized: (ParameterTable.Parameter) throws -> QuantizedMatrix? = { _ in nil },
         tensor: (ParameterTable.Parameter) throws -> Tensor
     ) rethrows {
+        let quantizable = Set(BaseQuantization.nf4.modules(config).map { ByteString($0.name + ".weight") })
         try self.init(config: config, dtype: dtype, make: { parameter in
+            if training == .frozen, quantizable.contains(ByteString(parameter.name)), let matrix = try quantized(parameter) {
+                return Weight(quantized: matrix, name: parameter.name, dtype: dtype)
+            }
             let values = try tensor(parameter), stored = parameter.isMatrix ? dtype : .f32
             return training == .all && !parameter.isFixed
                 ? Weight(trainable: values, name: parameter.name, dtype: stored, offset: parameter.offset)
