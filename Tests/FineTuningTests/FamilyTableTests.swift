@@ -42,7 +42,7 @@ import Testing
             lines.append("| " + cells.joined(separator: " | ") + " |")
         }
         let table = lines.joined(separator: "\n") + "\n"
-        #expect(!table.contains("**differ**"))
+        #expect(!table.contains("**differ"))
         let path = Self.root + "/README.md"
         let readme = try String(contentsOfFile: path, encoding: .utf8)
         let start = try #require(readme.range(of: Self.marks.start)).upperBound
@@ -132,8 +132,12 @@ import Testing
                 return largestDifference(read.logits(batch, pool: pool).floats(), want) < 1e-4
             }
             guard let isSame else { return "not written" }
-            if !isSame { isReadBack = false }
+            if !isSame {
+                let config = try ModelConfig(path: folder)
+                if !config.family.gguf.warnings(config).isEmpty { return "yes, without its windows" }
+                isReadBack = false
+            }
         }
-        return isReadBack ? "yes, yes" : "yes, no"
+        return isReadBack ? "yes, yes" : "yes, **differs**"
     }
 }
