@@ -69,7 +69,7 @@ let package = Package(
         .testTarget(name: "FileFormatsTests", dependencies: ["FileFormats"], swiftSettings: swiftSettings),
         .testTarget(name: "TextDataTests", dependencies: ["TextData", "FileFormats"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "FineTuningTests", dependencies: ["FineTuning", "TensorCore", "TextData", "FileFormats"],
+            name: "FineTuningTests", dependencies: ["Export", "FineTuning", "TensorCore", "TextData", "FileFormats"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "ExportTests", dependencies: ["Export", "CKernels", "FineTuning", "TextData", "FileFormats", "TensorCore"],

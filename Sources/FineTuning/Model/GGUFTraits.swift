@@ -69,16 +69,24 @@ public struct GGUFTraits: Sendable {
                 "rope_type: llama.cpp does not divide frequencies one by one in this family"
             ),
         ]
-        return found.filter { gaps.contains($0.0) && $0.1 }.map(\.2) + differences(config)
+        let mixture = config.mixture == nil ? [] : ["graft does not write mixtures of experts as GGUF yet"]
+        return mixture + found.filter { gaps.contains($0.0) && $0.1 }.map(\.2) + differences(config)
     }
 
     /// What differs with long contexts alone.
     public func warnings(_ config: ModelConfig) -> [String] {
-        guard gaps.contains(.windows), let window = config.windows.compactMap({ $0 }).min() else { return [] }
-        return [
-            "llama.cpp runs \(config.family.rawValue) without the sliding window: its answers are this model's "
-                + "up to \(window) tokens of context, and may differ beyond"
-        ]
+        var warnings: [String] = []
+        if gaps.contains(.windows), let window = config.windows.compactMap({ $0 }).min() {
+            warnings.append(
+                "llama.cpp runs \(config.family.rawValue) without the sliding window: its answers are this model's "
+                    + "up to \(window) tokens of context, and may differ beyond")
+        }
+        if case .longrope(_, _, let original, _) = config.rotaries[0].scaling {
+            warnings.append(
+                "llama.cpp chooses LongRoPE's divisors by the context it is started with, not by the length of the "
+                    + "text: for texts of at most \(original) tokens start it with a context of at most \(original)")
+        }
+        return warnings
     }
 }
 

@@ -9,7 +9,8 @@ extension FamilyDefinition {
         })
 
     static let qwen3 = FamilyDefinition(
-        className: "Qwen3ForCausalLM", gguf: GGUFTraits(architecture: "qwen3", gaps: [.frequencyDivisors, .windows]),
+        className: "Qwen3ForCausalLM", gguf: GGUFTraits(
+            architecture: "qwen3", gaps: [.queryKeyValueBias, .outputBias, .frequencyDivisors, .windows]),
         defaults: Defaults(headDim: 128),
         read: { config, reader in
             reader.requireActivation(["silu"])
