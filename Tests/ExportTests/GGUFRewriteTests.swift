@@ -57,8 +57,10 @@ import TextData
         let read = try GGUFModel(path: scratch("q"))
         for parameter in ParameterTable(config).parameters {
             let weight = try #require(base.weights.first { $0.name == parameter.name })
-            #expect(weight.value.floats() == read.tensor(parameter).floats())
+            let values = weight.quantized?.decoded(pool: pool) ?? weight.value
+            #expect(values.floats() == read.tensor(parameter).floats())
         }
+        #expect(base.weights.contains { $0.quantized != nil })
         try base.attachNewAdapters(AdapterConfig(rank: 4, alpha: 8, dropout: 0, targets: .allLinear, baseModel: nil), seed: 1)
         let example = TokenizedExample(ids: [1, 5, 9, 3], isTrained: [true, true, true, true])
         let tape = Tape(pool: pool, recording: true)

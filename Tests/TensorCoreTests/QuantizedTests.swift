@@ -47,6 +47,26 @@ import Testing
         #expect(Double(matrix.byteCount) * 8 / Double(values.count) < 4.3)
     }
 
+    @Test("bytes are within half a step, and what is no number is refused")
+    func eightBit() {
+        let (rows, columns) = (37, 96), pool = WorkerPool(threads: 2)
+        var values = normals(rows * columns, 11)
+        func quantized() -> QuantizedMatrix? {
+            EightBit.quantize(rows: rows, columns: columns, pool: pool) { range, target in
+                for (i, place) in (range.lowerBound * columns..<range.upperBound * columns).enumerated() {
+                    target[i] = values[place]
+                }
+            }
+        }
+        let decoded = quantized()!.decoded(pool: pool).floats()
+        for start in stride(from: 0, to: values.count, by: 32) {
+            let step = values[start..<start + 32].reduce(0) { max($0, abs($1)) } / 127
+            for i in start..<start + 32 { #expect(abs(decoded[i] - values[i]) <= 0.52 * step) }
+        }
+        values[1_000] = .nan
+        #expect(quantized() == nil)
+    }
+
     @Test("the 8-bit codes are 256, from nearly -1 to 1, with a zero")
     func dynamicCodes() {
         let codes = NormalFloat.dynamicCodes
