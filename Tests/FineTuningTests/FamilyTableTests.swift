@@ -127,7 +127,7 @@ import Testing
                     return nil
                 }
                 guard let file = try? GGUFModel(path: scratch + "/model.gguf") else { return false }
-                let read = DecoderModel(config: file.config, dtype: .f32, tensor: file.tensor)
+                let read = try DecoderModel(config: file.config, dtype: .f32, tensor: file.tensor)
                 let want = try DecoderModel(folder: folder, dtype: .f32).logits(batch, pool: pool).floats()
                 return largestDifference(read.logits(batch, pool: pool).floats(), want) < 1e-4
             }

@@ -61,7 +61,8 @@ import Testing
         let decoded = quantized()!.decoded(pool: pool).floats()
         for start in stride(from: 0, to: values.count, by: 32) {
             let step = values[start..<start + 32].reduce(0) { max($0, abs($1)) } / 127
-            for i in start..<start + 32 { #expect(abs(decoded[i] - values[i]) <= 0.52 * step) }
+            // The step itself is rounded to f16, which counts up to 127 times.
+            for i in start..<start + 32 { #expect(abs(decoded[i] - values[i]) <= (0.5 + 127 / 2048) * step) }
         }
         values[1_000] = .nan
         #expect(quantized() == nil)
