@@ -130,6 +130,23 @@ func largestDifference(_ a: [Float], _ b: [Float]) -> Float {
         }
     }
 
+    /// LongRoPE's frequencies change on the way, where the sequence outgrows the first context.
+    @Test(arguments: fixtureFolders)
+    func cachedLogitsEqualThoseOfTheWhole(folder: String) throws {
+        let batch = try Fixture(folder).batch, tokens = Array(batch.tokens[..<batch.segmentStarts[1]])
+        let model = try DecoderModel(folder: folder, dtype: .f32)
+        let cache = KeyValueCache(model)
+        var length = 0
+        for count in [20, 1, 1, 9, 1, 1, 1, 1, 5] {
+            let new = Array(tokens[length..<length + count])
+            length += count
+            let got = model.nextLogits(tokens: new, cache: cache, pool: pool).floats()
+            let whole = model.logits(tokens: Array(tokens[..<length]), pool: pool).floats()
+            #expect(largestDifference(got, Array(whole.suffix(got.count))) < 1e-4, "\(length) tokens")
+            #expect(cache.length == length)
+        }
+    }
+
     @Test(arguments: fixtureFolders)
     func lossInBF16IsWithinAPercent(folder: String) throws {
         let fixture = try Fixture(folder)
