@@ -21,7 +21,7 @@ struct AdapterChanges {
         var rows: Range<Int>
         var part: AdapterStack.Part
         /// The expert that the rows are of, where the update is one of all experts.
-        var expert: (index: Int, outputs: Range<Int>, isTransposed: Bool)?
+        var expert: (index: Int, outputs: [Int], isTransposed: Bool)?
 
         /// A, B and the scale for these rows.
         ///

@@ -96,7 +96,7 @@ struct GGUFPlan {
             metadata.append(("tokenizer.ggml.model", .string("none")))
             warnings.append("the model folder has no tokenizer: the file takes and gives token ids only")
         }
-        tensors = ggufTensors(source).map { ($0.ggufName, source.streamed($0.output, as: nil)) }
+        tensors = source.ggufTensors()
         extras = architecture.frequencyDivisors
         changes = source.changes
         checkSources = { for file in source.files.files { try file.checkUnchanged() } }
@@ -160,19 +160,6 @@ struct GGUFPlan {
         report.mergedModules = changes?.count ?? 0
         return report
     }
-}
-
-/// The model's tensors in the parameter table's order under their GGUF names.
-private func ggufTensors(_ source: WeightSource) -> [(ggufName: String, output: WeightSource.Output)] {
-    var tensors: [(ggufName: String, output: WeightSource.Output)] = source.table.parameters.compactMap { parameter in
-        guard let entry = source.files.entry(named: parameter.name) else { return nil }
-        let output = WeightSource.Output(
-            name: parameter.name, entry: entry, updates: source.updates(of: parameter.name),
-            permutedHeads: parameter.permutedHeads, offset: parameter.offset)
-        return (parameter.ggufName, output)
-    }
-    if let head = source.untiedHead { tensors.append(("output.weight", head)) }
-    return tensors
 }
 
 /// The name of a folder, links followed.

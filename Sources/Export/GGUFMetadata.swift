@@ -23,7 +23,7 @@ struct GGUFArchitecture {
         add("attention.head_count", config.headCount)
         add("attention.head_count_kv", config.keyValueHeadCount)
         add("attention.key_length", config.headDim)
-        add("attention.value_length", config.headDim)
+        add("attention.value_length", config.valueDim)
         add("attention.layer_norm_rms_epsilon", config.rmsNormEps)
         let traits = config.family.gguf, rotary = config.rotaries[0]
         var problems = traits.problems(config)
@@ -48,7 +48,10 @@ struct GGUFArchitecture {
             add("rope.scaling.original_context_length", original)
             add("rope.scaling.attn_factor", Float(attention))
         case .yarn(let factor, let original, let fast, let slow, let attention, let truncates):
-            if !truncates { problems.append("rope_scaling.truncate is false; llama.cpp rounds YaRN's boundaries") }
+            if !truncates {
+                let difference = "rope_scaling.truncate is false; llama.cpp rounds YaRN's boundaries"
+                if traits.acceptsRoundedYarn { warnings.append(difference) } else { problems.append(difference) }
+            }
             pairs.append(("\(name).rope.scaling.type", .string("yarn")))
             add("rope.scaling.factor", Float(factor))
             add("rope.scaling.original_context_length", Int(min(original, Double(UInt32.max))))
@@ -58,6 +61,7 @@ struct GGUFArchitecture {
             let own = factor <= 1 ? 1 : 0.1 * log(factor) + 1
             if abs(attention - own) > 1e-6 * own { add("rope.scaling.attn_factor", Float(attention / own)) }
         }
+        pairs += mixtureMetadata
         guard problems.isEmpty else { throw ExportError.model(path: path, problems: problems) }
         warnings += traits.warnings(config)
         return pairs

@@ -5,17 +5,28 @@ import TensorCore
 enum TensorSource {
     case safetensors(SafetensorsFile, TensorEntry)
     case gguf(GGUFFile, GGUFTensorInfo)
+    /// Tensors of one shape and type, stacked.
+    indirect case stack([TensorSource])
+    /// `[experts, count, rows]` from a tensor `[experts, rows, columns]`: every `step`-th column from `first` on.
+    indirect case columns(TensorSource, first: Int, step: Int)
 
     var name: String {
         switch self {
         case .safetensors(_, let entry): entry.name
         case .gguf(_, let tensor): tensor.name
+        case .stack(let parts): parts[0].name
+        case .columns(let source, _, _): source.name
         }
     }
     var shape: [Int] {
         switch self {
         case .safetensors(_, let entry): entry.shape
         case .gguf(_, let tensor): tensor.shape
+        case .stack(let parts): [parts.count] + parts[0].shape
+        case .columns(let source, _, let step):
+            source.shape.count == 2
+                ? [source.shape[0], source.shape[1] / step]
+                : [source.shape[0], source.shape[2] / step, source.shape[1]]
         }
     }
     var elementCount: Int { shape.reduce(1, *) }
@@ -23,6 +34,8 @@ enum TensorSource {
         switch self {
         case .safetensors(_, let entry): entry.byteRange.count
         case .gguf(_, let tensor): tensor.byteRange.count
+        case .stack(let parts): parts.reduce(0) { $0 + $1.byteCount }
+        case .columns: size(of: elementCount)
         }
     }
 
@@ -31,6 +44,8 @@ enum TensorSource {
         switch self {
         case .safetensors(_, let entry): width * entry.type.size
         case .gguf(_, let tensor): width / tensor.type.blockLength * tensor.type.blockSize
+        case .stack(let parts): parts[0].size(of: width)
+        case .columns(let source, _, _): source.size(of: width)
         }
     }
 
@@ -38,6 +53,18 @@ enum TensorSource {
         switch self {
         case .safetensors(let file, let entry): try file.read(range, of: entry, into: buffer)
         case .gguf(let file, let tensor): try file.read(range, of: tensor, into: buffer)
+        case .stack(let parts):
+            let size = parts[0].byteCount
+            for (i, part) in parts.enumerated() {
+                let piece = range.clamped(to: i * size..<(i + 1) * size)
+                guard !piece.isEmpty else { continue }
+                let target = buffer[piece.lowerBound - range.lowerBound..<piece.upperBound - range.lowerBound]
+                try part.read(
+                    piece.lowerBound - i * size..<piece.upperBound - i * size,
+                    into: UnsafeMutableRawBufferPointer(rebasing: target))
+            }
+        case .columns(let source, let first, let step):
+            try readColumns(range, of: source, first, step, into: buffer)
         }
     }
 
@@ -45,6 +72,7 @@ enum TensorSource {
     func floats() -> Tensor {
         let result = Tensor(shape)
         switch self {
+        case .stack, .columns: preconditionFailure("values of stacked experts come in rows")
         case .safetensors(let file, let entry):
             result.withFloats { ElementConversion.widen(file.withBytes(of: entry), as: entry.type, into: $0) }
         case .gguf(let file, let tensor):
@@ -53,10 +81,48 @@ enum TensorSource {
         return result
     }
 
+    /// Reads whole rows of what are columns of `source`: of each of its rows, the run that holds them.
+    private func readColumns(
+        _ range: Range<Int>, of source: TensorSource, _ first: Int, _ step: Int,
+        into buffer: UnsafeMutableRawBufferPointer
+    ) throws {
+        let size = source.size(of: 1), isVector = source.shape.count == 2
+        let rows = isVector ? 1 : source.shape[1], columns = source.shape[source.shape.count - 1]
+        let count = columns / step, rowSize = rows * size
+        precondition(range.lowerBound % rowSize == 0 && range.upperBound % rowSize == 0)
+        var row = range.lowerBound / rowSize
+        let end = range.upperBound / rowSize
+        var run = [UInt8](repeating: 0, count: columns * size)
+        while row < end {
+            let (expert, column) = row.quotientAndRemainder(dividingBy: count)
+            let used = min(count - column, end - row)
+            let target = buffer.baseAddress! + (row * rowSize - range.lowerBound)
+            for r in 0..<rows {
+                let start = ((expert * rows + r) * columns + first + column * step) * size
+                let length = ((used - 1) * step + 1) * size
+                try run.withUnsafeMutableBytes { run in
+                    try source.read(start..<start + length, into: UnsafeMutableRawBufferPointer(rebasing: run[..<length]))
+                    for i in 0..<used {
+                        (target + (i * rows + r) * size).copyMemory(
+                            from: run.baseAddress! + i * step * size, byteCount: size)
+                    }
+                }
+            }
+            row += used
+        }
+    }
+
+    /// Whether few rows at a time cost as much to read as many.
+    var prefersManyRows: Bool {
+        if case .columns = self { true } else { false }
+    }
+
     func widen(_ bytes: UnsafeRawBufferPointer, into values: UnsafeMutableBufferPointer<Float>) {
         switch self {
         case .safetensors(_, let entry): ElementConversion.widen(bytes, as: entry.type, into: values)
         case .gguf(_, let tensor): RowEncoding.decode(bytes, as: tensor.type, into: values)
+        case .stack(let parts): parts[0].widen(bytes, into: values)
+        case .columns(let source, _, _): source.widen(bytes, into: values)
         }
     }
 }

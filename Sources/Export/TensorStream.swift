@@ -136,7 +136,7 @@ private struct TensorMaker {
         let rowCount = width == 0 ? 0 : source.elementCount / width
         self.rowCount = rowCount
         rowsAPiece = max(1, (8 << 20) / max(1, width * 4))
-        rowsATile = max(1, (256 << 10) / max(1, width * 4))
+        rowsATile = max(1, (source.prefersManyRows ? 4 << 20 : 256 << 10) / max(1, width * 4))
         order = RowOrder(heads: isMoved ? tensor.heads : nil, rows: rowCount)
         rows = tensor.updates.rows.map { TensorRows($0.indices, $0.file.tensor($0.key)) }
         // B's rows are in the order of the output.

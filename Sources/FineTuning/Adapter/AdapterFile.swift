@@ -100,7 +100,7 @@ public struct AdapterFile {
 
     /// The matrices of one expert from those of all, without the scale: A `[r, in]`, and of B `[out, r]` the rows
     /// `outputs`.
-    public func matrices(of update: AdapterPlan.Update, expert: Int, outputs: Range<Int>) -> (a: Tensor, b: Tensor) {
+    public func matrices(of update: AdapterPlan.Update, expert: Int, outputs: [Int]) -> (a: Tensor, b: Tensor) {
         let (a, b) = matrices(of: update), count = update.site.expertCount
         let (rank, input) = (update.rank, a.shape[1])
         let (all, stacked) = (a.floats(), b.floats())

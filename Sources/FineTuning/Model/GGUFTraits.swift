@@ -50,6 +50,11 @@ public struct GGUFTraits: Sendable {
     /// Whether the rows of q and k are reordered, so that the pairs that turn lie next to each other.
     public var permutesRotaryRows = false
     public var keys: [Key] = []
+    /// Names of norms that differ from `ParameterNames`' own.
+    var normNames: [NormRole: String] = [:]
+    /// Whether the family's files ask for YaRN without rounding and llama.cpp's users run it with: a warning, no reason
+    /// to refuse.
+    public var acceptsRoundedYarn = false
     public var gaps: [Gap] = []
     /// What llama.cpp computes in another way than this model would have it, as reasons to refuse.
     var differences: @Sendable (ModelConfig) -> [String] = { _ in [] }

@@ -19,6 +19,10 @@ public struct ParameterTable: Sendable {
         public var expert: Int?
         /// Whether it is added rather than multiplied with: zero at first.
         public var isBias = false
+        /// Whether it holds the experts' matrices, or biases, of a layer.
+        public var isStack = false
+        /// The GGUF tensors of a stack's parts, which alternate in it.
+        public var stackNames: [String] = []
 
         /// Whether it is multiplied with activations, and so held in the precision of the computation.
         public var isMatrix: Bool { shape.count > 1 && !isBias }
@@ -162,6 +166,11 @@ public struct ParameterTable: Sendable {
                 add(module, gguf(part) + ".weight", [count, input, output])
                 add(module + "_bias", gguf(part) + ".bias", [count, output])
                 parameters[parameters.count - 1].isBias = true
+                let parts = part == .gateUp ? [ExpertPart.gate, .up] : [part]
+                for (place, kind) in zip(parameters.indices.suffix(2), ["weight", "bias"]) {
+                    parameters[place].isStack = true
+                    parameters[place].stackNames = parts.map { "\(gguf($0)).\(kind)" }
+                }
             }
         }
         guard mixture.storage != .inputMajor else { return }
@@ -238,7 +247,8 @@ public struct ParameterTable: Sendable {
     private mutating func addNorm(_ role: NormRole, _ layer: Int, _ width: Int) {
         let part = config.family.definition.normNames[role] ?? ParameterNames.hugging(role)
         let name = "model.layers.\(layer).\(part).weight"
-        addNorm(name, "blk.\(layer).\(ParameterNames.gguf(role)).weight", width)
+        let gguf = config.family.gguf.normNames[role] ?? ParameterNames.gguf(role)
+        addNorm(name, "blk.\(layer).\(gguf).weight", width)
         normModules.append(NormModule(name: name, layer: layer, role: role))
     }
 

@@ -4,7 +4,7 @@ import TensorCore
 
 extension FamilyDefinition {
     static let deepseekV2 = FamilyDefinition(
-        className: "DeepseekV2ForCausalLM", gguf: GGUFTraits(architecture: "deepseek2"),
+        className: "DeepseekV2ForCausalLM", gguf: GGUFTraits(architecture: "deepseek2", differences: { $0.latentDifferences }),
         mixtureNames: MixtureNames(shared: "shared_experts"), inertKeys: deepseekInertKeys,
         read: { config, reader in
             config.interleavesRotary = true
@@ -29,7 +29,7 @@ extension FamilyDefinition {
         })
 
     static let deepseekV3 = FamilyDefinition(
-        className: "DeepseekV3ForCausalLM", gguf: GGUFTraits(architecture: "deepseek2"),
+        className: "DeepseekV3ForCausalLM", gguf: GGUFTraits(architecture: "deepseek2", differences: { $0.latentDifferences }),
         mixtureNames: MixtureNames(shared: "shared_experts"), inertKeys: deepseekInertKeys,
         read: { config, reader in
             config.interleavesRotary = reader.flag("rope_interleave", default: true)
@@ -92,6 +92,18 @@ extension ModelConfig {
         mixture.sharedWidth = count > 0 ? width * count : nil
         self.mixture = mixture
         mixLayers { $0 >= dense }
+    }
+
+    /// What llama.cpp computes otherwise.
+    fileprivate var latentDifferences: [String] {
+        var problems: [String] = []
+        if !interleavesRotary {
+            problems.append("rope_interleave is false: llama.cpp turns pairs that lie next to each other")
+        }
+        if let router = mixture?.router, router.groups > 1, router.groupScore == .best {
+            problems.append("topk_method: llama.cpp chooses groups by their best two experts, not by their best")
+        }
+        return problems
     }
 
     /// YaRN's magnitude enters the scores twice where `mscale_all_dim` is set, once with the queries and once with the

@@ -2,7 +2,9 @@ import TensorCore
 
 extension FamilyDefinition {
     static let gptOSS = FamilyDefinition(
-        className: "GptOssForCausalLM", gguf: GGUFTraits(architecture: "gpt-oss", keys: [.slidingWindow]),
+        className: "GptOssForCausalLM", gguf: GGUFTraits(
+            architecture: "gpt-oss", keys: [.slidingWindow], normNames: [.feedForwardInput: "post_attention_norm"],
+            acceptsRoundedYarn: true, differences: { $0.clampDifferences }),
         defaults: Defaults(headDim: 64, rmsNormEps: 1e-5, theta: 150_000),
         mixtureNames: MixtureNames(router: "router"),
         inertKeys: MixtureReading.inertKeys + ["experts_per_token", "initial_context_length"],
@@ -31,4 +33,18 @@ extension FamilyDefinition {
             config.mixture = mixture
             config.mixLayers { _ in true }
         })
+}
+
+extension ModelConfig {
+    /// Constants of llama.cpp that config.json may have otherwise.
+    fileprivate var clampDifferences: [String] {
+        var problems: [String] = []
+        if case .clampedSwiGLU(let alpha, let limit)? = mixture?.activation, alpha != 1.702 || limit != 7 {
+            problems.append("swiglu_alpha and swiglu_limit: llama.cpp computes with 1.702 and 7")
+        }
+        if layers.map({ $0.window != nil }) != layers.indices.map({ $0 % 2 == 0 }) {
+            problems.append("layer_types: llama.cpp slides in every second layer, from the first on")
+        }
+        return problems
+    }
 }

@@ -3,7 +3,9 @@ import TensorCore
 extension FamilyDefinition {
     static let mixtral = FamilyDefinition(
         className: "MixtralForCausalLM",
-        gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, gaps: [.windows]),
+        gguf: GGUFTraits(
+            architecture: "llama", permutesRotaryRows: true, gaps: [.windows],
+            differences: { $0.mixtureDifferences(normalizes: true) }),
         defaults: Defaults(rmsNormEps: 1e-5),
         mixtureNames: MixtureNames(block: "block_sparse_moe", gate: "w1", up: "w3", down: "w2"),
         inertKeys: MixtureReading.inertKeys,
@@ -27,6 +29,18 @@ enum MixtureReading {
 }
 
 extension ModelConfig {
+    /// Where llama.cpp fixes what config.json leaves open.
+    func mixtureDifferences(normalizes: Bool) -> [String] {
+        var problems: [String] = []
+        if mixture?.router.normalizes == !normalizes {
+            problems.append("norm_topk_prob is \(!normalizes): llama.cpp computes this family with \(normalizes)")
+        }
+        if !layers.allSatisfy(\.mixes) {
+            problems.append("some layers have no experts: llama.cpp runs this family with experts in every layer")
+        }
+        return problems
+    }
+
     mutating func mixLayers(_ mixes: (Int) -> Bool) {
         for layer in layers.indices { layers[layer].mixes = mixes(layer) }
     }

@@ -22,7 +22,9 @@ extension FamilyDefinition {
 
     static let qwen2MoE = FamilyDefinition(
         className: "Qwen2MoeForCausalLM",
-        gguf: GGUFTraits(architecture: "qwen2moe", gaps: [.frequencyDivisors, .windows]),
+        gguf: GGUFTraits(
+            architecture: "qwen2moe", gaps: [.frequencyDivisors, .windows],
+            differences: { $0.mixtureDifferences(normalizes: false) }),
         inertKeys: MixtureReading.inertKeys,
         read: { config, reader in
             reader.requireActivation(["silu"])
@@ -36,7 +38,9 @@ extension FamilyDefinition {
 
     static let qwen3MoE = FamilyDefinition(
         className: "Qwen3MoeForCausalLM",
-        gguf: GGUFTraits(architecture: "qwen3moe", gaps: [.frequencyDivisors, .windows]),
+        gguf: GGUFTraits(
+            architecture: "qwen3moe", gaps: [.frequencyDivisors, .windows],
+            differences: { $0.mixtureDifferences(normalizes: true) }),
         inertKeys: MixtureReading.inertKeys + ["max_window_layers"],
         read: { config, reader in
             reader.requireActivation(["silu"])

@@ -1,0 +1,99 @@
+import FileFormats
+import FineTuning
+import TensorCore
+
+extension GGUFArchitecture {
+    /// What llama.cpp has to know of experts and of latent attention.
+    var mixtureMetadata: [(key: String, value: GGUFValue)] {
+        var pairs: [(key: String, value: GGUFValue)] = []
+        func add(_ key: String, _ value: Int) { pairs.append(("\(name).\(key)", .uint32(UInt32(clamping: value)))) }
+        if let mixture = config.mixture {
+            add("expert_count", mixture.router.experts)
+            add("expert_used_count", mixture.router.active)
+            add("expert_feed_forward_length", mixture.innerWidth)
+            if let shared = mixture.sharedWidth {
+                if mixture.gatesShared {
+                    add("expert_shared_feed_forward_length", shared)
+                } else {
+                    add("expert_shared_count", shared / mixture.innerWidth)
+                }
+            }
+        }
+        if let latent = config.latent {
+            add("attention.kv_lora_rank", latent.keyValueRank)
+            if let rank = latent.queryRank { add("attention.q_lora_rank", rank) }
+        }
+        if let router = config.mixture?.router, config.latent != nil {
+            add("leading_dense_block_count", config.layers.firstIndex(where: \.mixes) ?? config.layerCount)
+            pairs.append(("\(name).expert_weights_scale", .float32(router.scale)))
+            pairs.append(("\(name).expert_weights_norm", .bool(router.normalizes)))
+            add("expert_gating_func", router.score == .softmax ? 1 : 2)
+            if router.groups > 1 {
+                add("expert_group_count", router.groups)
+                add("expert_group_used_count", router.activeGroups)
+            }
+        }
+        return pairs
+    }
+}
+
+extension WeightSource {
+    /// The model's tensors in the parameter table's order under their GGUF names, experts' joined to one of all.
+    func ggufTensors() -> [(name: String, tensor: StreamedTensor)] {
+        var result: [(name: String, tensor: StreamedTensor)] = [], places: [ByteString: Int] = [:]
+        for parameter in table.parameters {
+            guard let entry = files.entry(named: parameter.name) else { continue }
+            let tensor = streamed(
+                Output(
+                    name: parameter.name, entry: entry, updates: updates(of: parameter.name),
+                    permutedHeads: parameter.permutedHeads, offset: parameter.offset), as: nil)
+            if parameter.isStack {
+                result += columns(parameter, tensor)
+            } else if parameter.expert == nil {
+                result.append((parameter.ggufName, tensor))
+            } else if let place = places[ByteString(parameter.ggufName)] {
+                result[place].tensor.join(tensor)
+            } else {
+                places[ByteString(parameter.ggufName)] = result.count
+                var stack = tensor
+                stack.base = .stack([tensor.base])
+                result.append((parameter.ggufName, stack))
+            }
+        }
+        if let head = untiedHead { result.append(("output.weight", streamed(head, as: nil))) }
+        return result
+    }
+
+    /// The tensors of llama.cpp, `[experts, out, in]`, that alternate in the columns of one `[experts, in, columns]`.
+    private func columns(_ parameter: ParameterTable.Parameter, _ tensor: StreamedTensor)
+        -> [(name: String, tensor: StreamedTensor)]
+    {
+        let step = parameter.stackNames.count, width = parameter.shape[parameter.shape.count - 1]
+        return parameter.stackNames.enumerated().map { first, name in
+            var part = tensor
+            part.base = .columns(tensor.base, first: first, step: step)
+            part.updates.parts = tensor.updates.parts.map { update in
+                var turned = update
+                guard let expert = update.expert else { preconditionFailure("a stack is updated as one") }
+                turned.rows = expert.index * width / step..<(expert.index + 1) * width / step
+                turned.expert = (expert.index, Array(stride(from: first, to: width, by: step)), false)
+                return turned
+            }
+            return (name, part)
+        }
+    }
+}
+
+extension StreamedTensor {
+    /// Puts the next expert's matrix under those of a stack.
+    fileprivate mutating func join(_ next: StreamedTensor) {
+        guard case .stack(let parts) = base else { preconditionFailure("\(name) is no stack") }
+        let rows = parts.reduce(0) { $0 + $1.shape[0] }
+        base = .stack(parts + [next.base])
+        updates.parts += next.updates.parts.map { update in
+            var moved = update
+            moved.rows = update.rows.lowerBound + rows..<update.rows.upperBound + rows
+            return moved
+        }
+    }
+}
