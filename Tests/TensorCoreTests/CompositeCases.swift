@@ -26,6 +26,59 @@ enum CompositeCases {
             })
     }
 
+    /// Rows' losses that enter the scalar with factors, known before the forward pass or only after it.
+    static func weightedCrossEntropy(
+        _ name: String, rows: Int, k: Int = 11, known: Bool, _ head: LinearCases.Layer
+    ) -> OperationCase {
+        let plain = crossEntropy(name, rows: rows, k: k, head)
+        let targets = (0..<rows).map { Int32($0 * 5 % head.outputs) }, factors = Self.factors(rows)
+        return OperationCase(
+            name: "crossEntropy with \(known ? "known" : "late") factors, \(plain.name)", inputs: plain.inputs,
+            samples: plain.samples,
+            operation: { run in
+                let given = LossFactors(known ? factors : nil)
+                let losses = run.tape.crossEntropy(
+                    run.tensor("x"), head: LinearCases.projection(run, head, 0), targets: targets, factors: given)
+                given.values = factors
+                return .losses(zip(losses, factors).map { $0 * Double($1) })
+            },
+            reference: { values in [zip(plain.reference(values)[0], factors).map { $0 * Double($1) }] })
+    }
+
+    private static func factors(_ rows: Int) -> [Float] { (0..<rows).map { Float($0 % 7 - 3) / 4 } }
+
+    /// Distance from a teacher whose head has another width and vocabulary.
+    static func divergence(
+        _ name: String, rows: Int, _ divergence: Divergence, _ head: LinearCases.Layer, teacherOutputs: Int
+    ) -> OperationCase {
+        let k = 11, width = 5, factors = Self.factors(rows)
+        let states = normals(rows * width, 71), weights = normals(teacherOutputs * width, 72)
+        return OperationCase(
+            name: "crossEntropy's divergence \(name), beta \(divergence.beta), \(rows) rows",
+            inputs: [.init(name: "x", shape: [rows, k], kind: .activation, scale: 1)]
+                + LinearCases.inputs(head, 0, k: k),
+            operation: { run in
+                let weight = Tensor([teacherOutputs, width], values: roundedToBF16(weights)).converted(to: run.dtype)
+                let teacher = TeacherStates(
+                    x: Tensor([rows, width], values: roundedToBF16(states)).converted(to: run.dtype),
+                    head: Projection(weight: Weight(frozen: weight, name: "teacher")))
+                let late = LossFactors()
+                let losses = run.tape.divergence(
+                    run.tensor("x"), head: LinearCases.projection(run, head, 0), teacher: teacher, divergence,
+                    factors: late)
+                late.values = factors
+                return .losses(zip(losses, factors).map { $0 * Double($1) })
+            },
+            reference: { values in
+                let student = LinearCases.reference(values, values["x"], head, 0, k: k)
+                let teacher = Reference.product(
+                    roundedToBF16(states).map(Double.init), roundedToBF16(weights).map(Double.init), k: width)
+                let losses = Reference.divergence(
+                    student: student, head.outputs, teacher: teacher, teacherOutputs, divergence)
+                return [zip(losses, factors).map { $0 * Double($1) }]
+            })
+    }
+
     /// A decoder block on T rows of C = 12: every tensor of the residual stream has two consumers.
     static func block(lengths: [Int], adapters: Bool) -> OperationCase {
         typealias Layer = LinearCases.Layer
@@ -149,6 +202,32 @@ enum CompositeCases {
             block(lengths: [9], adapters: false), block(lengths: [9], adapters: true),
             block(lengths: [17, 1, 14], adapters: false), block(lengths: [17, 1, 14], adapters: true),
             manyConsumers, ownResidual,
-        ]
+        ] + weighted
+    }()
+
+    private static let weighted: [OperationCase] = {
+        typealias Layer = LinearCases.Layer
+        let everything = Layer(outputs: 21, learns: true, hasBias: true, rank: 3)
+        return [1, 17, 140].flatMap { rows in
+            [true, false].flatMap { known in
+                [
+                    weightedCrossEntropy("frozen head", rows: rows, known: known, Layer(outputs: 37)),
+                    weightedCrossEntropy("LoRA", rows: rows, known: known, Layer(outputs: 37, rank: 3)),
+                    weightedCrossEntropy("everything", rows: rows, known: known, everything),
+                ]
+            }
+        } + [0, 0.1, 0.5, 1].flatMap { (beta: Double) in
+            [
+                divergence(
+                    "frozen head", rows: 17, Divergence(beta: beta, temperature: 0.8), Layer(outputs: 37),
+                    teacherOutputs: 37),
+                divergence(
+                    "everything, shorter teacher", rows: 140, Divergence(beta: beta, temperature: 2), everything,
+                    teacherOutputs: 18),
+                divergence(
+                    "longer teacher", rows: 3, Divergence(beta: beta, temperature: 1), Layer(outputs: 8, rank: 2),
+                    teacherOutputs: 12),
+            ]
+        }
     }()
 }

@@ -78,9 +78,18 @@ private let loops: [(name: String, run: @Sendable (KernelSet) -> [[Float]])] = [
     }),
     ("cross_entropy", { set in
         let n = 133, logits = normals(n, scale: 4, 1), d = Tensor([n], set.dtype)
-        let loss = set.table.cross_entropy(d.raw, logits, n, 130)
-        let lossAlone = set.table.cross_entropy(nil, logits, n, 130)
+        let loss = set.table.cross_entropy(d.raw, logits, n, 130, 0.75)
+        let lossAlone = set.table.cross_entropy(nil, logits, n, 130, 1)
         return [[Float(loss)], [Float(lossAlone)], d.floats()]
+    }),
+    ("divergence", { set in
+        let n = 133, d = Tensor([n], set.dtype)
+        return [0, 0.3, 1].flatMap { (beta: Float) -> [[Float]] in
+            let student = normals(n, scale: 4, 1)
+            var teacher = normals(n, scale: 4, 2)
+            let loss = set.table.divergence(d.raw, student, &teacher, n, beta, 1.7, 0.75)
+            return [[Float(loss)], d.floats()]
+        }
     }),
     ("matrix_vector", { set in
         var y = [Float](repeating: 0, count: 5)
@@ -150,10 +159,23 @@ private let loops: [(name: String, run: @Sendable (KernelSet) -> [[Float]])] = [
     func extremeLogits(_ set: KernelSet) {
         var d = [Float](repeating: 0, count: 20)
         let logits = (0..<20).map { Float($0 == 3 ? 3e4 : -3e4) }
-        #expect(set.table.cross_entropy(&d, logits, 20, 3) == 0 && d.allSatisfy { $0 == 0 })
-        #expect(set.table.cross_entropy(&d, logits, 20, 4) == 6e4 && d[3] == 1 && d[4] == -1)
-        let loss = set.table.cross_entropy(&d, [Float](repeating: .nan, count: 20), 20, 4)
+        #expect(set.table.cross_entropy(&d, logits, 20, 3, 1) == 0 && d.allSatisfy { $0 == 0 })
+        #expect(set.table.cross_entropy(&d, logits, 20, 4, 1) == 6e4 && d[3] == 1 && d[4] == -1)
+        let loss = set.table.cross_entropy(&d, [Float](repeating: .nan, count: 20), 20, 4, 1)
         #expect(loss.isNaN)
-        #expect(set.table.cross_entropy(&d, [5], 1, 0) == 0 && d[0] == 0)
+        #expect(set.table.cross_entropy(&d, [5], 1, 0, 1) == 0 && d[0] == 0)
+    }
+
+    @Test("the divergence of extreme logits stays finite", arguments: KernelSet.f32, [0, 0.5, 1] as [Float])
+    func extremeDivergence(_ set: KernelSet, beta: Float) {
+        var d = [Float](repeating: 0, count: 20)
+        let student = (0..<20).map { Float($0 == 3 ? 3e4 : -3e4) }
+        var teacher = (0..<20).map { Float($0 == 4 ? 3e4 : -3e4) }
+        let loss = set.table.divergence(&d, student, &teacher, 20, beta, 1, 1)
+        // Disjoint distributions: the mean of both is ln 2 away from each.
+        #expect(beta == 0.5 ? abs(loss - 0.693147) < 1e-5 : loss == 6e4)
+        #expect(d.allSatisfy { $0.isFinite })
+        teacher = [-5]
+        #expect(set.table.divergence(&d, [5], &teacher, 1, beta, 1, 1) == 0 && d[0] == 0)
     }
 }

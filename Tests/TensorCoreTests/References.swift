@@ -158,6 +158,27 @@ enum Reference {
     }
 }
 
+extension Reference {
+    /// Equation 1 of arXiv:2306.13649 a row, of logits of two widths cut to the shorter.
+    static func divergence(
+        student: [Double], _ studentWidth: Int, teacher: [Double], _ teacherWidth: Int, _ divergence: Divergence
+    ) -> [Double] {
+        func distributions(_ logits: [Double], _ width: Int) -> [[Double]] {
+            stride(from: 0, to: logits.count, by: width).map { start in
+                softmax(logits[start..<start + min(studentWidth, teacherWidth)].map { $0 / divergence.temperature })
+            }
+        }
+        func distance(_ p: [Double], _ q: [Double]) -> Double { zip(p, q).reduce(0) { $0 + $1.0 * log($1.0 / $1.1) } }
+        return zip(distributions(student, studentWidth), distributions(teacher, teacherWidth)).map { p, q in
+            let beta = divergence.beta
+            if beta == 0 { return distance(q, p) }
+            if beta == 1 { return distance(p, q) }
+            let mixture = zip(p, q).map { (1 - beta) * $0 + beta * $1 }
+            return beta * distance(q, mixture) + (1 - beta) * distance(p, mixture)
+        }
+    }
+}
+
 /// Cosines and sines in the layout of the operation, of the reference's angles.
 func rotaryTable(positions: Int, half: Int, isInterleaved: Bool = false) -> RotaryTable {
     let angles = (0..<positions * half).map {

@@ -206,7 +206,7 @@ struct ExampleTests {
             #expect(set.examples.map(\.ids) == [[1, 2, 3], [7, 8]])
             #expect((report.truncated, report.emptied) == (2, 1))
         default:
-            #expect(set.examples.map(\.ids) == [[1, 2, 3], [4, 5], [4, 5], [7, 8]])
+            #expect(set.examples.map(\.ids) == [[1, 2, 3], [3, 4, 5], [3, 4, 5], [7, 8]])
             #expect(set.rows == [0, 0, 1, 2])
             #expect((report.split, report.emptied) == (2, 1))
         }

@@ -75,8 +75,14 @@ typedef struct {
     void (*row_dots)(float *delta, const void *a, size_t a_stride, const void *b, size_t b_stride, size_t rows,
                      size_t n);
     // Cross-entropy of one row of f32 logits; returns -log p(target). When dlogits is not null it gets
-    // softmax - onehot(target) in the storage type.
-    double (*cross_entropy)(void *dlogits, const float *logits, size_t n, int32_t target);
+    // factor * (softmax - onehot(target)) in the storage type.
+    double (*cross_entropy)(void *dlogits, const float *logits, size_t n, int32_t target, float factor);
+    // Generalised Jensen-Shannon divergence of one row of f32 logits from a teacher's (arXiv:2306.13649, equation 1),
+    // both divided by the temperature: beta 0 is KL(teacher | student), 1 is KL(student | teacher), between them
+    // beta KL(teacher | m) + (1 - beta) KL(student | m) with m = beta teacher + (1 - beta) student. The teacher's
+    // row is overwritten. When dlogits is not null it gets factor times the gradient of the student's logits.
+    double (*divergence)(void *dlogits, const float *student, float *teacher, size_t n, float beta, float temperature,
+                         float factor);
     // One block of columns of a softmax that goes over its columns once (arXiv:1805.02867). top[r] and sum[r] are the
     // largest score so far and the sum of exp(score - top[r]); they are brought up to date. exponentials =
     // exp(score - top[r]) with the new top, in the storage type; scale[r] = exp(old top - new top), by which what was

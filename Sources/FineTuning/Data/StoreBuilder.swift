@@ -240,6 +240,13 @@ public struct StoreBuilder {
         while let set = try stream.next() {
             if shouldStop() { throw FineTuningError.interrupted(command: "the same command") }
             progress("tokenising row \(countLabel(stream.rowCount)), \(countLabel(set.report.tokens)) tokens")
+            if let row = set.examples.firstIndex(where: { $0.weights != nil }) {
+                let origin = set.origins[row]
+                throw FineTuningError.badInput([
+                    "\(origin.file ?? "the data"), row \(origin.number): a message has a weight other than 0 and 1, which a "
+                        + "token store cannot hold; name the file itself in the recipe"
+                ])
+            }
             pending.add(set)
             guard pending.size >= request.partSize else { continue }
             try pending.write(to: Self.partPath(folder, number), state: try stream.state)

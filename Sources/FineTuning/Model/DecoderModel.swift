@@ -26,6 +26,10 @@ public final class DecoderModel {
         public var recomputedBlocks = 0
         /// The dropout of adapters' inputs; the layer's number is mixed into the key.
         public var dropout: AdapterDropout?
+        /// What the losses are multiplied with in what is differentiated; nil: their sum is.
+        public var factors: LossFactors?
+        /// Whose distribution to learn in the place of the targets: states of the rows with a target, and the distance.
+        public var teacher: (states: TeacherStates, divergence: Divergence)?
         public init() {}
     }
 
@@ -89,23 +93,48 @@ public final class DecoderModel {
         tape.rmsNorm(x, weight: finalNorm, eps: config.rmsNormEps, dtype: dtype)
     }
 
-    /// The loss of every trained position of a batch, in nats, in the order of the positions.
+    /// The loss of every trained position of a batch, in nats, in the order of the positions: the cross-entropy with
+    /// the target, or the divergence from the teacher.
     ///
-    /// On a recording tape, `tape.backward()` then adds the gradient of their *sum* to the weights that learn.
+    /// On a recording tape, `tape.backward()` then adds the gradient of their sum, or of what the factors make of it,
+    /// to the weights that learn.
     public func losses(_ tape: Tape, _ batch: PackedBatch, options: PassOptions = PassOptions()) -> [Double] {
-        let trained = batch.targets.indices.filter { batch.targets[$0] != ignoredTarget }
+        let trained = batch.trainedPositions
         guard !trained.isEmpty else { return [] }
         return tape.fusing {
-            // Rows without a target never enter the head, nor the last block past its attention. With dropout that
-            // block takes all rows: its masks go by the number of the row.
-            let selects = trained.count < batch.count, selectsEarly = selects && options.dropout == nil
-            var x = residual(
-                tape, tokens: batch.tokens, positions: batch.positions,
-                context: .packed(segmentStarts: batch.segmentStarts), options: options,
-                keeping: selectsEarly ? trained : nil)
-            if selects, !selectsEarly { x = tape.selectRows(x, trained) }
-            return tape.crossEntropy(normed(tape, x), head: head, targets: trained.map { batch.targets[$0] }, shape: logitShape)
+            let x = targetStates(tape, batch, trained, options)
+            if let teacher = options.teacher {
+                return tape.divergence(
+                    x, head: head, teacher: teacher.states, teacher.divergence, shape: logitShape,
+                    factors: options.factors)
+            }
+            return tape.crossEntropy(
+                x, head: head, targets: trained.map { batch.targets[$0] }, shape: logitShape,
+                factors: options.factors)
         }
+    }
+
+    /// What the head takes, `[N, hidden]`, for the N positions of a batch that have a target.
+    private func targetStates(
+        _ tape: Tape, _ batch: PackedBatch, _ trained: [Int], _ options: PassOptions
+    ) -> Tensor {
+        // Rows without a target never enter the head, nor the last block past its attention. With dropout that
+        // block takes all rows: its masks go by the number of the row.
+        let selects = trained.count < batch.count, selectsEarly = selects && options.dropout == nil
+        var x = residual(
+            tape, tokens: batch.tokens, positions: batch.positions,
+            context: .packed(segmentStarts: batch.segmentStarts), options: options,
+            keeping: selectsEarly ? trained : nil)
+        if selects, !selectsEarly { x = tape.selectRows(x, trained) }
+        return normed(tape, x)
+    }
+
+    /// This model as the teacher of another: its states at the positions of a batch that have a target.
+    public func teacherStates(_ batch: PackedBatch, pool: WorkerPool) -> TeacherStates {
+        let tape = Tape(pool: pool, recording: false)
+        return TeacherStates(
+            x: tape.fusing { targetStates(tape, batch, batch.trainedPositions, PassOptions()) }, head: head,
+            shape: logitShape)
     }
 
     /// All logits of one sequence, f32 `[T, vocabulary]`.

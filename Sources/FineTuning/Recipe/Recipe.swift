@@ -15,6 +15,7 @@ public struct Recipe: Sendable, Equatable {
     /// The run directory.
     public var output: String
     public var adapter = Adapter()
+    public var objective = Objective.sft
     public var data: Data
     public var training = Training()
     /// Where the recipe was read from.

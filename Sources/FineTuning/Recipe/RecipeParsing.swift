@@ -8,6 +8,9 @@ extension Recipe {
         "model", "model.init", "model.tokenizer", "output",
         "adapter", "adapter.method", "adapter.rank", "adapter.alpha", "adapter.dropout", "adapter.targets",
         "adapter.init_from", "adapter.loraplus_lr_ratio", "adapter.loraplus_lr_embedding",
+        "objective", "objective.name", "objective.beta", "objective.loss_type", "objective.label_smoothing",
+        "objective.simpo_gamma", "objective.cpo_alpha", "objective.desirable_weight", "objective.undesirable_weight",
+        "objective.teacher", "objective.temperature",
         "data", "data.train", "data.eval", "data.train_on", "data.max_length", "data.overlong", "data.shuffle",
         "data.mix_temperature", "data.max_repeats", "data.dedupe", "data.format", "data.columns", "data.accept",
         "training", "training.epochs", "training.steps", "training.batch_size", "training.microbatch_tokens",
@@ -57,6 +60,8 @@ extension Recipe {
         if output == nil, !top.has("output") { top.missing("output", "the path of the run directory to write") }
         let adapter = readAdapter(top.value("adapter"), problems, resolve)
         let data = readData(top.value("data"), problems, resolve)
+        let objective = readObjective(top.value("objective"), problems, resolve)
+        checkObjective(objective, data: top.value("data"), adapter: adapter, problems)
         let training = readTraining(top.value("training"), problems)
         top.finish()
         guard problems.all.isEmpty, let model, let output, let data else {
@@ -64,6 +69,7 @@ extension Recipe {
         }
         self.init(model: model, output: resolve(output), data: data, path: path)
         self.adapter = adapter
+        self.objective = objective
         self.training = training
     }
 }

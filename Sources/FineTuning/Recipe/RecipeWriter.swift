@@ -13,7 +13,7 @@ extension Recipe {
             if let tokenizer { lines.append("  tokenizer: \(yamlText(tokenizer))") }
         }
         lines.append("output: \(yamlText(output))")
-        lines += adapterLines + dataLines + trainingLines
+        lines += adapterLines + objective.recipeLines(number: number, text: yamlText) + dataLines + trainingLines
         return lines.joined(separator: "\n") + "\n"
     }
 

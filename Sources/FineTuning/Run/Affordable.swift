@@ -8,12 +8,13 @@ extension TrainingRun {
     /// the recipe allows it.
     /// - Parameter longest: tokens of the longest row.
     /// - Throws: `RunError.notEnoughMemory` with the estimate and what would fit.
-    func checkMemory(_ config: ModelConfig, dtype: DType, longest: Int) throws {
+    func checkMemory(_ config: ModelConfig, teacher: ModelConfig?, dtype: DType, longest: Int) throws {
         guard let limit = recipe.training.memoryBytes ?? ProcessMemory.limitBytes else { return }
         let isFull = recipe.adapter.method == .full
-        let plan = MemoryPlan(
+        var plan = MemoryPlan(
             config, dtype: dtype, trainableCount: isFull ? config.parameterCount : 0, threads: pool.count,
             quantization: recipe.training.quantization)
+        if let teacher { plan.add(teacher: teacher, dtype: dtype) }
         let isCheckpointed = recipe.training.activationCheckpointing != .off
         let recomputed = isCheckpointed ? config.layerCount : 0
         let needed = plan.peakBytes(microbatchTokens: longest, recomputed: recomputed)

@@ -17,11 +17,14 @@ public struct StepMetrics: Sendable {
     public var peakRSSBytes: Int
     /// Since the run began, time before a resume included.
     public var elapsedSeconds: Double
+    /// What the objective has to say beside the loss, under TRL's names.
+    public var metrics: [Metric]
 
     public init(
         step: Int, loss: Double, learningRate: Double, gradNorm: Double, tokens: Int, trainedTokens: Int,
-        tokensPerSecond: Double, peakRSSBytes: Int, elapsedSeconds: Double
+        tokensPerSecond: Double, peakRSSBytes: Int, elapsedSeconds: Double, metrics: [Metric] = []
     ) {
+        self.metrics = metrics
         self.step = step
         self.loss = loss
         self.learningRate = learningRate
@@ -41,7 +44,7 @@ public struct StepMetrics: Sendable {
             ("tokens_per_second", .double((tokensPerSecond * 10).rounded() / 10)),
             ("peak_rss_bytes", .integer(peakRSSBytes)),
             ("elapsed_seconds", .double((elapsedSeconds * 1000).rounded() / 1000)),
-        ])
+        ] + metrics.map { ($0.name, .double($0.value)) })
     }
 }
 
@@ -52,8 +55,11 @@ public struct EvalMetrics: Sendable {
     public var loss: Double
     public var trainedTokens: Int
     public var elapsedSeconds: Double
+    /// What the objective has to say beside the loss; `eval_` is put before TRL's names.
+    public var metrics: [Metric]
 
-    public init(step: Int, loss: Double, trainedTokens: Int, elapsedSeconds: Double) {
+    public init(step: Int, loss: Double, trainedTokens: Int, elapsedSeconds: Double, metrics: [Metric] = []) {
+        self.metrics = metrics
         self.step = step
         self.loss = loss
         self.trainedTokens = trainedTokens
@@ -64,7 +70,7 @@ public struct EvalMetrics: Sendable {
         JSONObject([
             ("step", .integer(step)), ("eval_loss", .double(loss)), ("eval_tokens", .integer(trainedTokens)),
             ("elapsed_seconds", .double((elapsedSeconds * 1000).rounded() / 1000)),
-        ])
+        ] + metrics.map { ("eval_" + $0.name, .double($0.value)) })
     }
 }
 

@@ -48,7 +48,12 @@ public struct RowLoader: Sendable {
             try expandedPaths([pattern]).map { DataFile(path: $0, source: source) }
         }
         let check = StoreCheck(text: text, config: config, options: checksOptions ? options : nil)
-        let problems = try files.flatMap { TokenStore.isStore($0.path) ? try check.problems($0.path) : [] }
+        var problems = try files.flatMap { TokenStore.isStore($0.path) ? try check.problems($0.path) : [] }
+        if options.kind != .supervised {
+            problems += files.filter { TokenStore.isStore($0.path) }.map {
+                "\($0.path): a token store holds no preferences; name the files of the rows"
+            }
+        }
         guard problems.isEmpty else { throw FineTuningError.badInput(problems) }
         return files
     }

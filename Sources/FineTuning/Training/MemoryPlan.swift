@@ -54,6 +54,12 @@ public struct MemoryPlan: Sendable {
         return all - routed * (mixture.router.experts - mixture.router.active)
     }
 
+    /// Adds what a teacher needs, which never runs backward: its weights and a tile of its logits.
+    mutating func add(teacher config: ModelConfig, dtype: DType) {
+        weightBytes += Self.residentParameters(config, dtype: dtype, isFrozen: true) * dtype.size
+        scratchBytes += 64 << 20
+    }
+
     /// Kept and worked with, a token of a micro-batch, when `recomputed` of the blocks run again.
     public func bytesPerToken(recomputed: Int) -> Int {
         let kept = blockBytesPerToken * (layerCount - recomputed) + recomputedBlockBytesPerToken * recomputed

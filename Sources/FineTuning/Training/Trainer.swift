@@ -20,6 +20,9 @@ public struct TrainerSettings: Sendable {
     /// Dropout of the adapters' inputs.
     public var dropout: Double = 0
     public var shuffles = true
+    public var objective = Objective.sft
+    /// Tokens of the longest sequence.
+    public var maxLength = Int.max
     public var seed: UInt64 = 42
     /// Steps from one evaluation, or saved checkpoint, to the next; nil for never.
     public var evalEvery: Int?
@@ -43,7 +46,7 @@ public enum TrainerEvent {
     public struct Step {
         /// Counted from 1.
         public var step: Int
-        /// Mean over the step's trained tokens, in nats.
+        /// Mean over the step's trained tokens, or over the answers that are compared, in nats.
         public var loss: Double
         public var learningRate: Double
         /// Before clipping.
@@ -56,15 +59,19 @@ public enum TrainerEvent {
         /// Of the whole run, time before a resume included.
         public var elapsedSeconds: Double
         public var peakResidentBytes: Int
+        /// What the objective has to say beside the loss.
+        public var metrics: [Metric] = []
     }
 
+    /// The reference's scores are being computed, before the first step: examples done, and all.
+    case scoring(done: Int, of: Int)
     case resumed(step: Int, path: String)
     /// A checkpoint that could not be resumed, and why.
     case rejected(path: String, reason: String)
     case step(Step)
     /// Loss or gradient was not a number; the weights were left alone. `rows` are numbers of training examples.
     case skipped(step: Int, rows: [Int], detail: String)
-    case evaluated(step: Int, loss: Double, tokens: Int)
+    case evaluated(step: Int, loss: Double, tokens: Int, metrics: [Metric])
     case saved(step: Int, path: String)
 }
 
@@ -79,15 +86,17 @@ public final class Trainer {
     let train: [TokenizedExample]
     let eval: [TokenizedExample]
     let pool: WorkerPool
-    private let operationCount: OperationCount
+    private let pass: ObjectivePass
+    /// Of the examples, by their number; only those of rows that the run comes to.
+    private var references: (train: [Int: ReferenceScore], eval: [ReferenceScore]) = ([:], [])
     public internal(set) var state = TrainerState()
 
     /// Steps in a row that may be skipped before the run stops.
     private static let skipLimit = 3
 
     public init(
-        model: DecoderModel, train: [TokenizedExample], eval: [TokenizedExample] = [], settings: TrainerSettings,
-        pool: WorkerPool
+        model: DecoderModel, teacher: DecoderModel? = nil, train: [TokenizedExample], eval: [TokenizedExample] = [],
+        settings: TrainerSettings, pool: WorkerPool
     ) {
         precondition(!train.isEmpty && settings.batchSize > 0)
         self.model = model
@@ -95,7 +104,10 @@ public final class Trainer {
         self.eval = eval
         self.settings = settings
         self.pool = pool
-        operationCount = OperationCount(model)
+        pass = ObjectivePass(
+            model: model, objective: settings.objective, teacher: teacher, microbatchTokens: settings.microbatchTokens,
+            maxLength: settings.maxLength, pool: pool)
+        pass.recomputedBlocks = settings.recomputedBlocks
         let weights = model.trainableWeights
         optimizer = AdamW(
             weights, settings.optimizer,
@@ -116,6 +128,8 @@ public final class Trainer {
     public func run(
         resume: Bool = false, shouldStop: () -> Bool = { false }, report: (TrainerEvent) throws -> Void = { _ in }
     ) throws {
+        // The reference is the model as it is now; a checkpoint's weights come after.
+        try scoreReference(report)
         if resume, let folder = settings.checkpointFolder { try resumeNewest(in: folder, report) }
         let start = Date(), earlier = state.elapsedSeconds
         var skipped = 0
@@ -149,13 +163,27 @@ public final class Trainer {
         return state.step % interval == 0
     }
 
+    /// Scores the examples that the run comes to under the model as it is before the first step, in an order and in
+    /// micro-batches that are the same after a resume.
+    private func scoreReference(_ report: (TrainerEvent) throws -> Void) throws {
+        guard settings.objective.usesReference else { return }
+        let perEpoch = Self.stepsPerEpoch(rows: train.count, batchSize: settings.batchSize)
+        let numbers = settings.totalSteps >= perEpoch
+            ? Array(train.indices) : Array(Set((0..<settings.totalSteps).flatMap(rows(ofStep:)))).sorted()
+        let all = numbers.count + eval.count
+        let scores = try pass.scores(numbers.map { train[$0] }) { try report(.scoring(done: $0, of: all)) }
+        references.train = Dictionary(uniqueKeysWithValues: zip(numbers, scores))
+        references.eval = try pass.scores(eval) { try report(.scoring(done: numbers.count + $0, of: all)) }
+    }
+
     private func evaluate(_ report: (TrainerEvent) throws -> Void) throws {
-        let result = meanLoss(model, eval, microbatchTokens: settings.microbatchTokens, pool: pool)
+        let result = pass.evaluate(eval, references: references.eval, batchSize: settings.batchSize)
         if result.loss.isFinite, result.loss < state.bestEvalLoss ?? .infinity {
             state.bestEvalLoss = result.loss
             state.bestEvalStep = state.step
         }
-        try report(.evaluated(step: state.step, loss: result.loss, tokens: result.tokens))
+        try report(
+            .evaluated(step: state.step, loss: result.loss, tokens: result.trainedTokens, metrics: result.metrics))
     }
 
     // MARK: one step
@@ -175,89 +203,73 @@ public final class Trainer {
         return (first..<last).map { order[$0] }
     }
 
-    /// Loss and gradients are sums over the step's trained tokens and are divided once, so that the cut into
+    /// Whatever is divided by a number of tokens or rows is divided by that of the whole step, so that the cut into
     /// micro-batches does not change what is computed.
     private func takeStep() -> Outcome {
         let began = Date()
         let rows = rows(ofStep: state.step)
-        let batches = microbatches(rows.map { train[$0] }, tokens: settings.microbatchTokens)
         let key = CounterRNG(settings.seed, 0x6472_6F70, UInt64(state.step)).key
-        var loss = 0.0, tokens = 0, trained = 0, operations = 0.0
-        for batch in batches {
-            let tape = Tape(pool: pool, recording: true)
-            var options = DecoderModel.PassOptions()
-            options.recomputedBlocks = settings.recomputedBlocks
-            if settings.dropout > 0 {
-                options.dropout = AdapterDropout(probability: Float(settings.dropout), key: key, firstRow: tokens)
-            }
-            let losses = model.losses(tape, batch, options: options)
-            tape.backward()
-            for value in losses { loss += value }
-            trained += losses.count
-            tokens += batch.count
-            operations += operationCount.operations(of: batch)
-        }
+        let result = pass.run(
+            rows.map { train[$0] }, references: rows.compactMap { references.train[$0] }, learns: true,
+            dropout: settings.dropout > 0 ? (settings.dropout, key) : nil)
         let rate = settings.schedule.rate(at: state.step)
         state.step += 1
-        let norm = optimizer.gradientNorm(scale: 1 / Double(max(1, trained)), pool: pool)
-        guard loss.isFinite, norm.isFinite, trained > 0 else {
+        let norm = optimizer.gradientNorm(scale: result.gradientScale, pool: pool)
+        guard result.loss.isFinite, norm.isFinite, result.trainedTokens > 0 else {
             optimizer.discardGradients()
-            return .skipped(rows: rows, detail: "the loss is \(loss / Double(trained)) and the gradient norm \(norm)")
+            return .skipped(rows: rows, detail: "the loss is \(result.loss) and the gradient norm \(norm)")
         }
-        var scale = 1 / Double(trained)
+        var scale = result.gradientScale
         // PyTorch's clip_grad_norm_.
         if let limit = settings.maxGradNorm { scale *= min(1, limit / (norm + 1e-6)) }
         optimizer.apply(learningRate: rate, gradientScale: scale, pool: pool)
         model.refreshWeights(pool)
-        state.tokens += tokens
-        state.trainedTokens += trained
+        state.tokens += result.tokens
+        state.trainedTokens += result.trainedTokens
         return .taken(
             TrainerEvent.Step(
-                step: state.step, loss: loss / Double(trained), learningRate: rate, gradientNorm: norm, tokens: tokens,
-                trainedTokens: trained, operations: operations, seconds: Date().timeIntervalSince(began), elapsedSeconds: 0,
-                peakResidentBytes: ProcessMemory.peakResidentBytes))
+                step: state.step, loss: result.loss, learningRate: rate, gradientNorm: norm, tokens: result.tokens,
+                trainedTokens: result.trainedTokens, operations: result.operations,
+                seconds: Date().timeIntervalSince(began), elapsedSeconds: 0,
+                peakResidentBytes: ProcessMemory.peakResidentBytes, metrics: result.metrics))
     }
 }
 
-/// Cuts examples, in order, into batches of at most `tokens` tokens, as few as go and then as even as go; a longer
-/// example makes a batch of its own.
-public func microbatches(_ examples: [TokenizedExample], tokens limit: Int) -> [PackedBatch] {
-    let lengths = examples.map(\.ids.count)
-    func batchCount(_ limit: Int) -> Int {
-        var (batches, filled) = (0, 0)
-        for length in lengths {
-            if batches == 0 || filled + length > limit { (batches, filled) = (batches + 1, 0) }
+/// Cuts a row of lengths into ranges of at most `limit` together, as few as go and then as even as go; a longer one
+/// makes a range of its own.
+func evenRanges(of lengths: [Int], limit: Int) -> [Range<Int>] {
+    func ranges(_ limit: Int) -> [Range<Int>] {
+        var (result, start, filled): ([Range<Int>], Int, Int) = ([], 0, 0)
+        for (i, length) in lengths.enumerated() {
+            if i > start, filled + length > limit {
+                result.append(start..<i)
+                (start, filled) = (i, 0)
+            }
             filled += length
         }
-        return batches
+        if start < lengths.count { result.append(start..<lengths.count) }
+        return result
     }
-    let fewest = batchCount(limit)
+    let fewest = ranges(limit).count
     var (low, high) = (0, limit)
     while low < high {
         let middle = (low + high) / 2
-        if batchCount(middle) > fewest { low = middle + 1 } else { high = middle }
+        if ranges(middle).count > fewest { low = middle + 1 } else { high = middle }
     }
-    var batches: [PackedBatch] = [], current = PackedBatch()
-    for example in examples {
-        if current.count > 0, current.count + example.ids.count > high {
-            batches.append(current)
-            current = PackedBatch()
-        }
-        current.append(example)
-    }
-    if current.count > 0 { batches.append(current) }
-    return batches
+    return ranges(high)
+}
+
+/// The batches of examples, in order, that `evenRanges` cuts.
+public func microbatches(_ examples: [TokenizedExample], tokens limit: Int) -> [PackedBatch] {
+    evenRanges(of: examples.map(\.ids.count), limit: limit).map { PackedBatch(examples[$0]) }.filter { $0.count > 0 }
 }
 
 /// The mean loss over all trained tokens of the examples, in nats, and their number.
 public func meanLoss(
     _ model: DecoderModel, _ examples: [TokenizedExample], microbatchTokens: Int, pool: WorkerPool
 ) -> (loss: Double, tokens: Int) {
-    var sum = 0.0, count = 0
-    for batch in microbatches(examples, tokens: microbatchTokens) {
-        let losses = model.losses(Tape(pool: pool, recording: false), batch)
-        for loss in losses { sum += loss }
-        count += losses.count
-    }
-    return (count == 0 ? 0 : sum / Double(count), count)
+    let pass = ObjectivePass(
+        model: model, objective: .sft, teacher: nil, microbatchTokens: microbatchTokens, maxLength: .max, pool: pool)
+    let result = pass.run(examples, references: [], learns: false)
+    return (result.loss, result.trainedTokens)
 }

@@ -15,6 +15,7 @@ extension TrainingData {
         options.format = recipe.data.format
         options.columns = recipe.data.columns
         options.accepts = Set(recipe.data.accept)
+        options.kind = recipe.objective.rowKind
         // Near duplicates are looked for where the answer matters; each takes 112 bytes a row.
         options.fingerprints = recipe.data.dedupe == .near || !recipe.data.eval.isEmpty ? .near : .exact
         var loader = RowLoader(text: text, config: config, options: options)
@@ -54,6 +55,10 @@ extension TrainingData {
             data.evalFiles = loaded.files
             data.statistics += loaded.report.facts.map { ("evaluation " + $0.name, $0.value) }
         }
+        if recipe.objective.rowKind == .judged {
+            data.train = data.train.flatMap(\.judgedAnswers)
+            data.eval = data.eval.flatMap(\.judgedAnswers)
+        }
         if let text { data.addSamples(text) }
         return data
     }
@@ -92,5 +97,16 @@ extension TrainingData {
         stopTokens = text.stopTokens(after: prompts.flatMap(\.expected))
         template = text.template?.source
         decode = { tokenizer.decode($0, skipSpecialTokens: true) }
+    }
+}
+
+extension TokenizedExample {
+    /// A pair as a good and a bad answer; a single answer as it is.
+    fileprivate var judgedAnswers: [TokenizedExample] {
+        guard var rejected else { return [self] }
+        var chosen = self
+        chosen.judgement = .label(true)
+        rejected.judgement = .label(false)
+        return [chosen, rejected]
     }
 }

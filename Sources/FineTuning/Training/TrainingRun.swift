@@ -46,6 +46,8 @@ public final class TrainingRun {
     public struct Prepared {
         public let model: DecoderModel
         public let adapter: AdapterConfig?
+        /// Whose distribution is learned.
+        public let teacher: DecoderModel?
         public let data: TrainingData
         public let settings: TrainerSettings
         public let summary: Summary
@@ -59,27 +61,31 @@ public final class TrainingRun {
         let data = try TrainingData.load(recipe, config: config)
         guard !data.train.isEmpty else { throw FineTuningError.badInput(["data.train has no rows"]) }
         let dtype = try precision()
-        let longest = (data.train + data.eval).reduce(1) { max($0, $1.ids.count) }
-        try checkMemory(config, dtype: dtype, longest: longest)
+        let longest = (data.train + data.eval).reduce(1) { max($0, $1.tokenCount) }
+        let teacherConfig = try teacherConfig()
+        try checkMemory(config, teacher: teacherConfig, dtype: dtype, longest: longest)
         let model = try makeModel(config, dtype)
         let adapter = try attachAdapter(model, data.train)
-        let plan = MemoryPlan(
+        let teacher = try makeTeacher(for: model, dtype)
+        var plan = MemoryPlan(
             config, dtype: dtype, trainableCount: model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) },
             threads: pool.count, quantization: recipe.training.quantization)
+        if let teacherConfig { plan.add(teacher: teacherConfig, dtype: dtype) }
         let settings = makeSettings(data, plan, adapter)
         let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
         let summary = Summary(
             parameters: config.parameterCount, trainableParameters: trainable, trainRows: data.train.count,
-            evalRows: data.eval.count, trainTokens: data.train.reduce(0) { $0 + $1.ids.count },
-            trainedTokens: data.train.reduce(0) { $0 + $1.trainedCount }, steps: settings.totalSteps,
+            evalRows: data.eval.count, trainTokens: data.train.reduce(0) { $0 + $1.tokenCount },
+            trainedTokens: data.train.reduce(0) { $0 + $1.trainedCount + ($1.rejected?.trainedCount ?? 0) },
+            steps: settings.totalSteps,
             precision: dtype == .bf16 ? "bf16" : "f32", microbatchTokens: settings.microbatchTokens,
             recomputedBlocks: settings.recomputedBlocks,
             memoryBytes: plan.peakBytes(
                 microbatchTokens: min(
-                    max(settings.microbatchTokens, longest), data.train.reduce(0) { $0 + $1.ids.count }),
+                    max(settings.microbatchTokens, longest), data.train.reduce(0) { $0 + $1.tokenCount }),
                 recomputed: settings.recomputedBlocks),
             statistics: data.statistics.map { "\($0.name): \($0.value)" })
-        return Prepared(model: model, adapter: adapter, data: data, settings: settings, summary: summary)
+        return Prepared(model: model, adapter: adapter, teacher: teacher, data: data, settings: settings, summary: summary)
     }
 
     /// Trains and writes the run directory.
@@ -98,9 +104,11 @@ public final class TrainingRun {
         let samples = Array(prepared.data.samples.prefix(4))
         let before = answers(model, samples, prepared.data)
         let trainer = Trainer(
-            model: model, train: prepared.data.train, eval: prepared.data.eval, settings: settings, pool: pool)
+            model: model, teacher: prepared.teacher, train: prepared.data.train, eval: prepared.data.eval, settings: settings, pool: pool)
         var log: MetricsLog?
         try trainer.run(resume: resume, shouldStop: shouldStop) { event in
+            // What comes before a resume must not begin the log anew.
+            if case .scoring = event { return report(.trainer(event)) }
             if case .resumed(let step, _) = event {
                 log = try MetricsLog(path: directory.metricsPath, keepingThrough: step)
             } else if log == nil {
@@ -188,7 +196,7 @@ public final class TrainingRun {
             case .steps(let steps): steps
             case .epochs(let epochs): max(1, Int((epochs * Double(perEpoch)).rounded(.up)))
             }
-        let longest = data.train.reduce(1) { max($0, $1.ids.count) }
+        let longest = data.train.reduce(1) { max($0, $1.tokenCount) }
         let recomputed: Int? =
             switch training.activationCheckpointing {
             case .on: plan.layerCount
@@ -220,6 +228,8 @@ public final class TrainingRun {
         settings.recomputedBlocks = choice.recomputedBlocks
         settings.dropout = adapter?.dropout ?? 0
         settings.shuffles = recipe.data.shuffle
+        settings.objective = recipe.objective
+        settings.maxLength = recipe.data.maxLength
         settings.seed = training.seed
         settings.evalEvery = training.evalEvery.stride(ofRun: total)
         settings.saveEvery = training.saveEvery.stride(ofRun: total)
@@ -237,11 +247,20 @@ public final class TrainingRun {
             "\(optimizer.beta1) \(optimizer.beta2) \(optimizer.eps) \(optimizer.weightDecay)",
             "\(settings.dropout) \(settings.shuffles) \(settings.seed) \(recipe.adapter) \(recipe.training.precision)",
             "\(recipe.training.quantization)",
+            "\(recipe.objective)",
         ]
         hash.update(Array(text.joined(separator: "\n").utf8))
         for example in data.train {
             example.ids.withUnsafeBytes { hash.update($0) }
             hash.update(example.isTrained.map { $0 ? 1 : 0 })
+            example.weights?.withUnsafeBytes { hash.update($0) }
+            switch example.judgement {
+            case .chosen(let ids, let isTrained)?:
+                ids.withUnsafeBytes { hash.update($0) }
+                hash.update(isTrained.map { $0 ? 1 : 0 })
+            case .label(let isGood)?: hash.update([isGood ? 3 : 2])
+            case nil: break
+            }
         }
         return hash.hexDigest()
     }
@@ -257,9 +276,10 @@ public final class TrainingRun {
                     step: step.step, loss: step.loss, learningRate: step.learningRate, gradNorm: step.gradientNorm,
                     tokens: step.tokens, trainedTokens: step.trainedTokens,
                     tokensPerSecond: Double(step.tokens) / max(step.seconds, 1e-9), peakRSSBytes: step.peakResidentBytes,
-                    elapsedSeconds: step.elapsedSeconds))
-        case .evaluated(let step, let loss, let tokens):
-            try log.append(EvalMetrics(step: step, loss: loss, trainedTokens: tokens, elapsedSeconds: elapsed))
+                    elapsedSeconds: step.elapsedSeconds, metrics: step.metrics))
+        case .evaluated(let step, let loss, let tokens, let metrics):
+            try log.append(
+                EvalMetrics(step: step, loss: loss, trainedTokens: tokens, elapsedSeconds: elapsed, metrics: metrics))
         case .skipped(let step, let rows, let detail):
             try log.append(
                 JSONObject([
@@ -267,7 +287,7 @@ public final class TrainingRun {
                     ("rows", .array(rows.map { .integer($0 + 1) })),
                 ]))
         case .saved: try log.synchronize()
-        case .resumed, .rejected: break
+        case .resumed, .rejected, .scoring: break
         }
     }
 

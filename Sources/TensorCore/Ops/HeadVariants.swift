@@ -4,7 +4,7 @@ import Foundation
 extension Tape {
     /// Cross-entropy of a head whose products are not simply x W^T, such as one with DoRA: all logits exist at once.
     func wholeCrossEntropy(
-        _ x: Tensor, _ head: Projection, _ targets: [Int32], _ shape: LogitShape
+        _ x: Tensor, _ head: Projection, _ targets: [Int32], _ shape: LogitShape, _ factors: LossFactors?
     ) -> [Double] {
         let logits = logits(x, head: head, shape: LogitShape()), vocabulary = head.outputWidth
         let losses = Tensor([max(1, targets.count)])
@@ -14,14 +14,19 @@ extension Tape {
             for row in first..<first + count {
                 losses.f32[row] = Float(
                     kernels(.f32).pointee.cross_entropy(
-                        gradient?.row(row), logits.f32 + row * vocabulary, vocabulary, targets[row]))
+                        gradient?.row(row), logits.f32 + row * vocabulary, vocabulary, targets[row], 1))
                 if let gradient {
                     shape.applyBackward(gradient.row(row), .f32, shaped: logits.f32 + row * vocabulary, vocabulary)
                 }
             }
         }
         executor.flush()
-        if let gradient { record([]) { [executor] in logits.addGradient(gradient, executor) } }
+        if let gradient {
+            record([]) { [executor] in
+                if let factors { gradient.scaleRows(factors.checked(targets.count), executor) }
+                logits.addGradient(gradient, executor)
+            }
+        }
         return targets.indices.map { Double(losses.f32[$0]) }
     }
 
@@ -29,13 +34,15 @@ extension Tape {
     ///
     /// - Parameter losses: of each row of x, in nats: log sum exp(logits) = loss + logit of the target.
     func recordRowGradients(
-        _ x: Tensor, _ head: Projection, _ targets: [Int32], _ losses: Tensor, _ shape: LogitShape
+        _ x: Tensor, _ head: Projection, _ targets: [Int32], _ losses: Tensor, _ shape: LogitShape,
+        _ factors: LossFactors?
     ) {
         guard let rows = head.weight.rows, rows.content.isTrainable, !targets.isEmpty else { return }
         record([]) { [executor] in
             x.restoreContent(executor)
             executor.flush()
             guard let gradient = rows.content.gradient else { return }
+            let factors = factors?.checked(targets.count)
             let logSums = Tensor([targets.count]), count = targets.count, table = head.weight.value
             executor.loop((count + 63) / 64, .headAndLoss) { item, worker in
                 for t in item * 64..<min(count, item * 64 + 64) {
@@ -61,7 +68,7 @@ extension Tape {
                     for t in 0..<count {
                         let score = scores[r * count + t], p = exp(score - logSums.f32[t])
                         let isTarget = Int(targets[t]) == rows.indices[first + r]
-                        scores[r * count + t] = (isTarget ? p - 1 : p) * shape.slope(score)
+                        scores[r * count + t] = (isTarget ? p - 1 : p) * shape.slope(score) * (factors?[t] ?? 1)
                     }
                 }
                 let d = worker.scratch(2, byteCount: height * count * x.dtype.size)

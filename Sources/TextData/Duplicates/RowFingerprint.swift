@@ -39,6 +39,8 @@ extension Row {
         case .instruction(_, let history, let prompt, let output):
             return history.flatMap { [$0.0, $0.1] } + [prompt, output]
         case .completion, .text, .tokens: return texts
+        case .preference(let chosen, let rejected): return chosen.comparedTexts + rejected.comparedTexts
+        case .judged(let row, _): return row.comparedTexts
         }
     }
 }

@@ -136,7 +136,7 @@ struct ExampleCollector {
     }
 
     private mutating func add(_ example: TokenizedExample, _ outcome: RowOutcome) {
-        let length = example.ids.count
+        let length = example.longest
         guard let limit = options.maxLength, length > limit else { return keep(example, outcome) }
         switch options.overlong {
         case .error:
@@ -149,7 +149,7 @@ struct ExampleCollector {
         case .truncate:
             report.truncated += 1
             let part = example.prefix(limit)
-            if part.trainedCount == 0, example.trainedCount > 0 {
+            if !part.isTrainable, example.isTrainable {
                 guard options.accepts.contains(.truncatedLabels) else {
                     return add(
                         RowFault(
@@ -160,17 +160,23 @@ struct ExampleCollector {
                 report.accepted[.truncatedLabels, default: 0] += 1
             }
             keep(part, outcome)
+        case .split where example.judgement != nil:
+            add(
+                RowFault(
+                    file: outcome.file, row: outcome.row,
+                    reason: "\(length) tokens are more than max_length \(limit), and answers that are judged cannot be split; "
+                        + "set overlong to drop or truncate"))
         case .split:
             report.split += 1
-            for start in stride(from: 0, to: length, by: limit) {
+            // A piece begins with the token that ends the one before it, so that each token is predicted once.
+            for start in stride(from: 0, to: length - 1, by: limit - 1) {
                 keep(example.part(start..<min(start + limit, length)), outcome)
             }
         }
     }
 
     private mutating func keep(_ example: TokenizedExample, _ outcome: RowOutcome) {
-        let trained = example.trainedCount
-        guard trained > 0 else {
+        guard example.isTrainable else {
             report.emptied += 1
             return
         }
@@ -179,9 +185,9 @@ struct ExampleCollector {
             RowOrigin(
                 file: outcome.file, number: outcome.row, place: outcome.place, fingerprint: outcome.fingerprint))
         report.examples += 1
-        report.tokens += example.ids.count
-        report.trainedTokens += trained
-        report.longest = max(report.longest, example.ids.count)
+        report.tokens += example.tokenCount
+        report.trainedTokens += example.trainedCount + (example.rejected?.trainedCount ?? 0)
+        report.longest = max(report.longest, example.longest)
     }
 
     /// What has been gathered since the last call; the report is of everything.
@@ -227,8 +233,17 @@ struct ExampleCollector {
 }
 
 extension TokenizedExample {
-    func prefix(_ count: Int) -> TokenizedExample { part(0..<Swift.min(count, ids.count)) }
+    /// The first tokens of each of its sequences.
+    func prefix(_ count: Int) -> TokenizedExample {
+        var result = part(0..<Swift.min(count, ids.count))
+        result.judgement = judgement
+        if case .chosen(let ids, let isTrained)? = judgement {
+            result.judgement = .chosen(ids: Array(ids.prefix(count)), isTrained: Array(isTrained.prefix(count)))
+        }
+        return result
+    }
     func part(_ range: Range<Int>) -> TokenizedExample {
-        TokenizedExample(ids: Array(ids[range]), isTrained: Array(isTrained[range]))
+        TokenizedExample(
+            ids: Array(ids[range]), isTrained: Array(isTrained[range]), weights: weights.map { Array($0[range]) })
     }
 }

@@ -7,7 +7,31 @@ extension ExampleBuilder {
     /// - Throws: `RowError`, or what the template throws.
     public func example(for row: Row) throws -> TokenizedExample { try example(of: row).example }
 
+    /// - Throws: `RowError` when the objective has no use for such a row.
+    private func require(_ kinds: ExampleOptions.Kind..., found what: String) throws {
+        if kinds.contains(options.kind) { return }
+        throw RowError("\(what), but \(options.kind.demand)")
+    }
+
+    /// The example of a prompt and an answer to it. All that follows the prompt is trained, to the last token, as
+    /// TRL's trainers take it: also what a template writes after the token that ends a turn.
+    private func answer(_ row: Row) throws -> MadeExample {
+        switch row {
+        case .conversation(let conversation): try example(of: conversation, trainsTail: true)
+        case .completion(let prompt, let text): try example(text: prompt + text, trainedFrom: prompt.utf8.count)
+        default: try example(ofAny: row)
+        }
+    }
+
     func example(of row: Row) throws -> MadeExample {
+        switch row {
+        case .preference, .judged: break
+        default: try require(.supervised, found: "a row without a judgement")
+        }
+        return try example(ofAny: row)
+    }
+
+    private func example(ofAny row: Row) throws -> MadeExample {
         switch row {
         case .tokens(let example):
             if let bad = example.ids.first(where: { $0 < 0 || $0 >= vocabularySize }) {
@@ -20,6 +44,20 @@ extension ExampleBuilder {
         case .completion(let prompt, let completion):
             return try example(text: prompt + completion, trainedFrom: prompt.utf8.count)
         case .conversation(let conversation): return try example(of: conversation)
+        case .preference(let chosen, let rejected):
+            try require(.preference, .judged, found: "a preference row")
+            var made = try answer(chosen)
+            let other = try answer(rejected)
+            made.notes.formUnion(other.notes)
+            made.lacksEnd = made.lacksEnd || other.lacksEnd
+            made.reasonWithoutLabels = made.example.trainedCount == 0 ? made.reasonWithoutLabels : other.reasonWithoutLabels
+            made.example.judgement = .chosen(ids: other.example.ids, isTrained: other.example.isTrained)
+            return made
+        case .judged(let row, let isGood):
+            try require(.judged, found: "a KTO row")
+            var made = try answer(row)
+            made.example.judgement = .label(isGood)
+            return made
         case .instruction(let system, let history, let prompt, let output):
             guard template == nil else {
                 return try example(of: Self.conversation(system, history, prompt, output))
@@ -69,18 +107,19 @@ extension ExampleBuilder {
             text: text, byteRanges: encoding.byteRanges)
     }
 
-    private func example(of conversation: Conversation) throws -> MadeExample {
+    private func example(of conversation: Conversation, trainsTail: Bool = false) throws -> MadeExample {
         let tokenizer = try requireTokenizer()
         let trained = try trainedText(of: conversation)
         // The template writes BOS and all other special tokens itself.
         let encoding = try tokenizer.encoding(of: trained.text, addSpecialTokens: false)
         var isTrained = Array(repeating: false, count: encoding.ids.count)
+        var weights = trained.weights.isEmpty ? nil : Array(repeating: Float(1), count: encoding.ids.count)
         var index = 0
         var notes = trained.notes
         var hasEnd = false
         let text = Array(trained.text.utf8)
         let stops = Set(tokenizer.addedTokens.map(\.id) + [endID].compactMap(\.self))
-        for span in trained.spans {
+        for (number, span) in trained.spans.enumerated() {
             while index < isTrained.count, encoding.byteRanges[index].upperBound <= span.lowerBound,
                 encoding.byteRanges[index].lowerBound < span.lowerBound
             { index += 1 }
@@ -93,6 +132,11 @@ extension ExampleBuilder {
                 let hasStop = Self.settleEnd(
                     of: index..<end, encoding, text, stops: stops, &isTrained)
                 if hasStop { hasEnd = true } else { notes.insert(.noStopToken) }
+                if trainsTail, span.upperBound == text.count { for i in index..<end { isTrained[i] = true } }
+            }
+            if weights != nil {
+                // The token that ends the turn may stand behind the span.
+                for i in index..<min(end + 1, isTrained.count) where isTrained[i] { weights?[i] = trained.weights[number] }
             }
             index = end
         }
@@ -100,7 +144,8 @@ extension ExampleBuilder {
             trained.spans.isEmpty
             ? "no message with the role \"assistant\" is trained (train_on is \(options.trainOn.rawValue))" : nil
         return MadeExample(
-            example: TokenizedExample(ids: encoding.ids, isTrained: isTrained), reasonWithoutLabels: reason,
+            example: TokenizedExample(ids: encoding.ids, isTrained: isTrained, weights: weights),
+            reasonWithoutLabels: reason,
             notes: notes, lacksEnd: options.trainOn != .all && !hasEnd, text: trained.text,
             byteRanges: encoding.byteRanges)
     }

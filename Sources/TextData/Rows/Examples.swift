@@ -5,7 +5,33 @@ import Foundation
 public struct ExampleOptions: Sendable {
     public enum TrainOn: String, Sendable, CaseIterable { case assistant, last, all }
     public enum Overlong: String, Sendable, CaseIterable { case error, drop, truncate, split }
+    /// What an objective learns from.
+    public enum Kind: Sendable {
+        /// Texts to predict.
+        case supervised
+        /// Pairs of answers.
+        case preference
+        /// Answers that are good or bad; a pair has one of each.
+        case judged
 
+        /// What rows have to be, and how to learn from others.
+        var demand: String {
+            switch self {
+            case .supervised:
+                "the rows are trained on as they are: objective: {name: dpo} (or orpo, simpo, cpo, kto) in a recipe "
+                    + "learns from preferences; to train on good answers alone, give them as "
+                    + RowShape.completion.form
+            case .preference:
+                "the objective learns from pairs, \(RowShape.preference.form); kto learns from "
+                    + "\(RowShape.kto.form), sft from all others"
+            case .judged:
+                "the objective learns from \(RowShape.kto.form) or \(RowShape.preference.form); sft learns from all others"
+            }
+        }
+    }
+
+    /// What the rows are for; others are errors.
+    public var kind = Kind.supervised
     public var trainOn = TrainOn.assistant
     /// Tokens; nil does not limit the length.
     public var maxLength: Int?
@@ -181,8 +207,8 @@ public struct ExampleBuilder: Sendable {
     private func fingerprint(_ example: TokenizedExample, texts: [String]) -> RowFingerprint? {
         switch options.fingerprints {
         case .none: nil
-        case .exact: RowFingerprint(ids: example.ids)
-        case .near: RowFingerprint(ids: example.ids, texts: texts)
+        case .exact: RowFingerprint(ids: example.comparedIDs)
+        case .near: RowFingerprint(ids: example.comparedIDs, texts: texts)
         }
     }
 
@@ -207,7 +233,7 @@ public struct ExampleBuilder: Sendable {
             outcome.spelling = RowLinter.spelling(row)
             ofTexts = linter.findings(row)
             let made = try example(of: row)
-            guard made.example.trainedCount > 0 else {
+            guard made.example.isTrainable else {
                 let reason = made.reasonWithoutLabels ?? "nothing in this row is trained (every label is ignored)"
                 refuse([LintFinding(lint: .noTrainedToken, detail: reason)] + ofTexts)
                 return outcome

@@ -9,11 +9,15 @@ public struct Conversation: Sendable {
     public var variables: JSONObject
     /// Which messages the row itself allows to be trained; the options choose among these.
     public var isTrainable: [Bool]
+    /// What the losses of each message's tokens are multiplied with; nil: 1.
+    public var weights: [Float]?
 
     public init(
-        messages: [JSONValue], tools: JSONValue? = nil, variables: JSONObject = JSONObject(), isTrainable: [Bool]? = nil
+        messages: [JSONValue], tools: JSONValue? = nil, variables: JSONObject = JSONObject(),
+        isTrainable: [Bool]? = nil, weights: [Float]? = nil
     ) {
         self.messages = messages
+        self.weights = weights
         self.tools = tools
         self.variables = variables
         self.isTrainable = isTrainable ?? messages.map { $0["role"]?.stringValue == "assistant" }
@@ -21,7 +25,7 @@ public struct Conversation: Sendable {
 }
 
 /// One row of training data.
-public enum Row: Sendable {
+public indirect enum Row: Sendable {
     case conversation(Conversation)
     /// `{"instruction", "input", "output"}`: a conversation, or plain text where the model has no template.
     case instruction(system: String, history: [(String, String)], prompt: String, output: String)
@@ -29,11 +33,16 @@ public enum Row: Sendable {
     case completion(prompt: String, completion: String)
     case text(String)
     case tokens(TokenizedExample)
+    /// Two answers to one prompt, each with it.
+    case preference(chosen: Row, rejected: Row)
+    /// An answer with its prompt, and whether it is good.
+    case judged(Row, isGood: Bool)
 
     /// Every key that a row may have.
     public static let knownKeys = [
         "messages", "conversations", "tools", "functions", "system", "instruction", "input", "output", "history",
         "prompt", "completion", "label", "chosen", "rejected", "text", "input_ids", "labels", "chat_template_kwargs",
+        "prompt_ids", "completion_ids", "chosen_ids", "rejected_ids",
     ]
 
     /// Recognises the shape of a row by its keys.
@@ -50,19 +59,13 @@ public enum Row: Sendable {
         case .alpaca: self = try reader.instruction()
         case .completion: self = try reader.completion()
         case .text: self = .text(try reader.string("text"))
-        case .preference:
-            throw RowError(
-                "a preference row (prompt, chosen, rejected), which graft does not train on yet; to train on the chosen "
-                    + "answers, give them as \(RowShape.completion.form)")
-        case .kto:
-            throw RowError(
-                "a KTO row (prompt, completion, label), which graft does not train on yet; to train on the good answers, "
-                    + "keep the rows whose label is true and leave the label out")
+        case .preference: self = try reader.preference()
+        case .kto: self = try reader.judged()
         case nil:
             let keys = object.keys.prefix(12).map { "\"\($0)\"" }.joined(separator: ", ")
             let found = object.count == 0 ? "no keys" : "the keys \(keys)\(object.count > 12 ? ", ..." : "")"
             throw RowError(
-                "found \(found); a row is one of \(RowShape.trainable.map(\.form).joined(separator: ", ")); data.columns "
+                "found \(found); a row is one of \(RowShape.allCases.map(\.form).joined(separator: ", ")); data.columns "
                     + "gives other names to columns")
         }
     }

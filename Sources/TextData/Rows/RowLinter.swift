@@ -273,6 +273,8 @@ extension Row {
         case .completion(let prompt, let completion): return [prompt, completion]
         case .text(let text): return [text]
         case .tokens: return []
+        case .preference(let chosen, let rejected): return chosen.texts + rejected.texts
+        case .judged(let row, _): return row.texts
         }
     }
 
@@ -291,6 +293,7 @@ extension Row {
         switch self {
         case .conversation, .instruction: true
         case .completion, .text, .tokens: false
+        case .preference(let row, _), .judged(let row, _): row.isRendered
         }
     }
 }

@@ -58,7 +58,7 @@ struct RowReader {
         return TokenizedExample(ids: ids, isTrained: labels.map { $0 != ignoredTarget })
     }
 
-    private func integers(_ key: String) throws -> [Int32] {
+    func integers(_ key: String) throws -> [Int32] {
         let values = try array(key)
         return try values.enumerated().map { i, value in
             guard case .integer(let number) = value, let id = Int32(exactly: number) else {
@@ -107,13 +107,27 @@ struct RowReader {
         if let first = try array("messages").first, first["role"] == nil, first["from"] != nil {
             return try shareGPT(under: "messages")
         }
-        let messages = try messages("messages")
-        return Conversation(
-            messages: messages.map(\.message), tools: try tools(), variables: try variables(),
-            isTrainable: messages.map(\.isTrainable))
+        return try conversation(messages("messages"))
     }
 
-    private func messages(_ key: String) throws -> [(message: JSONValue, isTrainable: Bool)] {
+    /// A message, and what its losses are multiplied with if it is trained.
+    struct Message {
+        var message: JSONValue
+        var isTrainable: Bool
+        var weight: Float = 1
+
+        /// As a part of the prompt.
+        var untrained: Message { Message(message: message, isTrainable: false) }
+    }
+
+    func conversation(_ messages: [Message]) throws -> Conversation {
+        let isWeighted = messages.contains { $0.isTrainable && $0.weight != 1 }
+        return Conversation(
+            messages: messages.map(\.message), tools: try tools(), variables: try variables(),
+            isTrainable: messages.map(\.isTrainable), weights: isWeighted ? messages.map(\.weight) : nil)
+    }
+
+    func messages(_ key: String) throws -> [Message] {
         let values = try array(key)
         guard !values.isEmpty else { throw RowError("\"\(key)\" is empty") }
         return try values.enumerated().map { i, value in
@@ -121,7 +135,7 @@ struct RowReader {
         }
     }
 
-    private func message(_ value: JSONValue, _ place: String) throws -> (message: JSONValue, isTrainable: Bool) {
+    func message(_ value: JSONValue, _ place: String) throws -> Message {
         guard var message = value.objectValue else { throw RowError("\(place): expected an object") }
         guard let role = message["role"]?.stringValue else {
             throw RowError("\(place): \"role\" is \(message["role"].map(\.kindName) ?? "missing")")
@@ -144,18 +158,18 @@ struct RowReader {
         if let calls {
             message["tool_calls"] = .array(try calls.enumerated().map { try call($1, "\(place), call \($0)") })
         }
-        let isTrainable = try weight(of: value, place) && role == "assistant"
+        let weight = try weight(of: value, place)
         message["weight"] = nil
-        return (.object(message), isTrainable)
+        return Message(message: .object(message), isTrainable: weight > 0 && role == "assistant", weight: weight)
     }
 
-    /// Whether a message may be trained on, as far as the row itself says.
-    private func weight(of message: JSONValue, _ place: String) throws -> Bool {
-        guard let weight = message["weight"], !weight.isNull else { return true }
-        guard let number = weight.doubleValue, number == 0 || number == 1 else {
-            throw RowError("\(place): \"weight\" must be 0 or 1")
+    /// What a message's losses are multiplied with; 0 keeps it from being trained.
+    private func weight(of message: JSONValue, _ place: String) throws -> Float {
+        guard let weight = message["weight"], !weight.isNull else { return 1 }
+        guard let number = weight.doubleValue, (0...100).contains(number) else {
+            throw RowError("\(place): \"weight\" must be a number from 0 to 100")
         }
-        return number == 1
+        return Float(number)
     }
 
     /// Arguments may come as JSON text; templates expect the object.
@@ -177,34 +191,31 @@ struct RowReader {
     }
 
     func shareGPT(under key: String = "conversations") throws -> Conversation {
-        let turns = try array(key)
-        guard !turns.isEmpty else { throw RowError("\"\(key)\" is empty") }
-        if turns[0]["role"] != nil { return try openAI(under: key) }
-        var messages: [JSONValue] = []
-        var isTrainable: [Bool] = []
+        let turns = try turns(under: key)
         let system = try string("system", default: "")
-        if !system.isEmpty {
-            messages.append(["role": "system", "content": .string(system)])
-            isTrainable.append(false)
-        }
-        for (i, turn) in turns.enumerated() {
-            guard let from = turn["from"]?.stringValue, let text = turn["value"]?.stringValue else {
-                throw RowError("\"\(key)\"[\(i)]: expected \"from\" and \"value\", both strings")
-            }
-            let message = try message(from: from, text, index: i)
-            messages.append(message)
-            let weight = try weight(of: turn, "\"\(key)\"[\(i)]")
-            isTrainable.append(message["role"]?.stringValue == "assistant" && weight)
-        }
-        return Conversation(
-            messages: messages, tools: try tools(), variables: try variables(), isTrainable: isTrainable)
+        if system.isEmpty || turns[0].message["role"]?.stringValue == "system" { return try conversation(turns) }
+        return try conversation([Self.system(system)] + turns)
     }
 
-    private func openAI(under key: String) throws -> Conversation {
-        let messages = try messages(key)
-        return Conversation(
-            messages: messages.map(\.message), tools: try tools(), variables: try variables(),
-            isTrainable: messages.map(\.isTrainable))
+    private static func system(_ text: String) -> Message {
+        Message(message: ["role": "system", "content": .string(text)], isTrainable: false)
+    }
+
+    /// Messages in ShareGPT's form, or in OpenAI's.
+    func turns(under key: String) throws -> [Message] {
+        let turns = try array(key)
+        guard !turns.isEmpty else { throw RowError("\"\(key)\" is empty") }
+        if turns[0]["role"] != nil { return try messages(key) }
+        return try turns.enumerated().map { i, turn in try self.turn(turn, "\"\(key)\"[\(i)]", index: i) }
+    }
+
+    func turn(_ turn: JSONValue, _ place: String, index: Int) throws -> Message {
+        guard let from = turn["from"]?.stringValue, let text = turn["value"]?.stringValue else {
+            throw RowError("\(place): expected \"from\" and \"value\", both strings")
+        }
+        let message = try message(from: from, text, index: index), weight = try weight(of: turn, place)
+        return Message(
+            message: message, isTrainable: message["role"]?.stringValue == "assistant" && weight > 0, weight: weight)
     }
 
     private func message(from: String, _ text: String, index: Int) throws -> JSONValue {
@@ -248,24 +259,5 @@ struct RowReader {
             system: try string("system", default: ""), history: history,
             prompt: input.isEmpty ? instruction : instruction.isEmpty ? input : instruction + "\n" + input,
             output: try string("output"))
-    }
-
-    func completion() throws -> Row {
-        if object["prompt"]?.arrayValue != nil || object["completion"]?.arrayValue != nil {
-            let prompt =
-                object["prompt"]?.stringValue.map { text -> [(message: JSONValue, isTrainable: Bool)] in
-                    [(["role": "user", "content": .string(text)], false)]
-                } ?? []
-            let before = prompt.isEmpty ? try messages("prompt") : prompt
-            let after: [(message: JSONValue, isTrainable: Bool)] =
-                try object["completion"]?.stringValue.map {
-                    [(["role": "assistant", "content": .string($0)], true)]
-                } ?? messages("completion")
-            return .conversation(
-                Conversation(
-                    messages: (before + after).map(\.message), tools: try tools(), variables: try variables(),
-                    isTrainable: before.map { _ in false } + after.map(\.isTrainable)))
-        }
-        return .completion(prompt: try string("prompt"), completion: try string("completion"))
     }
 }

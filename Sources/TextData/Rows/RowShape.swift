@@ -18,16 +18,15 @@ public enum RowShape: String, Sendable, CaseIterable, Codable {
         }
     }
 
-    /// Those that can be trained on.
-    static let trainable: [RowShape] = [.messages, .sharegpt, .alpaca, .completion, .text, .tokens]
-
     /// Nil for keys that are those of no shape. Keys whose value is null count as absent.
     init?(of object: JSONObject) {
         func has(_ keys: String...) -> Bool { keys.allSatisfy { object[$0].map { !$0.isNull } ?? false } }
         if has("input_ids") {
             self = .tokens
-        } else if has("chosen", "rejected") {
+        } else if has("chosen", "rejected") || has("chosen_ids", "rejected_ids") {
             self = .preference
+        } else if has("prompt_ids", "completion_ids", "label") {
+            self = .kto
         } else if has("messages") {
             self = .messages
         } else if has("conversations") {

@@ -5,6 +5,8 @@ public struct TrainedText: Sendable {
     public var text: String
     /// UTF-8 byte ranges, in order, not overlapping.
     public var spans: [Range<Int>]
+    /// What the losses of each span's tokens are multiplied with; empty: 1.
+    public var weights: [Float] = []
     var notes: Set<ExampleNote> = []
 }
 
@@ -39,7 +41,10 @@ struct SpanFinder {
         if trainOn == .last { turns = turns.suffix(1) }
         guard !turns.isEmpty else { return result }
         if let marked = try markedSpans(full, turns) {
-            result.spans = marked
+            result.spans = marked.map(\.span).filter { !$0.isEmpty }
+            if let weights = conversation.weights {
+                result.weights = marked.filter { !$0.span.isEmpty }.map { $0.turn.map { weights[$0] } ?? 1 }
+            }
             return result
         }
         let bytes = Array(full.text.utf8)
@@ -51,19 +56,21 @@ struct SpanFinder {
                 throw RowError("the chat template puts turn \(turn + 1) before the end of an earlier one")
             }
             result.spans.append(span)
+            if let weights = conversation.weights { result.weights.append(weights[turn]) }
         }
         return result
     }
 
     /// The template's own marks of `turns`; nil when it has none, or when they cannot be told apart.
-    private func markedSpans(_ full: RenderedText, _ turns: [Int]) throws -> [Range<Int>]? {
+    private func markedSpans(_ full: RenderedText, _ turns: [Int]) throws -> [(turn: Int?, span: Range<Int>)]? {
         guard let spans = full.generationSpans else { return nil }
         let assistants = conversation.messages.indices.filter {
             conversation.messages[$0]["role"]?.stringValue == "assistant"
         }
-        if turns == assistants { return spans.filter { !$0.isEmpty } }
-        guard spans.count == assistants.count else { return nil }
-        return zip(assistants, spans).filter { turns.contains($0.0) && !$0.1.isEmpty }.map(\.1)
+        guard spans.count == assistants.count else {
+            return turns == assistants && conversation.weights == nil ? spans.map { (nil, $0) } : nil
+        }
+        return zip(assistants, spans).filter { turns.contains($0.0) }
     }
 
     private func span(of turn: Int, in full: [UInt8]) throws -> (Range<Int>, isRewritten: Bool) {

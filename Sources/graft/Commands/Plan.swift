@@ -44,7 +44,13 @@ struct Plan: ParsableCommand {
         let rate = ProductRate.measure(prepared.model.dtype, pool: pool).operationsPerSecond
         let seconds = prepared.estimatedSeconds(flopsPerSecond: rate)
         let text = try recipe.tokenizerFolder.flatMap { try TextResources(ifPresentAt: $0) }
-        let previews = prepared.data.train.prefix(max(0, preview)).map { trainedPieces($0, tokenizer: text?.tokenizer) }
+        let previews = prepared.data.train.prefix(max(0, preview)).enumerated().flatMap { i, example in
+            example.answers.map { answer in
+                Preview(
+                    title: "example \(i + 1)" + (answer.judgement.map { ", " + $0 } ?? ""),
+                    pieces: trainedPieces(answer.example, tokenizer: text?.tokenizer))
+            }
+        }
         if output.json {
             try Output.json(json(prepared, seconds, previews))
         } else {
@@ -52,10 +58,10 @@ struct Plan: ParsableCommand {
         }
     }
 
-    private func json(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [[TrainedPiece]]) -> JSONValue {
+    private func json(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [Preview]) -> JSONValue {
         let summary = run.summary
-        let shown = previews.map { pieces -> JSONValue in
-            .array(pieces.map { .object(JSONObject([("text", .string($0.text)), ("trained", .bool($0.isTrained))])) })
+        let shown = previews.map { preview -> JSONValue in
+            .array(preview.pieces.map { .object(JSONObject([("text", .string($0.text)), ("trained", .bool($0.isTrained))])) })
         }
         return .object(
             JSONObject([
@@ -64,7 +70,7 @@ struct Plan: ParsableCommand {
                 ("modules", .integer(run.model.adapters.count)), ("precision", .string(summary.precision)),
                 ("examples", .integer(summary.trainRows)), ("eval_examples", .integer(summary.evalRows)),
                 ("tokens", .integer(summary.trainTokens)), ("trained_tokens", .integer(summary.trainedTokens)),
-                ("longest_example", .integer(run.data.train.map(\.ids.count).max() ?? 0)),
+                ("longest_example", .integer(run.data.train.map(\.longest).max() ?? 0)),
                 ("steps", .integer(summary.steps)), ("microbatch_tokens", .integer(summary.microbatchTokens)),
                 ("activation_checkpointing", .bool(summary.recomputedBlocks > 0)),
                 ("recomputed_blocks", .integer(summary.recomputedBlocks)),
@@ -78,16 +84,17 @@ struct Plan: ParsableCommand {
             ]))
     }
 
-    private func describe(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [[TrainedPiece]]) -> String {
+    private func describe(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [Preview]) -> String {
         let (summary, config) = (run.summary, run.model.config)
-        let longest = run.data.train.map(\.ids.count).max() ?? 0
+        let longest = run.data.train.map(\.longest).max() ?? 0
         var rows: [(String, String)] = [
             ("model", "\(config.family.rawValue), \(countText(summary.parameters)) parameters"),
             (
                 "method",
                 run.adapter.map { "LoRA, rank \($0.rank), alpha \($0.alpha), on \(run.model.adapters.count) modules" }
                     ?? "full fine-tuning"
-            ), ("learns", "\(countText(summary.trainableParameters)) parameters"), ("precision", summary.precision),
+            ), ("objective", run.settings.objective.title),
+            ("learns", "\(countText(summary.trainableParameters)) parameters"), ("precision", summary.precision),
             (
                 "examples",
                 "\(summary.trainRows), \(countText(summary.trainTokens)) tokens, of which "
@@ -106,12 +113,29 @@ struct Plan: ParsableCommand {
         let width = rows.map(\.0.count).max() ?? 0
         var result = rows.map { $0.0 + String(repeating: " ", count: width - $0.0.count + 2) + $0.1 + "\n" }.joined()
         let isColoured = isatty(STDOUT_FILENO) == 1
-        for (i, pieces) in previews.enumerated() {
-            result += "\nexample \(i + 1), trained tokens \(isColoured ? "coloured" : "between [[ and ]]"):\n"
-            result += renderPieces(pieces, colour: isColoured)
+        for preview in previews {
+            result += "\n\(preview.title), trained tokens \(isColoured ? "coloured" : "between [[ and ]]"):\n"
+            result += renderPieces(preview.pieces, colour: isColoured)
             result += "\n"
         }
         return result
+    }
+}
+
+/// A sequence as it is shown.
+private struct Preview {
+    var title: String
+    var pieces: [TrainedPiece]
+}
+
+extension TokenizedExample {
+    /// Its sequences, with how each was judged.
+    fileprivate var answers: [(example: TokenizedExample, judgement: String?)] {
+        switch judgement {
+        case nil: [(self, nil)]
+        case .label(let isGood)?: [(self, isGood ? "good" : "bad")]
+        case .chosen?: [(self, "chosen")] + (rejected.map { [($0, "rejected")] } ?? [])
+        }
     }
 }
 

@@ -31,6 +31,10 @@ struct Train: ParsableCommand {
               graft train recipe.yaml --set training.epochs=5 --set output=runs/two
               graft train recipe.yaml --resume    the bytes are those of an unbroken run
 
+            'objective: dpo' (or orpo, simpo, cpo, kto, distill, each with options: objective: {name: dpo, beta: 0.1}) \
+            learns from preferences or from a teacher instead; the README lists rows, options and what is logged. The \
+            reference of dpo and kto is the model as the run begins, without a second copy.
+
             Losses are in nats a trained token. SIGINT, SIGTERM or SIGUSR1 saves a checkpoint after the step under \
             way and ends with status 75; a second SIGINT ends at once. Results depend neither on --threads nor on \
             how often the run was interrupted.
@@ -135,7 +139,9 @@ private final class TrainingWatch {
             tokens += step.tokens
             seconds += step.seconds
             messages.progress(line(step, total))
-        case .evaluated(let step, let loss, _):
+        case .scoring(let done, let all):
+            messages.progress("scores of the reference: \(done) of \(all) examples")
+        case .evaluated(let step, let loss, _, _):
             messages.note(String(format: "step %d of %d: evaluation loss %.4f", step, total, loss))
         case .resumed(let step, let path): messages.note("resumed after step \(step) from \(path)")
         case .rejected(let path, let reason):
