@@ -58,9 +58,12 @@ struct ShapesTests {
     }
 
     @Test(arguments: [("preference.jsonl", "preference row"), ("kto.jsonl", "KTO row")])
-    func whatIsNotTrainedOnYetIsRecognised(_ name: String, _ text: String) throws {
+    func whatAnotherObjectiveLearnsFromIsRecognised(_ name: String, _ text: String) throws {
         let error = #expect(throws: TextError.self) { try builder().examples(fromFiles: [Self.path(name)]) }
         #expect(error?.description.contains(text) == true && error?.description.contains("row 2") == true)
+        let set = try builder { $0.kind = name == "kto.jsonl" ? .judged : .preference }.examples(
+            fromFiles: [Self.path(name)])
+        #expect(set.examples.count == 6 && set.examples.allSatisfy { $0.judgement != nil })
         let survey = TextSurvey(tokenizers: [try Tokenizer(path: Self.root + "/recipes/sapling")])
         let found = try survey.run(files: [Self.path(name)])[0]
         #expect(found.texts >= 4 && found.total.words > 20)

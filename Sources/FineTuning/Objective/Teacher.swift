@@ -12,8 +12,14 @@ extension TrainingRun {
     /// The model to learn from, mapped from its folder; nil when there is none.
     ///
     /// - Throws: `FineTuningError.badRecipe` when it does not speak in the model's tokens.
-    func makeTeacher(_ config: ModelConfig, _ dtype: DType) throws -> DecoderModel? {
+    func makeTeacher(for model: DecoderModel, _ dtype: DType) throws -> DecoderModel? {
         guard case .distill(let distillation) = recipe.objective else { return nil }
+        guard model.head.adapter?.magnitude == nil, model.head.weight.rows == nil else {
+            throw FineTuningError.badRecipe([
+                "objective distill does not go with DoRA on the head, nor with rows of a tied head that learn alone"
+            ])
+        }
+        let config = model.config
         let folder = distillation.teacher
         let teacher = try DecoderModel(folder: folder, dtype: dtype)
         if let own = try recipe.tokenizerFolder.flatMap({ try TextResources(ifPresentAt: $0) }),

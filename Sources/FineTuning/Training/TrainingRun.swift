@@ -66,7 +66,7 @@ public final class TrainingRun {
         try checkMemory(config, teacher: teacherConfig, dtype: dtype, longest: longest)
         let model = try makeModel(config, dtype)
         let adapter = try attachAdapter(model, data.train)
-        let teacher = try makeTeacher(config, dtype)
+        let teacher = try makeTeacher(for: model, dtype)
         var plan = MemoryPlan(
             config, dtype: dtype, trainableCount: model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) },
             threads: pool.count, quantization: recipe.training.quantization)
@@ -76,7 +76,8 @@ public final class TrainingRun {
         let summary = Summary(
             parameters: config.parameterCount, trainableParameters: trainable, trainRows: data.train.count,
             evalRows: data.eval.count, trainTokens: data.train.reduce(0) { $0 + $1.tokenCount },
-            trainedTokens: data.train.reduce(0) { $0 + $1.trainedCount + ($1.rejected?.trainedCount ?? 0) }, steps: settings.totalSteps,
+            trainedTokens: data.train.reduce(0) { $0 + $1.trainedCount + ($1.rejected?.trainedCount ?? 0) },
+            steps: settings.totalSteps,
             precision: dtype == .bf16 ? "bf16" : "f32", microbatchTokens: settings.microbatchTokens,
             recomputedBlocks: settings.recomputedBlocks,
             memoryBytes: plan.peakBytes(

@@ -98,6 +98,7 @@ extension Tape {
     /// - Parameters:
     ///   - x: `[N, C]`
     ///   - head: `[V, C]`
+    ///     (without DoRA, nor rows that learn alone)
     ///   - teacher: states of the same N rows
     ///   - shape: of the logits x W^T
     ///   - factors: what the rows' divergences are multiplied with in what is differentiated; nil: their sum is
@@ -105,8 +106,8 @@ extension Tape {
         _ x: Tensor, head: Projection, teacher: TeacherStates, _ divergence: Divergence,
         shape: LogitShape = LogitShape(), factors: LossFactors? = nil
     ) -> [Double] {
-        precondition(head.adapter?.magnitude == nil && head.weight.rows == nil, "a head of these kinds learns from tokens alone")
         precondition(x.rows == teacher.x.rows && teacher.x.dtype == x.dtype && teacher.head.adapter == nil)
+        precondition(head.adapter?.magnitude == nil && head.weight.rows == nil)
         return headPass(x, head, .teacher(teacher, divergence), shape, factors)
     }
 

@@ -23,7 +23,7 @@ extension Tape {
         executor.flush()
         if let gradient {
             record([]) { [executor] in
-                if let factors { gradient.scaleRows(factors.checked(x.rows), executor) }
+                if let factors { gradient.scaleRows(factors.checked(targets.count), executor) }
                 logits.addGradient(gradient, executor)
             }
         }
@@ -42,7 +42,7 @@ extension Tape {
             x.restoreContent(executor)
             executor.flush()
             guard let gradient = rows.content.gradient else { return }
-            let factors = factors?.checked(x.rows)
+            let factors = factors?.checked(targets.count)
             let logSums = Tensor([targets.count]), count = targets.count, table = head.weight.value
             executor.loop((count + 63) / 64, .headAndLoss) { item, worker in
                 for t in item * 64..<min(count, item * 64 + 64) {
