@@ -74,8 +74,7 @@ public struct GGUFTraits: Sendable {
                 "rope_type: llama.cpp does not divide frequencies one by one in this family"
             ),
         ]
-        let mixture = config.mixture == nil ? [] : ["graft does not write mixtures of experts as GGUF yet"]
-        return mixture + found.filter { gaps.contains($0.0) && $0.1 }.map(\.2) + differences(config)
+        return found.filter { gaps.contains($0.0) && $0.1 }.map(\.2) + differences(config)
     }
 
     /// What differs with long contexts alone.
