@@ -26,7 +26,7 @@ struct Graft: ParsableCommand {
         subcommands: [
             Tokenize.self, Train.self, Eval.self, Generate.self, Merge.self, ExportCommand.self, Imatrix.self, Inspect.self,
             Plan.self,
-            Doctor.self, Text.self, Logits.self, Init.self,
+            Doctor.self, Text.self, Logits.self, Init.self, AdapterCommand.self,
         ])
 
     /// Every error leaves through here: its text on standard error, its code as exit status.

@@ -47,6 +47,8 @@ public struct TruncatedSVD {
     public var s: [Float]
     /// `[k, n]`, rows of length 1
     public var vt: Tensor
+    /// The sum of the squares of the singular values, in double precision.
+    public let energy: Double
 
     /// The `rank` largest singular values and their vectors, or as many as M has, from the eigenvectors of the smaller
     /// of M M^T and M^T M in double precision: values below 1e-7 of the largest are lost in rounding, which lies under
@@ -60,6 +62,7 @@ public struct TruncatedSVD {
         var values = [Double](repeating: 0, count: matrix.count)
         for i in 0..<matrix.count { values[i] = Double(matrix.f32[i]) }
         let (eigenvalues, vectors) = Self.leadingEigenvectors(Self.gram(values, m, n, isWide), size, k)
+        energy = eigenvalues.reduce(0) { $0 + max(0, $1) }
         s = eigenvalues.map { Float(max(0, $0).squareRoot()) }
         // The vectors lie row by row: [k, size]. The other side's are M^T u / s.
         var other = [Double](repeating: 0, count: k * max(m, n))

@@ -30,8 +30,7 @@ struct ExportCommand: ParsableCommand {
     @Option(help: ArgumentHelp("The Hugging Face model folder, or a GGUF file.", valueName: "dir|file.gguf"))
     var model: String
 
-    @Option(help: ArgumentHelp("A PEFT LoRA adapter folder to fold in.", valueName: "dir"))
-    var adapter: String?
+    @OptionGroup var adapters: WeightedAdapters
 
     @Option(help: ArgumentHelp("The file to write.", valueName: "file.gguf"))
     var out: String
@@ -61,7 +60,9 @@ struct ExportCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-        if adapterOnly, adapter == nil { throw ValidationError("--adapter-only needs --adapter") }
+        if adapterOnly, adapters.adapter.count != 1 || adapters.uses[0].weight != 1 {
+            throw ValidationError("--adapter-only takes one --adapter; 'graft adapter combine' makes one of several")
+        }
         if splitMaxSize != nil, maximumPartSize == nil {
             throw ValidationError("--split-max-size must be a size such as 2G or 500M, not '\(splitMaxSize!)'")
         }
@@ -81,15 +82,15 @@ struct ExportCommand: ParsableCommand {
         try refuseExisting(out)
         let messages = output.messages
         let report: ExportReport
-        if adapterOnly, let adapter {
+        if adapterOnly, let adapter = adapters.adapter.first {
             report = try exportGGUFAdapter(model: model, adapter: adapter, output: out, name: name)
         } else {
             report = try exportGGUF(
-                model: model, adapter: adapter, output: out,
+                model: model, adapters: adapters.uses, output: out,
                 options: GGUFExportOptions(
                     type: type, name: name, importance: imatrix, maximumPartSize: maximumPartSize), pool: compute.pool,
                 progress: { done, total in messages.progress("writing: \(bytesText(done)) of \(bytesText(total))") })
         }
-        try report.print(output, messages, isAdapterGiven: adapter != nil && !adapterOnly)
+        try report.print(output, messages, isAdapterGiven: !adapters.uses.isEmpty && !adapterOnly)
     }
 }

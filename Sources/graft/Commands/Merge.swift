@@ -15,6 +15,7 @@ struct Merge: ParsableCommand {
             Examples:
               graft merge --model base --adapter runs/x/adapter --out merged
               graft merge --model base --adapter runs/x/adapter --out merged --dtype bf16
+              graft merge --model base --adapter A --adapter B --weight 0.5 --weight 0.5 --out m
 
             A GGUF base gives a GGUF file: --dtype keep quantises changed tensors again in their own type.
 
@@ -27,10 +28,7 @@ struct Merge: ParsableCommand {
     @Option(help: ArgumentHelp("The Hugging Face model folder, or a GGUF file.", valueName: "dir|file.gguf"))
     var model: String
 
-    @Option(
-        help: ArgumentHelp(
-            "The PEFT LoRA adapter folder to fold in; without it only the type changes.", valueName: "dir"))
-    var adapter: String?
+    @OptionGroup var adapters: WeightedAdapters
 
     @Option(help: ArgumentHelp("The folder to write; a file for a GGUF base.", valueName: "dir|file.gguf"))
     var out: String
@@ -45,9 +43,9 @@ struct Merge: ParsableCommand {
         try refuseExisting(out)
         let messages = output.messages
         let report = try mergeModel(
-            model: model, adapter: adapter, output: out, type: dtype, pool: compute.pool,
+            model: model, adapters: adapters.uses, output: out, type: dtype, pool: compute.pool,
             progress: { done, total in messages.progress("merging: \(bytesText(done)) of \(bytesText(total))") })
-        try report.print(output, messages, isAdapterGiven: adapter != nil)
+        try report.print(output, messages, isAdapterGiven: !adapters.uses.isEmpty)
     }
 }
 
