@@ -28,6 +28,8 @@ struct TextComparison {
     private struct FormatLimits {
         /// llama.cpp brings no text into a normal form.
         var normalizes = false
+        /// llama.cpp puts a space before every piece of text, this tokenizer only where there is none.
+        var spacesOnce = false
         /// llama.cpp puts a space after each special token, this tokenizer before the first word alone.
         var spacesFirstOnly = false
 
@@ -36,26 +38,36 @@ struct TextComparison {
         init(_ tokenizer: Tokenizer) {
             let normalizer = JSONWriter.text(tokenizer.definitions.normalizer)
             normalizes = ["NFC", "NFKC", "NFD", "NFKD"].contains { normalizer.contains("\"\($0)\"") }
-            spacesFirstOnly =
-                tokenizer.definitions.preTokenizer["prepend_scheme"]?.stringValue?.hasSameBytes(as: "first") ?? false
+            let preTokenizer = tokenizer.definitions.preTokenizer
+            guard preTokenizer["type"]?.stringValue?.hasSameBytes(as: "Metaspace") == true else { return }
+            let scheme = preTokenizer["prepend_scheme"]?.stringValue ?? "always"
+            spacesOnce = !scheme.hasSameBytes(as: "never")
+            spacesFirstOnly = scheme.hasSameBytes(as: "first")
         }
 
         var reasons: [String] {
             (normalizes ? ["a GGUF file cannot say that text is brought into form NFC"] : [])
-                + (spacesFirstOnly ? ["a GGUF file cannot say that only the first word gets a space before it"] : [])
+                + (spacesOnce ? ["a GGUF file cannot say where no space is put before text that has one"] : [])
+                + (spacesFirstOnly ? ["or that only the first word gets one"] : [])
         }
 
         /// Whether the format can say how this text is encoded.
         func covers(_ text: String, _ tokenizer: Tokenizer) -> Bool {
             if normalizes, !text.precomposedStringWithCanonicalMapping.hasSameBytes(as: text) { return false }
-            guard spacesFirstOnly else { return true }
-            return !tokenizer.addedTokens.contains { Self.contains(text, $0.content.bytes) }
+            guard spacesOnce else { return true }
+            let bytes = Array(text.utf8)
+            if bytes.first == 0x20 { return false }
+            return !tokenizer.addedTokens.contains { token in
+                Self.ends(of: token.content.bytes, in: bytes).contains {
+                    spacesFirstOnly || $0 < bytes.count && bytes[$0] == 0x20
+                }
+            }
         }
 
-        private static func contains(_ text: String, _ token: [UInt8]) -> Bool {
-            guard let first = token.first else { return false }
-            let bytes = Array(text.utf8)
-            return bytes.indices.contains { bytes[$0] == first && bytes[$0...].starts(with: token) }
+        private static func ends(of token: [UInt8], in bytes: [UInt8]) -> [Int] {
+            guard let first = token.first else { return [] }
+            return bytes.indices.filter { bytes[$0] == first && bytes[$0...].starts(with: token) }
+                .map { $0 + token.count }
         }
     }
 
