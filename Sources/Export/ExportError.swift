@@ -65,6 +65,9 @@ public struct ExportReport: Sendable {
     /// What the reader of the file should know: differences that the format brings.
     public var warnings: [String] = []
 
+    /// How what was written compares with base and adapter; nil when it was not compared.
+    public var parity: ParityReport?
+
     /// What to say when an adapter was given and changed no weight.
     func idleAdapter(_ adapter: AdapterFile?) -> String? {
         guard let adapter, largestChange == 0 else { return nil }

@@ -39,6 +39,21 @@ enum TensorSource {
         }
     }
 
+    /// The type of GGUF files that says what the values are stored as.
+    var type: GGMLType {
+        switch self {
+        case .gguf(_, let tensor): tensor.type
+        case .safetensors(_, let entry):
+            switch entry.type {
+            case .f16: .f16
+            case .bf16: .bf16
+            default: .f32
+            }
+        case .stack(let parts): parts[0].type
+        case .columns(let source, _, _): source.type
+        }
+    }
+
     /// The bytes of `width` elements, a whole number of blocks.
     func size(of width: Int) -> Int {
         switch self {

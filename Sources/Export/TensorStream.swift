@@ -303,7 +303,7 @@ private final class TileMemory {
 }
 
 /// Memory that is kept from use to use.
-private final class GrowingBuffer {
+final class GrowingBuffer {
     private var memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
 
     deinit { memory.deallocate() }

@@ -104,6 +104,15 @@ public final class AtomicFolder {
         try temporary.publish(replacing: replacing)
     }
 
+    /// Makes everything in the temporary folder appear by itself in the folder that `path` stands in: for outputs that
+    /// are looked at as a whole before any of them is published.
+    ///
+    /// - Throws: `FileError.outputExists` when something stands where one of them goes, `.io`.
+    public func publishContents() throws {
+        try Self.synchronize(temporaryPath)
+        for name in try namesInFolder(temporaryPath).sorted() { try temporary.publish(part: name, replacing: replacing) }
+    }
+
     private static func synchronize(_ folder: String) throws {
         for name in try namesInFolder(folder) {
             let path = folder + "/" + name
@@ -149,24 +158,34 @@ private final class Temporary {
 
     deinit { if !isPublished { removeTree(path) } }
 
+    /// Moves a file or folder of this temporary folder next to it.
+    func publish(part name: String, replacing: Bool) throws {
+        let folder = splitPath(target).folder
+        let part = folder == "/" ? "/" + name : folder + "/" + name
+        try Self.move(path + "/" + name, to: part, replacing: replacing)
+        try Descriptor.folder(folder).synchronize()
+    }
+
     func publish(replacing: Bool) throws {
         precondition(!isPublished, "published twice")
-        if let code = renameWithFlags(path, target, .noReplace) {
-            switch code {
-            case EEXIST:
-                guard replacing else { throw FileError.outputExists(path: target) }
-                try replace()
-            case EINVAL, ENOSYS:
-                if !replacing, somethingExists(at: target) { throw FileError.outputExists(path: target) }
-                try replace()
-            default: throw FileError.io(operation: "rename to", path: target, code: code)
-            }
-        }
+        try Self.move(path, to: target, replacing: replacing)
         isPublished = true
         try Descriptor.folder(splitPath(target).folder).synchronize()
     }
 
-    private func replace() throws {
+    private static func move(_ path: String, to target: String, replacing: Bool) throws {
+        guard let code = renameWithFlags(path, target, .noReplace) else { return }
+        switch code {
+        case EEXIST:
+            guard replacing else { throw FileError.outputExists(path: target) }
+        case EINVAL, ENOSYS:
+            if !replacing, somethingExists(at: target) { throw FileError.outputExists(path: target) }
+        default: throw FileError.io(operation: "rename to", path: target, code: code)
+        }
+        try replace(target, by: path)
+    }
+
+    private static func replace(_ target: String, by path: String) throws {
         if rename(path, target) == 0 { return }
         guard errno == ENOTEMPTY || errno == EEXIST else {
             throw FileError.io(operation: "rename to", path: target, code: errno)

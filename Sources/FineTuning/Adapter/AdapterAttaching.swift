@@ -180,6 +180,19 @@ extension DecoderModel {
         }
     }
 
+    /// Puts other matrices in an update's place, as another file has them; they do not learn.
+    ///
+    /// - Parameters: a: f32 `[r, in]`; b: f32 `[out, r]`; scale: of B A
+    public func attachFrozen(_ update: AdapterPlan.Update, a: Tensor, b: Tensor, scale: Double) {
+        let adapter = LowRankAdapter(
+            a: Weight(frozen: a, name: update.module), b: Weight(frozen: b, name: update.module), scale: Float(scale))
+        switch update.site.place {
+        case .head: head.adapter = adapter
+        case .linear(let layer, let role): layers[layer][role]?.adapter = adapter
+        default: preconditionFailure("an update of \(update.module) is no pair of matrices of a linear layer")
+        }
+    }
+
     /// Lays the matrices A that read the same input next to each other.
     func stackAdapters() {
         for layer in layers {

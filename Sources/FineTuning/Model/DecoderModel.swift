@@ -20,6 +20,9 @@ public final class DecoderModel {
     let table: ParameterTable
     private var rotary: RotaryTables
 
+    /// Whether matrices are read as operations need them.
+    var isStreamed = false
+
     /// What one pass needs to know beside the tokens.
     public struct PassOptions {
         /// Blocks, from the first on, that keep only their input and run again in the backward pass.
@@ -145,12 +148,14 @@ public final class DecoderModel {
     /// All logits of a batch, f32 `[T, vocabulary]`; the targets are not used.
     public func logits(_ batch: PackedBatch, pool: WorkerPool) -> Tensor {
         let tape = Tape(pool: pool, recording: false)
-        return tape.fusing {
+        func pass() -> Tensor {
             let x = residual(
                 tape, tokens: batch.tokens, positions: batch.positions,
                 context: .packed(segmentStarts: batch.segmentStarts), options: PassOptions())
             return tape.logits(normed(tape, x), head: head, shape: logitShape)
         }
+        // Operations that wait for others keep the matrices that were read for them.
+        return isStreamed ? pass() : tape.fusing(pass)
     }
 
     /// Runs a batch through the blocks for what `squares` gathers of their inputs; no logits are computed.

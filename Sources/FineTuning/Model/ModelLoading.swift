@@ -100,7 +100,7 @@ extension DecoderModel {
     }
 
     /// Builds the model from weights that `make` gives for each parameter of the table, in the table's order.
-    private convenience init(
+    convenience init(
         config: ModelConfig, dtype: DType, make: (ParameterTable.Parameter) throws -> Weight
     ) rethrows {
         let table = ParameterTable(config)

@@ -137,7 +137,12 @@ extension TextResources {
 
     private static func template(inGGUF path: String) throws -> ChatTemplate? {
         let file = try GGUFFile(path: path)
-        guard let source = file["tokenizer.chat_template"]?.stringValue else { return nil }
+        guard let template = try template(file, key: "tokenizer.chat_template") else { return nil }
+        return template.with(toolUse: try Self.template(file, key: "tokenizer.chat_template.tool_use"))
+    }
+
+    private static func template(_ file: GGUFFile, key: String) throws -> ChatTemplate? {
+        guard let source = file[key]?.stringValue else { return nil }
         let tokens = file["tokenizer.ggml.tokens"]?.stringsValue
         var constants = JSONObject()
         for name in ["bos", "eos", "unknown", "padding"] {
@@ -146,6 +151,6 @@ extension TextResources {
             let key = ["unknown": "unk", "padding": "pad"][name] ?? name
             constants[key + "_token"] = .string(tokens[id].description)
         }
-        return try ChatTemplate(source: source, name: path, constants: constants)
+        return try ChatTemplate(source: source, name: file.path, constants: constants)
     }
 }

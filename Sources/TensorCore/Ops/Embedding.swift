@@ -14,7 +14,8 @@ extension Tape {
         let low = adapter.map { Tensor([max(1, ids.count), $0.rank], $0.a.value.dtype) }
         executor.rows(ids.count, .embedding, bytesPerRow: width * (4 + value.dtype.size)) { first, count, worker in
             for t in first..<first + count {
-                kernels(value.dtype).pointee.to_f32(result.f32 + t * width, value.row(Int(ids[t])), width)
+                kernels(value.dtype).pointee.to_f32(
+                    result.f32 + t * width, table.rows(Int(ids[t]), 1, worker).pointer, width)
                 if let adapter, let low {
                     low.row(t).copyMemory(
                         from: adapter.scaledB.row(Int(ids[t])), byteCount: low.width * low.dtype.size)

@@ -24,6 +24,8 @@ struct ExportCommand: ParsableCommand {
             iq4_xs, q4_1, q4_0, mxfp4 (experts; all else q8_0); 3: q3_k_l, q3_k_m, q3_k_s; 2: q2_k. They are llama.cpp's \
             mixes, in either case; q4_k_m is the common choice. The output must not exist.
 
+            \(verifyHelp)
+
             \(exitStatusHelp)
             """)
 
@@ -56,6 +58,7 @@ struct ExportCommand: ParsableCommand {
     @Flag(help: "Write the adapter alone; its matrices stay f32.")
     var adapterOnly = false
 
+    @OptionGroup var verification: VerifyOptions
     @OptionGroup var compute: ComputeOptions
     @OptionGroup var output: OutputOptions
 
@@ -80,17 +83,20 @@ struct ExportCommand: ParsableCommand {
 
     func run() throws {
         try refuseExisting(out)
-        let messages = output.messages
-        let report: ExportReport
-        if adapterOnly, let adapter = adapters.adapter.first {
-            report = try exportGGUFAdapter(model: model, adapter: adapter, output: out, name: name)
-        } else {
-            report = try exportGGUF(
-                model: model, adapters: adapters.uses, output: out,
-                options: GGUFExportOptions(
-                    type: type, name: name, importance: imatrix, maximumPartSize: maximumPartSize), pool: compute.pool,
+        let messages = output.messages, pool = compute.pool
+        let options = GGUFExportOptions(
+            type: type, name: name, importance: imatrix, maximumPartSize: maximumPartSize)
+        func write(_ path: String) throws -> ExportReport {
+            if adapterOnly, let adapter = adapters.adapter.first {
+                return try exportGGUFAdapter(model: model, adapter: adapter, output: path, name: name)
+            }
+            return try exportGGUF(
+                model: model, adapters: adapters.uses, output: path, options: options, pool: pool,
                 progress: { done, total in messages.progress("writing: \(bytesText(done)) of \(bytesText(total))") })
         }
+        let report =
+            try verification.gate(pool)?.passing(output: out, model: model, adapters: adapters.uses, write: write)
+            ?? write(out)
         try report.print(output, messages, isAdapterGiven: !adapters.uses.isEmpty && !adapterOnly)
     }
 }

@@ -22,6 +22,8 @@ struct Merge: ParsableCommand {
             --dtype keep stores each tensor in the base's own type; f32, f16 and bf16 convert all of them. The output \
             must not exist.
 
+            \(verifyHelp)
+
             \(exitStatusHelp)
             """)
 
@@ -36,15 +38,21 @@ struct Merge: ParsableCommand {
     @Option(help: ArgumentHelp("Type of the weights: keep, f32, f16 or bf16.", valueName: "type"))
     var dtype = MergedType.keep
 
+    @OptionGroup var verification: VerifyOptions
     @OptionGroup var compute: ComputeOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
         try refuseExisting(out)
-        let messages = output.messages
-        let report = try mergeModel(
-            model: model, adapters: adapters.uses, output: out, type: dtype, pool: compute.pool,
-            progress: { done, total in messages.progress("merging: \(bytesText(done)) of \(bytesText(total))") })
+        let messages = output.messages, pool = compute.pool
+        func write(_ path: String) throws -> ExportReport {
+            try mergeModel(
+                model: model, adapters: adapters.uses, output: path, type: dtype, pool: pool,
+                progress: { done, total in messages.progress("merging: \(bytesText(done)) of \(bytesText(total))") })
+        }
+        let report =
+            try verification.gate(pool)?.passing(output: out, model: model, adapters: adapters.uses, write: write)
+            ?? write(out)
         try report.print(output, messages, isAdapterGiven: !adapters.uses.isEmpty)
     }
 }
@@ -63,13 +71,17 @@ extension ExportReport {
                 "out": .string(path), "tensors": .integer(tensorCount), "bytes": .integer(byteCount),
                 "merged_modules": .integer(mergedModules), "largest_change": .double(Double(largestChange)),
                 "parts": .array(parts.map { .string($0) }),
-                "warnings": .array(warnings.map { .string($0) }),
+                "warnings": .array(warnings.map { .string($0) }), "parity": parity?.json ?? .null,
             ])
         }
         for warning in warnings { messages.note("note: \(warning)") }
         if isAdapterGiven {
             messages.note("\(mergedModules) modules changed, the largest change of a weight is \(largestChange)")
             if mergedModules > 0, largestChange == 0 { messages.note("warning: the adapter changes nothing") }
+        }
+        if let parity {
+            messages.note(parity.summary)
+            for note in parity.notes { messages.note("note: \(note)") }
         }
         let target = parts.isEmpty ? path : "\(parts[0]) and \(parts.count - 1) more parts"
         messages.note("\(target): \(tensorCount) tensors, \(bytesText(byteCount))")
