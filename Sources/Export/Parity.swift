@@ -51,7 +51,9 @@ public struct ParityReport: Sendable {
                 "worst_tensor": .string(weights.worstTensor),
                 "adapter_share": weights.adapterShare.map { .double($0) } ?? .null,
             ],
-            "logits": [
+            "logits": logits.tokens == 0
+                ? .null
+                : [
                 "sequences": .integer(logits.sequences), "tokens": .integer(logits.tokens),
                 "largest_difference": .double(logits.largestDifference),
                 "relative_error": .double(logits.relativeError), "kl_divergence": .double(logits.klDivergence),

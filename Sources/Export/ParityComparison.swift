@@ -151,16 +151,16 @@ struct ModelComparison {
         }
     }
 
-    mutating func compareLogits(_ written: @escaping (WeightStream) throws -> DecoderModel) throws {
+    mutating func compareLogits(_ written: (WeightStream) throws -> DecoderModel) throws {
         let kept = base.config.map(base.stream().keptBytes) ?? 0
         if let available = ProcessMemory.availableBytes, kept > available / 2 {
             report.notes.append(
                 "logits were not compared: the experts take \(kept >> 30) GiB in f32, more than there is memory for")
             return
         }
-        let base = base, stream = base.stream()
-        let models = [{ try base.model(stream) }, { try written(stream) }]
-        report.logits = try ParityReport.Logits(sample.sequences, models: models, pool: pool)
+        let stream = base.stream()
+        report.logits = try ParityReport.Logits(
+            sample.sequences, expected: { [base] in try base.model(stream) }, found: { try written(stream) }, pool: pool)
         try stream.check()
         problems += report.logits.problems(bounds, type: report.type)
     }

@@ -4,19 +4,21 @@ import TensorCore
 import TextData
 
 extension ParityReport.Logits {
-    /// Compares the logits of two models of one vocabulary, the expected one first, over sequences, each seen by itself.
+    /// Compares the logits of two models of one vocabulary over sequences, each seen by itself.
     ///
     /// The models live and run one after the other; the logits of both, f32 `[T, V]`, are held to be compared.
-    init(_ sequences: [[Int32]], models: [() throws -> DecoderModel], pool: WorkerPool) throws {
+    init(
+        _ sequences: [[Int32]], expected: () throws -> DecoderModel, found: () throws -> DecoderModel, pool: WorkerPool
+    ) rethrows {
         var batch = PackedBatch()
         for ids in sequences {
             batch.append(TokenizedExample(ids: ids, isTrained: Array(repeating: false, count: ids.count)))
         }
-        let logits = try models.map { model in
-            defer { releaseUnusedMemory() }
-            return try model().logits(batch, pool: pool)
-        }
-        self.init(expected: logits[0], found: logits[1], pool: pool)
+        let reference = try expected().logits(batch, pool: pool)
+        releaseUnusedMemory()
+        let logits = try found().logits(batch, pool: pool)
+        releaseUnusedMemory()
+        self.init(expected: reference, found: logits, pool: pool)
         self.sequences = sequences.count
     }
 

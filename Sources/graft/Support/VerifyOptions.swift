@@ -35,9 +35,11 @@ extension ParityReport {
         func number(_ value: Double) -> String { String(format: "%.2g", value) }
         var parts = ["verified (\(type)): weights within \(number(weights.largestError))"]
         if let share = weights.adapterShare { parts.append("adapter's change kept to \(percent(share))") }
-        parts.append(
-            "logits of \(logits.tokens) tokens within \(number(logits.relativeError)), KL \(number(logits.klDivergence)), "
-                + "same best token \(percent(logits.agreement))")
+        if logits.tokens > 0 {
+            parts.append(
+                "logits of \(logits.tokens) tokens within \(number(logits.relativeError)), KL "
+                    + "\(number(logits.klDivergence)), same best token \(percent(logits.agreement))")
+        }
         if text.texts > 0 { parts.append("\(text.texts) texts, \(text.conversations) conversations equal") }
         return parts.joined(separator: "; ")
     }
