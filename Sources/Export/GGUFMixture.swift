@@ -97,3 +97,45 @@ extension StreamedTensor {
         }
     }
 }
+
+extension ParameterTable.Parameter {
+    /// The tensors of a GGUF file that hold it, and their shapes.
+    func ggufTensors(experts: Int) -> [(name: String, shape: [Int])] {
+        if expert != nil { return [(ggufName, [experts] + shape)] }
+        guard isStack else { return [(ggufName, shape)] }
+        let count = shape[shape.count - 1] / stackNames.count
+        return stackNames.map { ($0, [shape[0], count] + (shape.count == 3 ? [shape[1]] : [])) }
+    }
+}
+
+extension GGUFModel {
+    /// A stack of the experts' matrices or biases, from the tensors that alternate in its columns.
+    func columns(_ parameter: ParameterTable.Parameter) -> Tensor {
+        let result = Tensor(parameter.shape), step = parameter.stackNames.count
+        let columns = parameter.shape[parameter.shape.count - 1], rows = parameter.shape.count == 3 ? parameter.shape[1] : 1
+        for (first, name) in parameter.stackNames.enumerated() {
+            guard let info = file.tensor(named: name) else { preconditionFailure("\(name) is not of this model") }
+            // Biases are one value an output: they are read as they lie.
+            let width = info.shape[info.shape.count - 1]
+            guard let rowSize = info.type.byteCount(of: [width]) else { preconditionFailure("rows of \(width)") }
+            let bytes = file.withBytes(of: info)
+            var row = [Float](repeating: 0, count: width)
+            result.withFloats { values in
+                for place in 0..<info.elementCount / width {
+                    row.withUnsafeMutableBufferPointer {
+                        RowEncoding.decode(
+                            UnsafeRawBufferPointer(rebasing: bytes[place * rowSize..<(place + 1) * rowSize]),
+                            as: info.type, into: $0)
+                    }
+                    for (i, value) in row.enumerated() {
+                        let (expert, output, input) =
+                            rows == 1 && info.shape.count == 2
+                            ? (place, i, 0) : (place / info.shape[1], place % info.shape[1], i)
+                        values[(expert * rows + input) * columns + first + output * step] = value
+                    }
+                }
+            }
+        }
+        return result
+    }
+}

@@ -29,16 +29,18 @@ public final class GGUFModel {
             "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight",
         ]
         for parameter in ParameterTable(config).parameters {
-            known.insert(ByteString(parameter.ggufName))
-            guard let tensor = file.tensor(named: parameter.ggufName) else {
-                problems.append("\(parameter.ggufName) is missing")
-                continue
-            }
-            if tensor.shape != parameter.shape {
-                problems.append("\(parameter.ggufName): expected shape \(parameter.shape), found \(tensor.shape)")
-            }
-            if !RowEncoding.canDecode(tensor.type) {
-                problems.append("\(parameter.ggufName) is \(tensor.type.name), which holds no weights that graft reads")
+            for (name, shape) in parameter.ggufTensors(experts: config.mixture?.router.experts ?? 1)
+            where known.insert(ByteString(name)).inserted {
+                guard let tensor = file.tensor(named: name) else {
+                    problems.append("\(name) is missing")
+                    continue
+                }
+                if tensor.shape != shape {
+                    problems.append("\(name): expected shape \(shape), found \(tensor.shape)")
+                }
+                if !RowEncoding.canDecode(tensor.type) {
+                    problems.append("\(name) is \(tensor.type.name), which holds no weights that graft reads")
+                }
             }
         }
         for tensor in file.tensors where !known.contains(ByteString(tensor.name)) {
@@ -50,21 +52,22 @@ public final class GGUFModel {
 
     /// A parameter's values in f32, in the order of Hugging Face's rows.
     public func tensor(_ parameter: ParameterTable.Parameter) -> Tensor {
+        if parameter.isStack { return columns(parameter) }
         guard let info = file.tensor(named: parameter.ggufName) else {
             preconditionFailure("\(parameter.ggufName) is not of this model")
         }
         let result = Tensor(parameter.shape)
         let bytes = file.withBytes(of: info)
         let width = parameter.shape.count == 1 && parameter.permutedHeads != nil ? 1 : parameter.shape.last ?? 1
-        let rows = info.elementCount / width
+        let rows = parameter.shape.reduce(1, *) / width, first = (parameter.expert ?? 0) * rows
         guard let rowSize = info.type.byteCount(of: [width]) else { preconditionFailure("rows of \(width)") }
         let order = RowOrder(heads: parameter.permutedHeads, rows: rows)
         result.withFloats { values in
             for row in 0..<rows {
                 let start = order.source(of: row) * width
                 RowEncoding.decode(
-                    UnsafeRawBufferPointer(rebasing: bytes[row * rowSize..<(row + 1) * rowSize]), as: info.type,
-                    into: UnsafeMutableBufferPointer(rebasing: values[start..<start + width]))
+                    UnsafeRawBufferPointer(rebasing: bytes[(first + row) * rowSize..<(first + row + 1) * rowSize]),
+                    as: info.type, into: UnsafeMutableBufferPointer(rebasing: values[start..<start + width]))
             }
             if parameter.offset != 0 { for i in values.indices { values[i] -= parameter.offset } }
         }
@@ -162,7 +165,10 @@ private struct GGUFConfigReader {
     }
 
     mutating func config() -> JSONObject {
-        guard let family = Family.allCases.first(where: { $0.gguf.architecture.hasSameBytes(as: architecture) }) else {
+        guard let family = Family.allCases.first(where: { family in
+            family.gguf.architecture.hasSameBytes(as: architecture)
+                && family.gguf.recognizes { value($0)?.doubleValue ?? value($0)?.intValue.map(Double.init) }
+        }) else {
             var known: [String] = []
             for name in Family.allCases.map(\.gguf.architecture) where !known.contains(name) { known.append(name) }
             problems.append(
@@ -172,7 +178,6 @@ private struct GGUFConfigReader {
         if let kind = file["general.type"]?.stringValue, !kind.hasSameBytes(as: "model") {
             problems.append("general.type is \(quoted(kind)); expected a model")
         }
-        if value("expert_count")?.intValue ?? 0 > 0 { problems.append("a mixture of experts cannot be run yet") }
         func has(_ name: String) -> Bool { file.tensor(named: name) != nil }
         let vocabulary = file.tensor(named: "token_embd.weight")?.shape.first ?? 1
         let hidden = integer("embedding_length")
@@ -208,8 +213,40 @@ private struct GGUFConfigReader {
         let turning = value("rope.dimension_count")?.intValue ?? width
         json["partial_rotary_factor"] = .double(Double(turning) / Double(max(1, width)))
         if let scaling = scaling(theta: theta, dimensions: turning) { json["rope_scaling"] = scaling }
+        readMixture(&json, turning: turning)
         family.gguf.complete(&json)
         return json
+    }
+
+    /// Experts and latent attention, in the spellings of config.json that most families share.
+    private func readMixture(_ json: inout JSONObject, turning: Int) {
+        func copy(_ key: String, _ name: String) {
+            guard let value = value(name) else { return }
+            json[key] =
+                value.boolValue.map { .bool($0) } ?? value.intValue.map { .integer($0) }
+                ?? value.doubleValue.map { .double($0) }
+        }
+        if value("expert_count")?.intValue ?? 0 > 0 {
+            copy("num_local_experts", "expert_count")
+            copy("num_experts_per_tok", "expert_used_count")
+            copy("moe_intermediate_size", "expert_feed_forward_length")
+            copy("shared_expert_intermediate_size", "expert_shared_feed_forward_length")
+        }
+        guard let rank = value("attention.kv_lora_rank")?.intValue else { return }
+        let width = json["head_dim"]?.intValue ?? 0
+        json["partial_rotary_factor"] = nil
+        json["kv_lora_rank"] = .integer(rank)
+        json["q_lora_rank"] = value("attention.q_lora_rank")?.intValue.map { .integer($0) } ?? .null
+        json["qk_rope_head_dim"] = .integer(turning)
+        json["qk_nope_head_dim"] = .integer(width - turning)
+        copy("v_head_dim", "attention.value_length")
+        (json["n_shared_experts"], json["n_group"], json["topk_group"]) = (0, 1, 1)
+        copy("n_shared_experts", "expert_shared_count")
+        copy("first_k_dense_replace", "leading_dense_block_count")
+        copy("routed_scaling_factor", "expert_weights_scale")
+        copy("norm_topk_prob", "expert_weights_norm")
+        copy("n_group", "expert_group_count")
+        copy("topk_group", "expert_group_used_count")
     }
 
     /// The values of an f32 tensor of `count` elements.

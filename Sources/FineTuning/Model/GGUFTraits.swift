@@ -58,6 +58,9 @@ public struct GGUFTraits: Sendable {
     public var gaps: [Gap] = []
     /// What llama.cpp computes in another way than this model would have it, as reasons to refuse.
     var differences: @Sendable (ModelConfig) -> [String] = { _ in [] }
+    /// Tells a file of the family from others of its architecture by the numbers of its metadata, after the
+    /// architecture's name.
+    public var recognizes: @Sendable (_ number: (String) -> Double?) -> Bool = { _ in true }
     /// Adds to a config.json made of a file's metadata what llama.cpp knows without being told.
     public var complete: @Sendable (inout JSONObject) -> Void = { _ in }
 

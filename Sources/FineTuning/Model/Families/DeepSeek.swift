@@ -4,7 +4,12 @@ import TensorCore
 
 extension FamilyDefinition {
     static let deepseekV2 = FamilyDefinition(
-        className: "DeepseekV2ForCausalLM", gguf: GGUFTraits(architecture: "deepseek2", differences: { $0.latentDifferences }),
+        className: "DeepseekV2ForCausalLM", gguf: GGUFTraits(
+            architecture: "deepseek2", gaps: deepseekGaps, differences: { $0.latentDifferences },
+            recognizes: { ($0("expert_gating_func") ?? 1) == 1 },
+            complete: { json in
+                for key in ["n_group", "topk_group"] { json[key] = nil }
+            }),
         mixtureNames: MixtureNames(shared: "shared_experts"), inertKeys: deepseekInertKeys,
         read: { config, reader in
             config.interleavesRotary = true
@@ -29,7 +34,8 @@ extension FamilyDefinition {
         })
 
     static let deepseekV3 = FamilyDefinition(
-        className: "DeepseekV3ForCausalLM", gguf: GGUFTraits(architecture: "deepseek2", differences: { $0.latentDifferences }),
+        className: "DeepseekV3ForCausalLM", gguf: GGUFTraits(
+            architecture: "deepseek2", gaps: deepseekGaps, differences: { $0.latentDifferences }),
         mixtureNames: MixtureNames(shared: "shared_experts"), inertKeys: deepseekInertKeys,
         read: { config, reader in
             config.interleavesRotary = reader.flag("rope_interleave", default: true)
@@ -48,6 +54,7 @@ extension FamilyDefinition {
             }
         })
 
+    private static let deepseekGaps: [GGUFTraits.Gap] = [.queryKeyValueBias, .outputBias, .frequencyDivisors]
     private static let deepseekExperts = ["n_routed_experts", "num_local_experts", "num_experts"]
     private static let deepseekInertKeys = MixtureReading.inertKeys + ["qk_head_dim", "num_mtp_layers"]
 }

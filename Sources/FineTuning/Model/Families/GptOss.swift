@@ -1,10 +1,17 @@
+import FileFormats
 import TensorCore
 
 extension FamilyDefinition {
     static let gptOSS = FamilyDefinition(
         className: "GptOssForCausalLM", gguf: GGUFTraits(
             architecture: "gpt-oss", keys: [.slidingWindow], normNames: [.feedForwardInput: "post_attention_norm"],
-            acceptsRoundedYarn: true, differences: { $0.clampDifferences }),
+            acceptsRoundedYarn: true, differences: { $0.clampDifferences },
+            complete: { json in
+                json["moe_intermediate_size"] = nil
+                guard var scaling = json["rope_scaling"]?.objectValue else { return }
+                scaling["truncate"] = false
+                json["rope_scaling"] = .object(scaling)
+            }),
         defaults: Defaults(headDim: 64, rmsNormEps: 1e-5, theta: 150_000),
         mixtureNames: MixtureNames(router: "router"),
         inertKeys: MixtureReading.inertKeys + ["experts_per_token", "initial_context_length"],

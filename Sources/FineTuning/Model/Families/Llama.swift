@@ -1,6 +1,6 @@
 extension FamilyDefinition {
     static let llama = FamilyDefinition(
-        className: "LlamaForCausalLM", gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true),
+        className: "LlamaForCausalLM", gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, recognizes: GGUFTraits.hasNoExperts),
         read: { config, reader in
             reader.requireActivation(["silu"])
             config.hasQKVBias = reader.flag("attention_bias", default: false)
@@ -10,7 +10,8 @@ extension FamilyDefinition {
 
     static let mistral = FamilyDefinition(
         className: "MistralForCausalLM",
-        gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, gaps: [.windows]),
+        gguf: GGUFTraits(
+            architecture: "llama", permutesRotaryRows: true, gaps: [.windows], recognizes: GGUFTraits.hasNoExperts),
         read: { config, reader in
             reader.requireActivation(["silu"])
             let window = reader.optionalSize("sliding_window")
@@ -19,4 +20,8 @@ extension FamilyDefinition {
             }
             config.setWindows(Array(repeating: window, count: config.layerCount))
         })
+}
+
+extension GGUFTraits {
+    static let hasNoExperts: @Sendable ((String) -> Double?) -> Bool = { ($0("expert_count") ?? 0) == 0 }
 }

@@ -1,3 +1,4 @@
+import FileFormats
 import TensorCore
 
 extension FamilyDefinition {
@@ -5,7 +6,8 @@ extension FamilyDefinition {
         className: "MixtralForCausalLM",
         gguf: GGUFTraits(
             architecture: "llama", permutesRotaryRows: true, gaps: [.windows],
-            differences: { $0.mixtureDifferences(normalizes: true) }),
+            differences: { $0.mixtureDifferences(normalizes: true) },
+            complete: { $0["moe_intermediate_size"] = nil }),
         defaults: Defaults(rmsNormEps: 1e-5),
         mixtureNames: MixtureNames(block: "block_sparse_moe", gate: "w1", up: "w3", down: "w2"),
         inertKeys: MixtureReading.inertKeys,

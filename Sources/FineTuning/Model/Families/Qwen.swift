@@ -1,3 +1,5 @@
+import FileFormats
+
 extension FamilyDefinition {
     static let qwen2 = FamilyDefinition(
         className: "Qwen2ForCausalLM", gguf: GGUFTraits(architecture: "qwen2", gaps: [.frequencyDivisors, .windows]),
@@ -24,7 +26,12 @@ extension FamilyDefinition {
         className: "Qwen2MoeForCausalLM",
         gguf: GGUFTraits(
             architecture: "qwen2moe", gaps: [.frequencyDivisors, .windows],
-            differences: { $0.mixtureDifferences(normalizes: false) }),
+            differences: { $0.mixtureDifferences(normalizes: false) },
+            complete: { json in
+                json["norm_topk_prob"] = false
+                json["qkv_bias"] = json["attention_bias"]
+                json["attention_bias"] = nil
+            }),
         inertKeys: MixtureReading.inertKeys,
         read: { config, reader in
             reader.requireActivation(["silu"])
@@ -39,8 +46,8 @@ extension FamilyDefinition {
     static let qwen3MoE = FamilyDefinition(
         className: "Qwen3MoeForCausalLM",
         gguf: GGUFTraits(
-            architecture: "qwen3moe", gaps: [.frequencyDivisors, .windows],
-            differences: { $0.mixtureDifferences(normalizes: true) }),
+            architecture: "qwen3moe", gaps: [.frequencyDivisors, .windows, .queryKeyValueBias, .outputBias],
+            differences: { $0.mixtureDifferences(normalizes: true) }, complete: { $0["norm_topk_prob"] = true }),
         inertKeys: MixtureReading.inertKeys + ["max_window_layers"],
         read: { config, reader in
             reader.requireActivation(["silu"])
