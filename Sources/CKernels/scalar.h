@@ -82,4 +82,19 @@ static inline __attribute__((always_inline)) float tanh_f32(float x) {
     float large = 1.0f - 2.0f / (exp_f32(2.0f * magnitude) + 1.0f);
     return magnitude < 0.625f ? small : x < 0.0f ? -large : large;
 }
+
+// log(1 + z) for z from 0 to 1, to about 1e-7: 2 atanh(z / (2 + z)) as a series.
+static inline __attribute__((always_inline)) float log1p_unit(float z) {
+    float u = z / (2.0f + z), square = u * u;
+    float p = 2.0f / 13;
+    p = p * square + 2.0f / 11;
+    p = p * square + 2.0f / 9;
+    p = p * square + 2.0f / 7;
+    p = p * square + 2.0f / 5;
+    p = p * square + 2.0f / 3;
+    return u * (p * square + 2.0f);
+}
+
+// Columns between two sums of a divergence.
+#define DIVERGENCE_BLOCK 256
 #endif

@@ -28,9 +28,10 @@ enum CompositeCases {
 
     /// Rows' losses that enter the scalar with factors, known before the forward pass or only after it.
     static func weightedCrossEntropy(
-        _ name: String, rows: Int, k: Int = 11, known: Bool, _ head: LinearCases.Layer
+        _ name: String, rows: Int, k: Int = 11, known: Bool, _ head: LinearCases.Layer,
+        shape: LogitShape = LogitShape()
     ) -> OperationCase {
-        let plain = crossEntropy(name, rows: rows, k: k, head)
+        let plain = crossEntropy(name, rows: rows, k: k, head, shape: shape)
         let targets = (0..<rows).map { Int32($0 * 5 % head.outputs) }, factors = Self.factors(rows)
         return OperationCase(
             name: "crossEntropy with \(known ? "known" : "late") factors, \(plain.name)", inputs: plain.inputs,
@@ -38,7 +39,8 @@ enum CompositeCases {
             operation: { run in
                 let given = LossFactors(known ? factors : nil)
                 let losses = run.tape.crossEntropy(
-                    run.tensor("x"), head: LinearCases.projection(run, head, 0), targets: targets, factors: given)
+                    run.tensor("x"), head: LinearCases.projection(run, head, 0), targets: targets, shape: shape,
+                    factors: given)
                 given.values = factors
                 return .losses(zip(losses, factors).map { $0 * Double($1) })
             },
@@ -214,6 +216,12 @@ enum CompositeCases {
                     weightedCrossEntropy("frozen head", rows: rows, known: known, Layer(outputs: 37)),
                     weightedCrossEntropy("LoRA", rows: rows, known: known, Layer(outputs: 37, rank: 3)),
                     weightedCrossEntropy("everything", rows: rows, known: known, everything),
+                    weightedCrossEntropy(
+                        "frozen head, capped", rows: rows, known: known, Layer(outputs: 37),
+                        shape: LogitShape(scale: 0.5, cap: 2)),
+                    weightedCrossEntropy(
+                        "LoRA, capped", rows: rows, known: known, Layer(outputs: 37, rank: 3),
+                        shape: LogitShape(scale: 0.5, cap: 2)),
                 ]
             }
         } + [0, 0.1, 0.5, 1].flatMap { (beta: Double) in
