@@ -122,17 +122,6 @@ import Testing
     private func gguf(_ folders: [String]) throws -> String {
         var isReadBack = true
         for folder in folders {
-            // Files of mixtures are written and not read.
-            if try ModelConfig(path: folder).mixture != nil {
-                do {
-                    try withScratch {
-                        _ = try exportGGUF(model: folder, output: $0 + "/model.gguf", type: .f32, pool: pool)
-                    }
-                    return "yes, no"
-                } catch is ExportError {
-                    return "not written"
-                }
-            }
             let batch = try Fixture(folder).batch
             let isSame = try withScratch { scratch -> Bool? in
                 do {
