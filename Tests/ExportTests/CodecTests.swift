@@ -6,14 +6,15 @@ import Testing
 @testable import Export
 
 /// Blocks and values that ggml made of a seeded source, `[8, 256]`, and its mean squared error for each type.
-private let fixture = try! SafetensorsFile(path: fixturesFolder + "/quantised/codecs.safetensors")
+private let opened = Result { try SafetensorsFile(path: fixturesFolder + "/quantised/codecs.safetensors") }
+private var fixture: SafetensorsFile { get throws { try opened.get() } }
 
 private func bytes(_ name: String) throws -> [UInt8] {
-    Array(fixture.withBytes(of: try #require(fixture.entry(named: name), "\(name)")))
+    Array(try fixture.withBytes(of: try #require(try fixture.entry(named: name), "\(name)")))
 }
 
 private func floats(_ name: String) throws -> [Float] {
-    fixture.floats(of: try #require(fixture.entry(named: name), "\(name)"))
+    try fixture.floats(of: try #require(try fixture.entry(named: name), "\(name)"))
 }
 
 private func encoded(_ rows: [Float], width: Int, as type: GGMLType, importance: [Float]? = nil) throws -> [UInt8] {
@@ -68,7 +69,7 @@ private let writtenTypes = blockTypes.filter(RowEncoding.canEncode)
 
     @Test(arguments: writtenTypes.filter { !fixedTypes.contains($0) }) func errorIsNoLargerThanGGMLs(type: GGMLType) throws {
         let name = type.name.lowercased().replacingOccurrences(of: "_k", with: "_K")
-        let theirs = try #require(fixture.metadata.first { $0.0 == name }.flatMap { Double($0.1) })
+        let theirs = try #require(try fixture.metadata.first { $0.0 == name }.flatMap { Double($0.1) })
         let source = try floats("source")
         #expect(meanSquaredError(decoded(try encoded(source, width: 256, as: type), as: type), source) <= theirs)
     }

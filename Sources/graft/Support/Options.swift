@@ -62,8 +62,8 @@ struct ModelOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Keep the linear layers' weights in memory as: none (as they are) or nf4 (4 bits), as training.quantization "
-                + "does.", valueName: "none|nf4"))
+            "Keep the linear layers' weights in memory as: none (as they are), nf4 (4 bits) or int8, as "
+                + "training.quantization does.", valueName: "none|nf4|int8"))
     var quantization = BaseQuantization.none
 
     private func requirePresent() throws {
