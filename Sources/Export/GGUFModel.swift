@@ -282,8 +282,13 @@ private struct GGUFConfigReader {
             for (key, name) in [("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow")] {
                 if let number = value("rope.scaling.\(name)")?.doubleValue { yarn[key] = .double(number) }
             }
+            var magnitude = factor <= 1 ? 1 : 0.1 * log(factor) + 1
+            if let multiplier = value("rope.scaling.yarn_log_multiplier")?.doubleValue, multiplier > 0 {
+                for key in ["mscale", "mscale_all_dim"] { yarn[key] = .double(Double(Float(10 * multiplier))) }
+                magnitude = 1
+            }
             if let own = value("rope.scaling.attn_factor")?.doubleValue {
-                yarn["attention_factor"] = .double(own * (factor <= 1 ? 1 : 0.1 * log(factor) + 1))
+                yarn["attention_factor"] = .double(own * magnitude)
             }
             return .object(yarn)
         case "longrope":
