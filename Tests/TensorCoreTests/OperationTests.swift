@@ -3,7 +3,7 @@ import Testing
 @testable import TensorCore
 
 private let allCases = LinearCases.all + ElementwiseCases.all + AttentionCases.all + ExpertCases.all
-    + CompositeCases.all
+    + CompositeCases.all + AdapterCases.all
 
 @Suite struct OperationTests {
     @Test("forward and gradients against a reference in double precision", arguments: allCases)
