@@ -79,17 +79,22 @@ public final class GGUFModel {
     public func read(
         _ parameter: ParameterTable.Parameter, _ rows: Range<Int>, into numbers: UnsafeMutableBufferPointer<Float>
     ) throws {
-        guard parameter.shape.count > 1, let info = file.tensor(named: parameter.ggufName) else {
-            // Vectors are small, and their values may move one by one.
-            return tensor(parameter).withFloats { _ = numbers.update(fromContentsOf: $0) }
+        guard parameter.shape.count == 2, parameter.expert == nil, let info = file.tensor(named: parameter.ggufName),
+            info.shape == parameter.shape
+        else {
+            // Vectors, whose values may move one by one, and experts, which are read as a whole.
+            return tensor(parameter).withFloats { values in
+                let width = parameter.rowWidth
+                let part = values[rows.lowerBound * width..<rows.upperBound * width]
+                _ = numbers.update(fromContentsOf: UnsafeMutableBufferPointer(rebasing: part))
+            }
         }
-        let width = parameter.rowWidth, first = (parameter.expert ?? 0) * parameter.shape[0]
-        let order = RowOrder(heads: parameter.permutedHeads, rows: parameter.shape[0])
+        let width = parameter.rowWidth, order = RowOrder(heads: parameter.permutedHeads, rows: parameter.shape[0])
         guard let rowSize = info.type.byteCount(of: [width]) else { preconditionFailure("rows of \(width)") }
         let step = order.moves ? 1 : rows.count
         try withUnsafeTemporaryAllocation(byteCount: step * rowSize, alignment: 64) { bytes in
             for row in stride(from: rows.lowerBound, to: rows.upperBound, by: step) {
-                let start = (first + order.place(ofSource: row)) * rowSize, target = (row - rows.lowerBound) * width
+                let start = order.place(ofSource: row) * rowSize, target = (row - rows.lowerBound) * width
                 try file.read(start..<start + step * rowSize, of: info, into: bytes)
                 RowEncoding.decode(
                     UnsafeRawBufferPointer(bytes), as: info.type,
