@@ -39,7 +39,7 @@ import Testing
 
 @Suite struct OllamaTemplateTests {
     private func make(_ jinja: String, start: String? = nil) throws -> OllamaTemplate {
-        try OllamaTemplate(try ChatTemplate(source: jinja, constants: ["bos_token": "<s>", "eos_token": "</s>"]), addedStart: start)
+        try OllamaTemplate(try ChatTemplate(source: jinja, constants: JSONObject([("bos_token", "<s>"), ("eos_token", "</s>")])), addedStart: start)
     }
     private let chatML =
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -62,7 +62,7 @@ import Testing
             + "{% if loop.first %}{{ s }}{% endif %}{{ m.content }} [/INST]{% else %} {{ m.content }} {{ eos_token }}{% endif %}"
             + "{% endfor %}"
         #expect(throws: Never.self) { try make(jinja) }
-        #expect(try make(jinja, start: "<s>").source.hasPrefix("{{ range"))
+        #expect(try !make(jinja, start: "<s>").source.hasPrefix("<s>"))
     }
     /// Mistral's: it stands inside the last one.
     @Test func systemInTheLastQuestion() throws {
