@@ -73,10 +73,12 @@ struct AdapterChanges {
     /// Whether adapters part the head of a model from the embedding that it is: the two are written on their own.
     var untiesHead: Bool {
         guard config.tiesEmbeddings else { return false }
-        let embedding = updates(of: ParameterTable.embedding), head = updates(of: ParameterTable.head)
+        let embedding = updates(of: ParameterTable.embedding)
+        let head = updates(of: ParameterTable.head)
         if let rows = embedding.rows, embedding.parts.isEmpty, embedding.replacement == nil {
             // New rows of the embedding are the head's as well.
-            return !head.isEmpty && (!head.parts.isEmpty || head.replacement != nil || head.rows?.indices != rows.indices)
+            return !head.isEmpty
+                && (!head.parts.isEmpty || head.replacement != nil || head.rows?.indices != rows.indices)
         }
         return !(embedding.isEmpty && head.isEmpty) && !adapters.keepsTie
     }

@@ -9,6 +9,8 @@ public enum ExportError: GraftError {
     case model(path: String, problems: [String])
     /// The adapter holds something that an adapter file of the format cannot carry.
     case adapter(path: String, problems: [String])
+    /// Something cannot be made ready for a program.
+    case ready(target: String, path: String, problems: [String])
     /// A GGUF file that graft cannot run.
     case unreadable(path: String, problems: [String])
     /// A file that is no importance matrix, or one of another model.
@@ -35,6 +37,10 @@ public enum ExportError: GraftError {
             return list(
                 "\(path): the adapter cannot be written as a GGUF adapter:", problems,
                 "Export the merged model instead: leave out --adapter-only.")
+        case .ready(let target, let path, let problems):
+            return list(
+                "\(path): this cannot be made ready for \(target):", problems,
+                "A merged folder has none of these limits: 'graft export --for hf' with the same model and adapter.")
         case .unreadable(let path, let problems):
             return list(
                 "\(path): graft cannot run this GGUF file:", problems,

@@ -79,7 +79,7 @@ struct GGUFPlan {
     /// Of a Hugging Face folder.
     init(folder: String, adapters: [(path: String, weight: Double)], options: GGUFExportOptions) throws {
         let source = try WeightSource(model: folder, adapters: adapters), adapterPath = adapters.first?.path
-        var architecture = GGUFArchitecture(source.config)
+        var architecture = GGUFArchitecture(source.config), needsPhi3Name = false
         metadata = [
             ("general.architecture", .string(architecture.name)), ("general.type", .string("model")),
             ("general.name", .string(options.name ?? folderName(folder))),
@@ -92,6 +92,7 @@ struct GGUFPlan {
             let templates = try ModelFiles.chatTemplates(model: folder, adapter: adapterPath)
             metadata += try tokenizer.metadata(templates: templates)
             warnings += tokenizer.warnings
+            needsPhi3Name = tokenizer.stripsAfterSpecial
         } else {
             metadata.append(("tokenizer.ggml.model", .string("none")))
             warnings.append("the model folder has no tokenizer: the file takes and gives token ids only")
@@ -100,6 +101,19 @@ struct GGUFPlan {
         extras = architecture.frequencyDivisors
         changes = source.changes
         checkSources = { for file in source.files.files { try file.checkUnchanged() } }
+        if needsPhi3Name { nameAsPhi3() }
+    }
+
+    /// Gives the model a name by which llama.cpp drops the white space after special tokens.
+    private mutating func nameAsPhi3() {
+        guard let index = metadata.firstIndex(where: { $0.key.hasSameBytes(as: "general.name") }),
+            let name = metadata[index].value.stringValue,
+            !["phi-3", "phi3"].contains(where: name.lowercased().contains)
+        else { return }
+        metadata[index].value = .string(name + " phi-3")
+        warnings.append(
+            "the name inside the file ends in \"phi-3\": by it llama.cpp knows that special tokens take the space after "
+                + "them along")
     }
 
     /// Settles the type of each tensor, and what its columns weigh.

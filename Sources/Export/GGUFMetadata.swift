@@ -58,7 +58,12 @@ struct GGUFArchitecture {
             add("rope.scaling.yarn_beta_fast", Float(fast))
             add("rope.scaling.yarn_beta_slow", Float(slow))
             // llama.cpp computes YaRN's own magnitude and multiplies it by this key.
-            let own = factor <= 1 ? 1 : 0.1 * log(factor) + 1
+            var own = factor <= 1 ? 1 : 0.1 * log(factor) + 1
+            if let magnitude = config.latent?.yarnMagnitude, magnitude > 0 {
+                // With this key it computes the ratio of two magnitudes, which are one, and scales the scores.
+                add("rope.scaling.yarn_log_multiplier", Float(0.1 * magnitude))
+                own = 1
+            }
             if abs(attention - own) > 1e-6 * own { add("rope.scaling.attn_factor", Float(attention / own)) }
         }
         pairs += mixtureMetadata

@@ -112,7 +112,8 @@ extension GGUFModel {
     /// A stack of the experts' matrices or biases, from the tensors that alternate in its columns.
     func columns(_ parameter: ParameterTable.Parameter) -> Tensor {
         let result = Tensor(parameter.shape), step = parameter.stackNames.count
-        let columns = parameter.shape[parameter.shape.count - 1], rows = parameter.shape.count == 3 ? parameter.shape[1] : 1
+        let columns = parameter.shape[parameter.shape.count - 1]
+        let rows = parameter.shape.count == 3 ? parameter.shape[1] : 1
         for (first, name) in parameter.stackNames.enumerated() {
             guard let info = file.tensor(named: name) else { preconditionFailure("\(name) is not of this model") }
             // Biases are one value an output: they are read as they lie.

@@ -79,17 +79,22 @@ public final class GGUFModel {
     public func read(
         _ parameter: ParameterTable.Parameter, _ rows: Range<Int>, into numbers: UnsafeMutableBufferPointer<Float>
     ) throws {
-        guard parameter.shape.count > 1, let info = file.tensor(named: parameter.ggufName) else {
-            // Vectors are small, and their values may move one by one.
-            return tensor(parameter).withFloats { _ = numbers.update(fromContentsOf: $0) }
+        guard parameter.shape.count == 2, parameter.expert == nil, let info = file.tensor(named: parameter.ggufName),
+            info.shape == parameter.shape
+        else {
+            // Vectors, whose values may move one by one, and experts, which are read as a whole.
+            return tensor(parameter).withFloats { values in
+                let width = parameter.rowWidth
+                let part = values[rows.lowerBound * width..<rows.upperBound * width]
+                _ = numbers.update(fromContentsOf: UnsafeMutableBufferPointer(rebasing: part))
+            }
         }
-        let width = parameter.rowWidth, first = (parameter.expert ?? 0) * parameter.shape[0]
-        let order = RowOrder(heads: parameter.permutedHeads, rows: parameter.shape[0])
+        let width = parameter.rowWidth, order = RowOrder(heads: parameter.permutedHeads, rows: parameter.shape[0])
         guard let rowSize = info.type.byteCount(of: [width]) else { preconditionFailure("rows of \(width)") }
         let step = order.moves ? 1 : rows.count
         try withUnsafeTemporaryAllocation(byteCount: step * rowSize, alignment: 64) { bytes in
             for row in stride(from: rows.lowerBound, to: rows.upperBound, by: step) {
-                let start = (first + order.place(ofSource: row)) * rowSize, target = (row - rows.lowerBound) * width
+                let start = order.place(ofSource: row) * rowSize, target = (row - rows.lowerBound) * width
                 try file.read(start..<start + step * rowSize, of: info, into: bytes)
                 RowEncoding.decode(
                     UnsafeRawBufferPointer(bytes), as: info.type,
@@ -282,8 +287,13 @@ private struct GGUFConfigReader {
             for (key, name) in [("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow")] {
                 if let number = value("rope.scaling.\(name)")?.doubleValue { yarn[key] = .double(number) }
             }
+            var magnitude = factor <= 1 ? 1 : 0.1 * log(factor) + 1
+            if let multiplier = value("rope.scaling.yarn_log_multiplier")?.doubleValue, multiplier > 0 {
+                for key in ["mscale", "mscale_all_dim"] { yarn[key] = .double(Double(Float(10 * multiplier))) }
+                magnitude = 1
+            }
             if let own = value("rope.scaling.attn_factor")?.doubleValue {
-                yarn["attention_factor"] = .double(own * (factor <= 1 ? 1 : 0.1 * log(factor) + 1))
+                yarn["attention_factor"] = .double(own * magnitude)
             }
             return .object(yarn)
         case "longrope":

@@ -23,6 +23,12 @@ struct GGUFTokenizer {
         ignoresMerges = try ModelFiles.object(path + "/tokenizer.json")?["model"]?["ignore_merges"]?.boolValue ?? false
     }
 
+    /// Whether special tokens take the white space after them along. No key says so; llama.cpp does it for models whose
+    /// name has "phi-3" in it.
+    var stripsAfterSpecial: Bool {
+        tokenizer.kind == .sentencePieceBPE && tokenizer.addedTokens.contains { $0.isSpecial && $0.rstrip }
+    }
+
     /// - Throws: `ExportError.tokenizer` with everything that cannot be represented.
     mutating func metadata(templates: [(name: String, source: String)]) throws -> [(key: String, value: GGUFValue)] {
         guard tokenizer.vocabularySize <= config.vocabularySize else {

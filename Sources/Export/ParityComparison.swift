@@ -20,18 +20,18 @@ struct ModelComparison {
         self.pool = pool
     }
 
-    mutating func compare(_ path: String) throws {
+    mutating func compare(_ path: String, isOwn: Bool) throws {
         guard TextResources.isGGUF(path) else { return try compareFolder(path) }
         let file = try GGUFFile(path: path)
         if file["general.type"]?.stringValue?.hasSameBytes(as: "adapter") == true {
             try compareAdapter(file)
         } else {
-            try compareGGUF(path, file)
+            try compareGGUF(path, file, isOwn: isOwn)
         }
         try file.checkUnchanged()
     }
 
-    private mutating func compareGGUF(_ path: String, _ file: GGUFFile) throws {
+    private mutating func compareGGUF(_ path: String, _ file: GGUFFile, isOwn: Bool) throws {
         let options = GGUFExportOptions(type: nil)
         let plan =
             TextResources.isGGUF(base.path)
@@ -41,8 +41,9 @@ struct ModelComparison {
             file.tensor(named: name).map { .gguf(file, $0) }
         }
         compareExtras(plan, file)
+        compareMetadata(plan, file, isOwn: isOwn)
         try compareText(path, isGGUF: true)
-        guard let config = base.config, config.mixture == nil else {
+        guard let config = base.config else {
             report.notes.append("graft does not run GGUF files of this architecture: logits were not compared")
             return
         }
@@ -130,10 +131,28 @@ struct ModelComparison {
         report.weights = comparison.result
         report.type = coarsest.name
         bounds = ParityBounds(coarsest)
+        if base.config?.mixture != nil { bounds.allowOtherExperts() }
         if let share = comparison.result.adapterShare, share < 0.9, ParityBounds.rounding(coarsest) != nil {
             report.notes.append(
                 "rounding to \(coarsest.name) leaves \(Int((share * 100).rounded())) % of the adapter's change; a finer "
                     + "type keeps all of it")
+        }
+    }
+
+    /// What a short sample could hide: a pre-tokenizer that differs for rare texts, numbers of the arithmetic.
+    private mutating func compareMetadata(_ plan: GGUFPlan, _ file: GGUFFile, isOwn: Bool) {
+        for (key, value) in plan.metadata where !key.utf8.starts(with: "general.".utf8) && file[key] != value {
+            func shown(_ value: GGUFValue?) -> String {
+                guard let value else { return "missing" }
+                return value.elementCount.map { "\($0) values" } ?? value.stringValue.map { quoted(String($0.prefix(40))) }
+                    ?? "\(value)"
+            }
+            let difference = "\(key) is \(shown(file[key])), expected \(shown(value))"
+            if isOwn {
+                problems.append(difference)
+            } else if key.hasSameBytes(as: "tokenizer.ggml.pre") {
+                report.notes.append(difference + "; the sample's ids are the same")
+            }
         }
     }
 

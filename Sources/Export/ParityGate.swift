@@ -33,7 +33,7 @@ public struct ParityGate {
         var report = try write(stage.path(of: name))
         let path = report.parts.first ?? stage.path(of: name)
         do {
-            report.parity = try compare(path, model: model, adapters: adapters)
+            report.parity = try compare(path, model: model, adapters: adapters, isOwn: true)
         } catch ParityError.diverged(_, let problems) {
             throw ParityError.diverged(path: output, problems: problems)
         }
@@ -46,15 +46,17 @@ public struct ParityGate {
 
     /// Compares a merged folder, a GGUF model or a GGUF adapter with the base and the adapters that it comes from.
     ///
+    /// - Parameter isOwn: whether graft wrote it, so that its metadata have to be those that graft writes; others may say
+    ///   the same otherwise
     /// - Throws: `ParityError.diverged` with all that differs; what keeps base or adapters from being read.
     public func compare(
-        _ path: String, model: String, adapters: [(path: String, weight: Double)]
+        _ path: String, model: String, adapters: [(path: String, weight: Double)], isOwn: Bool = false
     ) throws -> ParityReport {
         let base = try ParityBase(model: model, adapters: adapters)
         let text = try TextResources(model: model, adapter: adapters.first?.path)
         let sample = try ParitySample(text: text, vocabulary: base.vocabularySize, config: base.config, data: data)
         var comparison = ModelComparison(base: base, text: text, sample: sample, pool: pool)
-        do { try comparison.compare(path) } catch let error as any GraftError {
+        do { try comparison.compare(path, isOwn: isOwn) } catch let error as any GraftError {
             comparison.problems.append("it cannot be read back: \(error)")
         }
         guard comparison.problems.isEmpty else {

@@ -56,7 +56,8 @@ public struct TokenizedExample: Sendable {
 /// tokens        a0 a1 a2 b0 b1        targets      a1 a2 -100 b1 -100
 /// positions      0  1  2  0  1        segmentStarts 0 3 5  (the last entry is T)
 /// ```
-/// Only the sequence itself is packed, not an answer that it was chosen over. Attention never crosses a segment's start. Targets are shifted here; nothing downstream knows of masks.
+/// Only the sequence itself is packed, not an answer that it was chosen over. Attention never crosses a segment's
+/// start. Targets are shifted here; nothing downstream knows of masks.
 public struct PackedBatch: Sendable {
     public var tokens: [Int32] = []
     public var targets: [Int32] = []

@@ -2,7 +2,7 @@ import Testing
 
 @Suite struct HelpTests {
     static let commands = [
-        "tokenize", "train", "eval", "generate", "merge", "export", "inspect", "plan", "doctor", "text encode",
+        "tokenize", "train", "eval", "generate", "merge", "export", "verify", "inspect", "plan", "doctor", "text encode",
         "text decode", "text render", "text train-tokenizer", "logits",
     ]
 
@@ -16,7 +16,7 @@ import Testing
         #expect(try Program.run(command + " --help").output == result.output)
     }
 
-    @Test(arguments: ["train", "eval", "generate", "plan", "logits", "merge", "export", "doctor"])
+    @Test(arguments: ["train", "eval", "generate", "plan", "logits", "merge", "export", "verify", "doctor"])
     func whatComputesTakesThreadsAndPrecision(command: String) throws {
         let page = try Program.run("help " + command).output
         #expect(page.contains("--threads <n>") && page.contains("--precision <f32|bf16>"))

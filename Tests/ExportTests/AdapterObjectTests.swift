@@ -25,7 +25,8 @@ import Testing
     }
 
     @Test func exactCombinations() throws {
-        let a = try adapter("a", seed: 1), b = try adapter("b", rank: 3, alpha: 6, seed: 2)
+        let a = try adapter("a", seed: 1)
+        let b = try adapter("b", rank: 3, alpha: 6, seed: 2)
         let expected = zip(try delta(a, module, scale: 2), try delta(b, module, scale: 2)).map { 0.5 * $0 - 2 * $1 }
         for method in [AdapterCombination.Method.cat, .svd] {
             let output = scratch(method.rawValue)
@@ -37,7 +38,8 @@ import Testing
 
     /// By the definitions, on A and B each for itself.
     @Test func tiesByDefinition() throws {
-        let a = try adapter("a", seed: 1), b = try adapter("b", seed: 2)
+        let a = try adapter("a", seed: 1)
+        let b = try adapter("b", seed: 2)
         func matrices(_ folder: String) throws -> [[Float]] {
             let object = try AdapterObject(folder: folder)
             return [object.a(object.pairs[0]).floats(), object.b(object.pairs[0]).floats()]
@@ -63,7 +65,8 @@ import Testing
     }
 
     @Test func pruningIsRepeatable() throws {
-        let a = try adapter("a", seed: 1), b = try adapter("b", seed: 2)
+        let a = try adapter("a", seed: 1)
+        let b = try adapter("b", seed: 2)
         let once = try combine(.dareLinear, [(a, 1), (b, 1)], density: 0.5)
         #expect(try combine(.dareLinear, [(a, 1), (b, 1)], density: 0.5) == once)
         #expect(try combine(.dareLinear, [(a, 1), (b, 1)]) != once)
@@ -98,7 +101,8 @@ import Testing
 
     @Test func otherFormsAndBack() throws {
         try TinyModel().write(to: scratch("m"))
-        let a = try adapter("a", seed: 6), expected = try delta(a, module, scale: 2)
+        let a = try adapter("a", seed: 6)
+        let expected = try delta(a, module, scale: 2)
         try MLXAdapter.write(a, to: scratch("mlx"))
         try MLXAdapter.convert(scratch("mlx"), model: nil, to: scratch("back"))
         let alpha = try AdapterConfig(folder: scratch("back")).alpha
@@ -111,7 +115,8 @@ import Testing
     @Test func severalAdaptersMergeWithWeights() throws {
         let model = TinyModel()
         try model.write(to: scratch("m"))
-        let a = try adapter("a", seed: 7), b = try adapter("b", rank: 2, alpha: 2, seed: 8)
+        let a = try adapter("a", seed: 7)
+        let b = try adapter("b", rank: 2, alpha: 2, seed: 8)
         _ = try mergeModel(model: scratch("m"), adapters: [(a, 0.5), (b, -1)], output: scratch("o"), pool: pool)
         let name = module + ".weight"
         let change = zip(try delta(a, module, scale: 2), try delta(b, module, scale: 1)).map { 0.5 * $0 - $1 }
@@ -120,13 +125,16 @@ import Testing
     }
 
     @Test func doraMergesAndBecomesPlain() throws {
-        let folder = fixturesFolder + "/llama2-untied", adapter = fixturesFolder + "/adapters/llama2-untied-dora"
+        let folder = fixturesFolder + "/llama2-untied"
+        let adapter = fixturesFolder + "/adapters/llama2-untied-dora"
         _ = try mergeModel(model: folder, adapter: adapter, output: scratch("o"), pool: pool)
         let errors = try convertToPlainLoRA(adapter, model: folder, rank: 32, to: scratch("plain"), pool: pool)
         #expect(errors.relative < 1e-3)
         _ = try mergeModel(model: folder, adapter: scratch("plain"), output: scratch("p"), pool: pool)
         for module in ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"] {
-            let (merged, plain) = (try values(scratch("o"), module + ".weight"), try values(scratch("p"), module + ".weight"))
+            let (merged, plain) = (
+                try values(scratch("o"), module + ".weight"), try values(scratch("p"), module + ".weight")
+            )
             #expect(largestDifference(merged, plain) < 1e-5)
             let base = try values(folder, module + ".weight")
             #expect(largestDifference(merged, base) > 0.01)
@@ -140,7 +148,8 @@ import Testing
     }
 
     @Test func modulesThatComeWholeAreMergedAndUntied() throws {
-        let folder = fixturesFolder + "/llama3-tied", adapter = fixturesFolder + "/adapters/llama3-tied-save-both"
+        let folder = fixturesFolder + "/llama3-tied"
+        let adapter = fixturesFolder + "/adapters/llama3-tied-save-both"
         _ = try mergeModel(model: folder, adapter: adapter, output: scratch("o"), pool: pool)
         #expect(try ModelConfig(path: scratch("o")).tiesEmbeddings == false)
         let file = try SafetensorsFile(path: adapter + "/adapter_model.safetensors")

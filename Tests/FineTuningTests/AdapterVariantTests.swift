@@ -1,8 +1,8 @@
 import FileFormats
 import Foundation
 import TensorCore
-import TextData
 import Testing
+import TextData
 
 @testable import FineTuning
 
@@ -38,14 +38,16 @@ import Testing
 
     @Test(arguments: names)
     func logitsAndTenStepsEqualPEFT(name: String) throws {
-        let folder = "\(Self.root)/adapters/\(name)", fixture = try Fixture(base(name))
+        let folder = "\(Self.root)/adapters/\(name)"
+        let fixture = try Fixture(base(name))
         let expected = try SafetensorsFile(path: folder + "/expected.safetensors")
         let logits = expected.floats(of: try #require(expected.entry(named: "logits")))
         let losses = expected.floats(of: try #require(expected.entry(named: "train.loss")))
         let model = try DecoderModel(folder: fixture.folder, dtype: .f32)
         let plain = model.logits(fixture.batch, pool: pool).floats()
         try model.attachAdapter(folder: folder)
-        let second = fixture.batch.segmentStarts[1], width = model.config.vocabularySize
+        let second = fixture.batch.segmentStarts[1]
+        let width = model.config.vocabularySize
         let found = model.logits(fixture.batch, pool: pool).floats()
         #expect(largestDifference(Array(found[(second * width)...]), logits) < 1e-4)
         let steps = self.losses(model, fixture, steps: 10)
@@ -57,7 +59,8 @@ import Testing
     /// What is written loads again, and does the same; the configuration is PEFT's to the byte.
     @Test(arguments: names.filter { !$0.hasSuffix("pissa") })
     func writtenAsPEFTWrites(name: String) throws {
-        let folder = "\(Self.root)/adapters/\(name)", fixture = try Fixture(base(name))
+        let folder = "\(Self.root)/adapters/\(name)"
+        let fixture = try Fixture(base(name))
         let output = NSTemporaryDirectory() + "graft-tests-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: output) }
@@ -78,7 +81,8 @@ import Testing
         let start: [(key: String, value: JSONValue)] = [
             ("peft_type", "LORA"), ("r", .integer(rank)), ("lora_alpha", 8), ("target_modules", "all-linear"),
         ]
-        let config = AdapterConfig(json: JSONObject(start + options.map { (key: $0.0, value: $0.1) }), problems: &problems)
+        let config = AdapterConfig(
+            json: JSONObject(start + options.map { (key: $0.0, value: $0.1) }), problems: &problems)
         #expect(problems.isEmpty)
         return config
     }
@@ -155,18 +159,22 @@ import Testing
         #expect(plus.group(name: "base_model.model.x.lora_A.weight", dimensions: 2).rateFactor == 1)
         #expect(plus.group(name: "base_model.model.x.lora_B.weight", dimensions: 2).rateFactor == 16)
         #expect(plus.group(name: "base_model.model.x.lora_magnitude_vector", dimensions: 1).rateFactor == 16)
-        #expect(plus.group(name: "base_model.model.model.embed_tokens.lora_embedding_A", dimensions: 2).rateFactor == 0.5)
+        #expect(
+            plus.group(name: "base_model.model.model.embed_tokens.lora_embedding_A", dimensions: 2).rateFactor == 0.5)
         #expect(plus.group(name: "base_model.model.x.base_layer.bias", dimensions: 1).weightDecay == 0)
     }
 
     @Test func incrementalPCAFindsDirections() {
-        let random = CounterRNG(5), width = 6
+        let random = CounterRNG(5)
+        let width = 6
         var analysis = IncrementalPCA(count: 2)
         for batch in 0..<3 {
             let values = (0..<40 * width).map { i -> Float in
-                let row = UInt64(batch * 40 + i / width), column = i % width
+                let row = UInt64(batch * 40 + i / width)
+                let column = i % width
                 let noise = Float(random.normal(1000 + UInt64(batch * 40 * width + i))) * 0.01
-                return column == 1 ? Float(random.normal(row)) * 5 + 3 : column == 4 ? Float(random.normal(500 + row)) + noise : noise
+                return column == 1
+                    ? Float(random.normal(row)) * 5 + 3 : column == 4 ? Float(random.normal(500 + row)) + noise : noise
             }
             analysis.add(Tensor([40, width], values: values))
         }

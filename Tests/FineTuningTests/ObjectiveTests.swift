@@ -1,12 +1,13 @@
 import FileFormats
 import Foundation
 import TensorCore
-import TextData
 import Testing
+import TextData
 
 @testable import FineTuning
 
-private let fixtures = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
+private let fixtures =
+    URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path
     + "/Fixtures"
 private let base = fixtures + "/llama3-tied"
 
@@ -55,7 +56,8 @@ private func objective(_ json: JSONValue) throws -> Objective {
         let model = try DecoderModel(folder: base, dtype: .f32)
         try model.attachAdapter(folder: base + "/adapter")
         // Before training, so to say: B is zero, as that of a new adapter.
-        let weights = model.trainableWeights, trained = weights.map { $0.master!.floats() }
+        let weights = model.trainableWeights
+        let trained = weights.map { $0.master!.floats() }
         for weight in weights where weight.name.contains("lora_B") { weight.master!.fillZero() }
         model.refreshWeights(pool)
         let teacher = objective.rowKind == .supervised ? try DecoderModel(folder: base, dtype: .f32) : nil
@@ -88,7 +90,8 @@ private func objective(_ json: JSONValue) throws -> Objective {
             let want = try #require(expected.json["gradient_norms"]?[weight.name]?.doubleValue)
             #expect(abs(norm - want) < 1e-5 * max(1, want), "\(weight.name)")
             if let entry = file.entry(named: "\(expected.name)/\(weight.name)") {
-                let entries = file.floats(of: entry), largest = entries.reduce(0) { max($0, abs($1)) }
+                let entries = file.floats(of: entry)
+                let largest = entries.reduce(0) { max($0, abs($1)) }
                 #expect(largestDifference(got, entries) <= 1e-5 * max(1, largest), "\(weight.name)")
                 compared += 1
             }
@@ -116,7 +119,8 @@ private func objective(_ json: JSONValue) throws -> Objective {
             for weight in model.trainableWeights { weight.gradient!.fillZero() }
             return (result.loss, sum.map { $0 * Float(result.gradientScale) })
         }
-        let first = gradient([example(2..<4, nil)]), second = gradient([example(4..<8, nil)])
+        let first = gradient([example(2..<4, nil)])
+        let second = gradient([example(4..<8, nil)])
         let both = gradient([example(2..<8, [1, 1, 0.5, 0.5, 2, 2, 2, 2])])
         let (a, b) = (2 * 0.5, 4 * 2.0)
         #expect(abs(both.loss - (a * first.loss + b * second.loss) / (a + b)) < 1e-6)
@@ -144,7 +148,8 @@ private func objective(_ json: JSONValue) throws -> Objective {
     ])
     func badObjectives(yaml: String, reason: String) {
         let error = #expect(throws: RecipeError.self) {
-            try Recipe(yaml: "model: m\noutput: o\nobjective: \(yaml)\ndata: {train: [a.jsonl]}", path: "/r/recipe.yaml")
+            try Recipe(
+                yaml: "model: m\noutput: o\nobjective: \(yaml)\ndata: {train: [a.jsonl]}", path: "/r/recipe.yaml")
         }
         #expect(error?.description.contains(reason) == true, "\(error?.description ?? "")")
     }
@@ -180,9 +185,12 @@ private func objective(_ json: JSONValue) throws -> Objective {
     private static func write(_ folder: String, judged: Bool) throws -> String {
         var lines = ""
         for i in 0..<24 {
-            let start = 10 + (i * 7) % 90, prompt = "[5, \(start), \(start + 1)]"
-            let up = "[\(start + 2), \(start + 3), \(start + 4), 2]", down = "[\(start + 1), \(start), \(start - 1), 2]"
-            lines += judged
+            let start = 10 + (i * 7) % 90
+            let prompt = "[5, \(start), \(start + 1)]"
+            let up = "[\(start + 2), \(start + 3), \(start + 4), 2]"
+            let down = "[\(start + 1), \(start), \(start - 1), 2]"
+            lines +=
+                judged
                 ? "{\"prompt_ids\": \(prompt), \"completion_ids\": \(i % 2 == 0 ? up : down), \"label\": \(i % 2 == 0)}\n"
                 : "{\"prompt_ids\": \(prompt), \"chosen_ids\": \(up), \"rejected_ids\": \(down)}\n"
         }

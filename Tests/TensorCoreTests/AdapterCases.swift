@@ -7,7 +7,8 @@ enum AdapterCases {
     /// The lengths of the rows of W + scale B A: constants for the gradient, so of the inputs as they are.
     private static func norms(_ inputs: [OperationCase.Input], k: Int, rank: Int, scale: Double) -> [Double] {
         let probe = OperationCase(name: "", inputs: inputs, operation: { _ in .losses([]) }, reference: { _ in [] })
-        let values = probe.values().map { $0.map(Double.init) }, index = probe.index
+        let values = probe.values().map { $0.map(Double.init) }
+        let index = probe.index
         let (w, a, b) = (values[index["W"]!], values[index["A"]!], values[index["B"]!])
         return (0..<w.count / k).map { row in
             (0..<k).reduce(0) { sum, i in
@@ -39,7 +40,8 @@ enum AdapterCases {
         dropped: [Double]? = nil
     ) -> [Double] {
         let low = Reference.lowRank(dropped ?? x, a: values["A"], b: values["B"], k: k, rank: rank, scale: 1.5)
-        let plain = Reference.sum(Reference.product(x, values["W"], k: k), low), m = values["m"]
+        let plain = Reference.sum(Reference.product(x, values["W"], k: k), low)
+        let m = values["m"]
         let scaled = plain.indices.map { plain[$0] * m[$0 % m.count] / norms[$0 % m.count] }
         return hasBias ? Reference.adding(scaled, bias: values["bias"]) : scaled
     }
@@ -48,7 +50,8 @@ enum AdapterCases {
         rows: Int, outputs: Int = 24, k: Int = 37, hasBias: Bool = false, residual: Bool = false,
         dropout: AdapterDropout? = nil
     ) -> OperationCase {
-        let rank = 4, own = inputs(k: k, outputs: outputs, rank: rank, hasBias: hasBias)
+        let rank = 4
+        let own = inputs(k: k, outputs: outputs, rank: rank, hasBias: hasBias)
         var all = [OperationCase.Input(name: "x", shape: [rows, k], kind: .activation, scale: 1)] + own
         if residual { all.append(.init(name: "residual", shape: [rows, outputs], kind: .residual, scale: 1)) }
         let constant = norms(all, k: k, rank: rank, scale: 1.5)
@@ -76,7 +79,8 @@ enum AdapterCases {
     /// The cross-entropy of a head with DoRA.
     static func doraHead(rows: Int, shape: LogitShape = LogitShape()) -> OperationCase {
         let (k, vocabulary, rank) = (11, 30, 4)
-        let all = [OperationCase.Input(name: "x", shape: [rows, k], kind: .activation, scale: 1)]
+        let all =
+            [OperationCase.Input(name: "x", shape: [rows, k], kind: .activation, scale: 1)]
             + inputs(k: k, outputs: vocabulary, rank: rank, hasBias: false)
         let constant = norms(all, k: k, rank: rank, scale: 1.5)
         let targets = (0..<rows).map { Int32($0 * 5 % vocabulary) }
@@ -109,7 +113,8 @@ enum AdapterCases {
 
     /// The cross-entropy of a frozen head some of whose rows learn.
     static func rowsOfHead(rows: Int, shape: LogitShape = LogitShape()) -> OperationCase {
-        let (k, vocabulary) = (11, 30), targets = (0..<rows).map { Int32($0 * 5 % vocabulary) }
+        let (k, vocabulary) = (11, 30)
+        let targets = (0..<rows).map { Int32($0 * 5 % vocabulary) }
         return OperationCase(
             name: "crossEntropy with rows of the head, \(rows) rows, scale \(shape.scale)",
             inputs: [
@@ -136,7 +141,8 @@ enum AdapterCases {
 
     /// An embedding with rows of its own, or with a low-rank update.
     static func embedding(tokens: Int, scale: Float, hasRows: Bool) -> OperationCase {
-        let (vocabulary, width, rank) = (23, 37, 3), ids = (0..<tokens).map { Int32($0 * $0 % vocabulary) }
+        let (vocabulary, width, rank) = (23, 37, 3)
+        let ids = (0..<tokens).map { Int32($0 * $0 % vocabulary) }
         return OperationCase(
             name: "embedding of \(tokens) tokens times \(scale) with \(hasRows ? "rows of its own" : "LoRA")",
             inputs: [.init(name: "table", shape: [vocabulary, width], kind: .frozen, scale: 1)]
@@ -161,7 +167,8 @@ enum AdapterCases {
                     return [Reference.rows(table, width: width, ids.map(Int.init)).map { $0 * Double(scale) }]
                 }
                 let low = Reference.rows(values["B"], width: rank, ids.map(Int.init))
-                let a = values["A"], transposed = (0..<width * rank).map { a[$0 % rank * width + $0 / rank] }
+                let a = values["A"]
+                let transposed = (0..<width * rank).map { a[$0 % rank * width + $0 / rank] }
                 let update = Reference.product(low, transposed, k: rank).map { 1.5 * $0 }
                 let plain = Reference.rows(values["table"], width: width, ids.map(Int.init))
                 return [Reference.sum(plain, update).map { $0 * Double(scale) }]

@@ -22,7 +22,8 @@ enum ExpertCases {
         OperationCase(
             name: "route \(name), \(rows) rows",
             inputs: [.init(name: "logits", shape: [rows, shape.experts], kind: .residual, scale: 1)]
-                + (corrected ? [.init(name: "correction", shape: [shape.experts], kind: .fixedVector, scale: 0.3)] : []),
+                + (corrected
+                    ? [.init(name: "correction", shape: [shape.experts], kind: .fixedVector, scale: 0.3)] : []),
             operation: { run in
                 .tensors([run.tape.route(
                     run.tensor("logits"), shape, correction: corrected ? run.weight("correction") : nil).weights])
@@ -126,7 +127,8 @@ enum ExpertCases {
             inputs: [
                 .init(name: "x", shape: [setup.rows, setup.width], kind: .activation, scale: 1),
                 .init(name: "residual", shape: [setup.rows, setup.width], kind: .residual, scale: 1),
-                .init(name: "logits", shape: [setup.rows, setup.experts], kind: .residual, scale: isLopsided ? 0.01 : 1),
+                .init(
+                    name: "logits", shape: [setup.rows, setup.experts], kind: .residual, scale: isLopsided ? 0.01 : 1),
                 .init(name: "favour", shape: [setup.experts], kind: .fixedVector, scale: isLopsided ? 100 : 0),
             ] + inputs(setup), samples: setup.rows > 100 ? 2 : 6,
             operation: { run in

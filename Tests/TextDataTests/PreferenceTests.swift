@@ -92,7 +92,10 @@ import Testing
         (#"{"prompt": "p", "completion": "c", "label": true}"#, "a KTO row", .supervised),
         (#"{"text": "t"}"#, "without a judgement", .judged),
         (#"{"prompt": "p", "chosen": "c", "rejected": 3}"#, "expected an array", .preference),
-        (#"{"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "rejected": [{"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]}"#, "do not begin with the same messages", .preference),
+        (
+            #"{"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "rejected": [{"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]}"#,
+            "do not begin with the same messages", .preference
+        ),
         (#"{"prompt_ids": [1], "chosen_ids": [], "rejected_ids": [2]}"#, "is empty", .preference),
         (#"{"prompt_ids": [1], "chosen_ids": [900], "rejected_ids": [2]}"#, "outside of the vocabulary", .preference),
     ])
@@ -104,7 +107,8 @@ import Testing
     @Test func bothAnswersCountForTheLength() throws {
         let row: JSONValue = ["prompt": "ab", "chosen": "c", "rejected": "a long one"]
         let error = #expect(throws: TextError.self) { _ = try builder(.preference, maxLength: 8).examples(from: [row]) }
-        #expect(error?.description.contains("13 tokens are more than max_length 8") == true, "\(error?.description ?? "")")
+        #expect(
+            error?.description.contains("13 tokens are more than max_length 8") == true, "\(error?.description ?? "")")
         var cutting = try builder(.preference, maxLength: 8)
         cutting.options.overlong = .truncate
         let made = try #require(try cutting.examples(from: [row]).examples.first)

@@ -89,7 +89,8 @@ public struct AdapterCombination: Sendable {
             for pair in adapter.object.pairs {
                 guard let first = reference.pair(pair.module) else { continue }
                 if first.inner != pair.inner {
-                    problems.append("\(pair.module): A and B fit \(first.inner) in one adapter and \(pair.inner) in another")
+                    problems.append(
+                        "\(pair.module): A and B fit \(first.inner) in one adapter and \(pair.inner) in another")
                 }
                 if !method.decomposes, method != .cat, first.rank != pair.rank {
                     problems.append(
@@ -107,14 +108,16 @@ public struct AdapterCombination: Sendable {
         let parts = adapters.compactMap { adapter in
             adapter.object.pair(module).map { (object: adapter.object, pair: $0, weight: adapter.weight) }
         }
-        let first = parts[0].pair, ranks = parts.map(\.pair.rank)
+        let first = parts[0].pair
+        let ranks = parts.map(\.pair.rank)
         let largest = min(rank ?? ranks.max()!, first.inner.x, first.inner.y)
         let newRank = method == .cat ? ranks.reduce(0, +) : method.decomposes ? largest : ranks[0]
         return .init(
             keyA: first.keyA, keyB: first.keyB, shapeA: [newRank, first.inner.x], shapeB: [first.inner.y, newRank]
         ) {
             let factors = parts.map { $0.weight * $0.pair.scale }
-            let a = parts.map { $0.object.a($0.pair) }, b = parts.map { $0.object.b($0.pair) }
+            let a = parts.map { $0.object.a($0.pair) }
+            let b = parts.map { $0.object.b($0.pair) }
             if method == .cat {
                 return (.stackedRows(zip(a, factors).map { $0.scaledBy(Float($1)) }), .stackedColumns(b))
             }
@@ -173,9 +176,11 @@ public struct AdapterCombination: Sendable {
 extension Tensor {
     /// The entries of largest magnitude, `density` of all; of equal ones the first. The others are zero.
     fileprivate func keepingLargest(_ density: Double) -> Tensor {
-        let values = floats(), kept = Int(density * Double(values.count))
+        let values = floats()
+        let kept = Int(density * Double(values.count))
         guard kept > 0 else { return .zeros(shape) }
-        let sorted = values.map { abs($0) }.sorted(by: >), limit = sorted[kept - 1]
+        let sorted = values.map { abs($0) }.sorted(by: >)
+        let limit = sorted[kept - 1]
         var ties = kept - sorted.prefix { $0 > limit }.count
         let result = values.map { value -> Float in
             if abs(value) > limit { return value }

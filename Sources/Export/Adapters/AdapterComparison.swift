@@ -26,7 +26,8 @@ public struct AdapterComparison: Sendable {
             let (a, b) = (first.pair(name), second.pair(name))
             var module = Module(name: name, norms: (a.map(first.norm), b.map(second.norm)))
             if let a, let b, a.inner == b.inner, let left = module.norms.first, let right = module.norms.second {
-                let dot = first.dot(a, second, b), squares = left * left + right * right - 2 * dot
+                let dot = first.dot(a, second, b)
+                let squares = left * left + right * right - 2 * dot
                 if left > 0 { module.relative = max(0, squares).squareRoot() / left }
                 if left > 0, right > 0 { module.cosine = dot / (left * right) }
             }

@@ -14,7 +14,8 @@ public import TensorCore
 public func convertToPlainLoRA(
     _ folder: String, model: String, rank: Int?, to output: String, pool: WorkerPool
 ) throws -> [RankError] {
-    let source = try WeightSource(model: model, adapter: folder), member = source.changes.adapters.members[0]
+    let source = try WeightSource(model: model, adapter: folder)
+    let member = source.changes.adapters.members[0]
     var errors: [RankError] = []
     let updates = member.plan.updates.sorted { ByteString($0.module) < ByteString($1.module) }
     let items = try updates.map { update -> AdapterFolderWriter.Item in
@@ -24,7 +25,8 @@ public func convertToPlainLoRA(
         }
         let (output, input) = (update.site.outputWidth, update.site.inputWidth)
         let isPiSSA = member.file.config.initialization == .pissa
-        let newRank = update.hasMagnitude
+        let newRank =
+            update.hasMagnitude
             ? min(rank ?? 2 * update.rank, output, input) : isPiSSA ? 2 * update.rank : update.rank
         let key = "base_model.model." + update.module
         return .init(
@@ -32,10 +34,13 @@ public func convertToPlainLoRA(
             shapeB: [output, newRank]
         ) {
             let parameter = update.isHead && source.config.tiesEmbeddings ? ParameterTable.embedding : update.parameter
-            let weight = { Tensor([output, input], values: source.files.floats(of: source.files.entry(named: parameter)!)) }
+            let weight = {
+                Tensor([output, input], values: source.files.floats(of: source.files.entry(named: parameter)!))
+            }
             let (a, b, scale) = AdapterStack.joined([.init(member: member, update: update)], weight: weight)
             guard let magnitude = member.file.magnitude(of: update) else { return (a, b.scaledBy(scale)) }
-            let whole = weight(), change = whole.copied()
+            let whole = weight()
+            let change = whole.copied()
             let adapter = LowRankAdapter(
                 a: Weight(frozen: a, name: key), b: Weight(frozen: b, name: key), scale: scale,
                 magnitude: Weight(frozen: magnitude, name: key))
@@ -56,9 +61,12 @@ public func convertToPlainLoRA(
         }
     }
     let ranks = zip(updates, items).map { (module: $0.module, rank: $1.shapeA[0]) }
-    let used = Set(updates.flatMap { update in
-        [".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"].map { ByteString("base_model.model." + update.module + $0) }
-    })
+    let used = Set(
+        updates.flatMap { update in
+            [".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"].map {
+                ByteString("base_model.model." + update.module + $0)
+            }
+        })
     let others = member.file.tensors.entries.filter { !used.contains(ByteString($0.name)) }
     try AdapterFolderWriter.write(
         to: output, config: member.file.config.plain(ranks: ranks), items: items,
@@ -70,20 +78,25 @@ public func convertToPlainLoRA(
 ///
 /// - Parameter model: the base's Hugging Face folder, which tells the modules' names
 public func convertGGUFAdapter(_ path: String, model: String, to output: String) throws {
-    let file = try GGUFFile(path: path), config = try ModelConfig(path: model), table = ParameterTable(config)
+    let file = try GGUFFile(path: path)
+    let config = try ModelConfig(path: model)
+    let table = ParameterTable(config)
     var problems: [String] = []
     if file["general.type"]?.stringValue?.hasSameBytes(as: "adapter") != true {
         problems.append("general.type is not \"adapter\"")
     }
     let alpha = file["adapter.lora.alpha"]?.doubleValue ?? 0
     if !(alpha > 0) { problems.append("adapter.lora.alpha is missing") }
-    var items: [AdapterFolderWriter.Item] = [], ranks: [(module: String, rank: Int)] = [], used: Set<ByteString> = []
+    var items: [AdapterFolderWriter.Item] = []
+    var ranks: [(module: String, rank: Int)] = []
+    var used: Set<ByteString> = []
     for parameter in table.parameters where parameter.shape.count == 2 && parameter.expert == nil {
         guard let a = file.tensor(named: parameter.ggufName + ".lora_a"),
             let b = file.tensor(named: parameter.ggufName + ".lora_b")
         else { continue }
         used.formUnion([ByteString(a.name), ByteString(b.name)])
-        let module = String(parameter.name.dropLast(".weight".count)), rank = a.shape.first ?? 0
+        let module = String(parameter.name.dropLast(".weight".count))
+        let rank = a.shape.first ?? 0
         guard a.shape == [rank, parameter.shape[1]], b.shape == [parameter.shape[0], rank], rank > 0 else {
             problems.append("\(a.name): \(a.shape) and \(b.shape) do not fit \(parameter.shape)")
             continue
@@ -93,13 +106,15 @@ public func convertGGUFAdapter(_ path: String, model: String, to output: String)
             continue
         }
         ranks.append((module, rank))
-        let key = "base_model.model." + module, order = RowOrder(heads: parameter.permutedHeads, rows: b.shape[0])
+        let key = "base_model.model." + module
+        let order = RowOrder(heads: parameter.permutedHeads, rows: b.shape[0])
         items.append(
             .init(
                 keyA: key + ".lora_A.weight", keyB: key + ".lora_B.weight", shapeA: [rank, parameter.shape[1]],
                 shapeB: [parameter.shape[0], rank]
             ) {
-                let permuted = TensorSource.gguf(file, b).floats(), back = Tensor(permuted.shape)
+                let permuted = TensorSource.gguf(file, b).floats()
+                let back = Tensor(permuted.shape)
                 permuted.withFloats { from in
                     back.withFloats { to in
                         for row in 0..<b.shape[0] {
@@ -111,7 +126,9 @@ public func convertGGUFAdapter(_ path: String, model: String, to output: String)
                 return (TensorSource.gguf(file, a).floats(), back.scaledBy(Float(alpha / Double(rank))))
             })
     }
-    problems += file.tensors.filter { !used.contains(ByteString($0.name)) }.map { "\($0.name) belongs to no module of the base" }
+    problems += file.tensors.filter { !used.contains(ByteString($0.name)) }.map {
+        "\($0.name) belongs to no module of the base"
+    }
     if items.isEmpty { problems.append("it holds no updates of this base") }
     guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: path, problems: problems) }
     var written = AdapterConfig(rank: 1, alpha: 1, dropout: 0, targets: .names(ranks.map(\.module)), baseModel: model)
@@ -134,13 +151,18 @@ public enum MLXAdapter {
     public static func convert(_ folder: String, model: String?, to output: String) throws {
         let path = folder + "/adapter_config.json"
         let json = try JSONParser.parse(try readFile(path, limit: 16 << 20))
-        let parameters = json["lora_parameters"], file = try SafetensorsFile(path: folder + "/" + tensorsName)
+        let parameters = json["lora_parameters"]
+        let file = try SafetensorsFile(path: folder + "/" + tensorsName)
         var problems: [String] = []
         let type = json["fine_tune_type"]?.stringValue ?? "lora"
-        if !["lora", "dora"].contains(where: type.hasSameBytes) { problems.append("fine_tune_type is \(quoted(type))") }
+        if !["lora", "dora"].contains(where: type.hasSameBytes) {
+            problems.append("fine_tune_type is \(quoted(type))")
+        }
         let scale = parameters?["scale"]?.doubleValue ?? 0
         if !(scale > 0) { problems.append("lora_parameters.scale: expected a positive number") }
-        var items: [AdapterFolderWriter.Item] = [], ranks: [(module: String, rank: Int)] = [], used: Set<ByteString> = []
+        var items: [AdapterFolderWriter.Item] = []
+        var ranks: [(module: String, rank: Int)] = []
+        var used: Set<ByteString> = []
         for entry in file.entries where entry.name.hasSuffix(".lora_a") {
             let module = String(entry.name.dropLast(".lora_a".count))
             guard let b = file.entry(named: module + ".lora_b"), entry.shape.count == 2, b.shape.count == 2,
@@ -150,7 +172,9 @@ public enum MLXAdapter {
                 continue
             }
             used.formUnion([ByteString(entry.name), ByteString(b.name)])
-            let isEmbedding = module.hasSuffix("embed_tokens"), rank = entry.shape[1], key = "base_model.model." + module
+            let isEmbedding = module.hasSuffix("embed_tokens")
+            let rank = entry.shape[1]
+            let key = "base_model.model." + module
             ranks.append((module, rank))
             items.append(
                 .init(
@@ -191,8 +215,10 @@ public enum MLXAdapter {
         let target = try AtomicFolder(path: output)
         let declarations = adapter.pairs.flatMap { pair in
             [
-                SafetensorsWriter.Declaration(name: pair.module + ".lora_a", type: .f32, shape: [pair.inner.x, pair.rank]),
-                SafetensorsWriter.Declaration(name: pair.module + ".lora_b", type: .f32, shape: [pair.rank, pair.inner.y]),
+                SafetensorsWriter.Declaration(
+                    name: pair.module + ".lora_a", type: .f32, shape: [pair.inner.x, pair.rank]),
+                SafetensorsWriter.Declaration(
+                    name: pair.module + ".lora_b", type: .f32, shape: [pair.rank, pair.inner.y]),
             ]
         }
         let writer = try SafetensorsWriter(path: target.path(of: tensorsName), tensors: declarations)
@@ -206,7 +232,8 @@ public enum MLXAdapter {
         try writer.finish()
         let parts = adapter.pairs.map { $0.module.split(separator: ".").map(String.init) }
         let layers = parts.compactMap { $0.count > 3 ? Int($0[2]) : nil }
-        let keys = Set(parts.map { $0.count > 3 ? $0[3...].joined(separator: ".") : $0.joined(separator: ".") }).sorted()
+        let keys = Set(parts.map { $0.count > 3 ? $0[3...].joined(separator: ".") : $0.joined(separator: ".") })
+            .sorted()
         let json: JSONValue = [
             "fine_tune_type": "lora", "model": adapter.config.baseModel.map { .string($0) } ?? .null,
             "num_layers": .integer((layers.max() ?? -1) - (layers.min() ?? 0) + 1),

@@ -18,15 +18,19 @@ public struct ExtractionReport: Sendable {
 public func extractAdapter(
     base: String, tuned: String, rank: Int, targets: ModuleNames = .allLinear, to output: String
 ) throws -> ExtractionReport {
-    let first = try SafetensorsFolder(path: base), second = try SafetensorsFolder(path: tuned)
-    let config = try ModelConfig(path: base, files: first), table = ParameterTable(config)
+    let first = try SafetensorsFolder(path: base)
+    let second = try SafetensorsFolder(path: tuned)
+    let config = try ModelConfig(path: base, files: first)
+    let table = ParameterTable(config)
     var problems = table.mismatches(first)
     for parameter in table.parameters where problems.isEmpty {
         guard let other = second.entry(named: parameter.name) else {
             problems.append("\(parameter.name) is missing in \(tuned)")
             continue
         }
-        if other.shape != parameter.shape { problems.append("\(parameter.name): \(parameter.shape) and \(other.shape)") }
+        if other.shape != parameter.shape {
+            problems.append("\(parameter.name): \(parameter.shape) and \(other.shape)")
+        }
     }
     guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: tuned, problems: problems) }
     var report = ExtractionReport()
@@ -36,7 +40,8 @@ public func extractAdapter(
     let byParameter = Dictionary(sites.map { (ByteString($0.parameter), $0.site) }, uniquingKeysWith: { a, _ in a })
     func difference(_ name: String) -> Tensor? {
         guard let a = first.entry(named: name), let b = second.entry(named: name) else { return nil }
-        let result = Tensor(a.shape, values: second.floats(of: b)), old = first.floats(of: a)
+        let result = Tensor(a.shape, values: second.floats(of: b))
+        let old = first.floats(of: a)
         let isChanged = result.withFloats { values in
             var isChanged = false
             for i in values.indices {
@@ -61,7 +66,8 @@ public func extractAdapter(
     changed.sort { ByteString($0.module) < ByteString($1.module) }
     var errors: [RankError] = []
     let items = changed.map { site -> AdapterFolderWriter.Item in
-        let newRank = min(rank, site.outputWidth, site.inputWidth), key = "base_model.model." + site.module
+        let newRank = min(rank, site.outputWidth, site.inputWidth)
+        let key = "base_model.model." + site.module
         return .init(
             keyA: key + ".lora_A.weight", keyB: key + ".lora_B.weight", shapeA: [newRank, site.inputWidth],
             shapeB: [site.outputWidth, newRank]

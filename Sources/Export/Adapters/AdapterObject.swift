@@ -30,7 +30,9 @@ public struct AdapterObject {
     public init(folder: String) throws {
         let file = try AdapterFile(folder: folder)
         self.file = file
-        var pairs: [Pair] = [], problems: [String] = [], used: Set<ByteString> = []
+        var pairs: [Pair] = []
+        var problems: [String] = []
+        var used: Set<ByteString> = []
         for module in file.modules {
             let start = "base_model.model." + module
             let keys = [(".lora_A.weight", ".lora_B.weight"), (".lora_embedding_A", ".lora_embedding_B")]
@@ -42,7 +44,8 @@ public struct AdapterObject {
                 problems.append("\(module): expected A [r, in] and B [out, r]")
                 continue
             }
-            let (rank, alpha) = file.config.rankAndAlpha(of: module), magnitude = start + ".lora_magnitude_vector"
+            let (rank, alpha) = file.config.rankAndAlpha(of: module)
+            let magnitude = start + ".lora_magnitude_vector"
             if rank != shapeA[0] {
                 problems.append(
                     "\(module): adapter_config.json gives rank \(rank), A has \(shapeA[0]) rows"
@@ -110,19 +113,21 @@ struct AdapterFolderWriter {
     ///
     /// - Parameter others: whole tensors passed on
     static func write(
-        to path: String, config: AdapterConfig, items: [Item], others: [(file: SafetensorsFile, entry: TensorEntry)] = [],
+        to path: String, config: AdapterConfig, items: [Item],
+        others: [(file: SafetensorsFile, entry: TensorEntry)] = [],
         filesFrom source: String?, replacing: Bool = false
     ) throws {
         let folder = try AtomicFolder(path: path, replacing: replacing)
         let text = config.jsonText(sites: [], renamesExperts: false)
         try AtomicFile.write(Array(text.utf8), to: folder.path(of: "adapter_config.json"))
         // Safetensors readers take any order; pairs stay together so that each is made once.
-        let declarations = items.flatMap {
-            [
-                SafetensorsWriter.Declaration(name: $0.keyA, type: .f32, shape: $0.shapeA),
-                SafetensorsWriter.Declaration(name: $0.keyB, type: .f32, shape: $0.shapeB),
-            ]
-        } + others.map { .init(name: $0.entry.name, type: $0.entry.type, shape: $0.entry.shape) }
+        let declarations =
+            items.flatMap {
+                [
+                    SafetensorsWriter.Declaration(name: $0.keyA, type: .f32, shape: $0.shapeA),
+                    SafetensorsWriter.Declaration(name: $0.keyB, type: .f32, shape: $0.shapeB),
+                ]
+            } + others.map { .init(name: $0.entry.name, type: $0.entry.type, shape: $0.entry.shape) }
         let writer = try SafetensorsWriter(path: folder.path(of: AdapterFile.tensorsName), tensors: declarations)
         for item in items {
             let (a, b) = try item.make()
@@ -141,7 +146,9 @@ extension AdapterConfig {
     /// The same as a plain LoRA with these ranks and scale 1 (alpha = r) everywhere.
     func plain(ranks: [(module: String, rank: Int)]) -> AdapterConfig {
         var result = self
-        let most = Dictionary(ranks.map { ($0.rank, 1) }, uniquingKeysWith: +).max { ($0.value, $0.key) < ($1.value, $1.key) }
+        let most = Dictionary(ranks.map { ($0.rank, 1) }, uniquingKeysWith: +).max {
+            ($0.value, $0.key) < ($1.value, $1.key)
+        }
         result.rank = most?.key ?? 1
         result.alpha = Double(result.rank)
         let differing = ranks.filter { $0.rank != result.rank }

@@ -11,7 +11,8 @@ extension DecoderModel {
     /// - Throws: `FineTuningError.adapterMismatch` with every key that is unknown, missing or misshapen.
     @discardableResult
     public func attachAdapter(folder: String) throws -> AdapterConfig {
-        let file = try AdapterFile(folder: folder), plan = file.plan(config)
+        let file = try AdapterFile(folder: folder)
+        let plan = file.plan(config)
         let problems = file.mismatches(plan)
         guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: folder, problems: problems) }
         untieHead(plan, copies: file.baseCopies(plan))
@@ -100,7 +101,8 @@ extension DecoderModel {
         // Rows of the embedding alone hold for the head, too; rows that differ part the two.
         let parts = plan.rows.contains { row in
             row.module.hasSameBytes(as: ParameterTable.headModule)
-                && plan.rows.first { $0.module.hasSameBytes(as: ParameterTable.embeddingModule) }?.indices != row.indices
+                && plan.rows.first { $0.module.hasSameBytes(as: ParameterTable.embeddingModule) }?.indices
+                    != row.indices
         }
         let staysTied = plan.keepsTie && copies.isEmpty
         if (!changed.isEmpty && !staysTied) || parts {
@@ -163,7 +165,8 @@ extension DecoderModel {
                 trainable: magnitude ?? rowLengths(base, a, b, scale),
                 name: AdapterKeys.prefix + update.module + AdapterKeys.magnitude, dtype: .f32)
         }
-        let keys = update.isEmbedding
+        let keys =
+            update.isEmbedding
             ? (AdapterKeys.b(update.module, isEmbedding: true), AdapterKeys.a(update.module, isEmbedding: true))
             : (AdapterKeys.a(update.module, isEmbedding: false), AdapterKeys.b(update.module, isEmbedding: false))
         let adapter = LowRankAdapter(

@@ -13,7 +13,8 @@ public enum ModuleNames: Sendable {
     /// - Parameter module: such as `model.layers.0.self_attn.q_proj`
     public func contains(_ module: String) -> Bool {
         switch self {
-        case .allLinear: ![ParameterTable.headModule, ParameterTable.embeddingModule].contains(where: module.hasSameBytes)
+        case .allLinear:
+            ![ParameterTable.headModule, ParameterTable.embeddingModule].contains(where: module.hasSameBytes)
         case .names(let names):
             names.contains { module.hasSameBytes(as: $0) || module.hasBytes(atEnd: "." + $0) }
         case .pattern(let pattern): AdapterConfig.fullMatch(pattern, module)
@@ -103,7 +104,7 @@ public struct AdapterConfig: Sendable {
         )
     }
 
-    /// PEFT's rule for pattern keys: the key, as a regular expression, matches the name's end after a dot, or all of it.
+    /// PEFT's rule for pattern keys: the key, as a regular expression, matches the name's end after a dot, or all.
     private static func matches(_ key: String, _ module: String) -> Bool {
         fullMatch("(.*\\.)?(\(key))", module)
     }

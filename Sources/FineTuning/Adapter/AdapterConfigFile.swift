@@ -116,7 +116,8 @@ extension AdapterConfig {
         object["rank_pattern"] = .object(JSONObject(ranks.map { (key: $0.0, value: .integer($0.1)) }))
         object["alpha_pattern"] = .object(JSONObject(alphas.map { (key: $0.0, value: Self.number($0.1)) }))
         object["target_modules"] = targetModules(modules, isPartial: !parameters.isEmpty)
-        object["target_parameters"] = parameters.isEmpty
+        object["target_parameters"] =
+            parameters.isEmpty
             ? .null : .array(parameters.sorted { ByteString($0) < ByteString($1) }.map { .string($0) })
         if let excluded { object["exclude_modules"] = Self.value(excluded, []) }
         object["inference_mode"] = true
@@ -133,7 +134,8 @@ extension AdapterConfig {
             if case .expert(_, .gate, _) = $0.place { true } else { false }
         }
         guard let gate = gates else { return nil }
-        let (rank, alpha) = rankAndAlpha(of: gate.target), key = ".*\\.gate_up_proj"
+        let (rank, alpha) = rankAndAlpha(of: gate.target)
+        let key = ".*\\.gate_up_proj"
         if rankPattern.contains(where: { $0.0.hasSameBytes(as: key) }) { return nil }
         return (key, 2 * rank, usesRankStabilisedScale ? alpha * 2.0.squareRoot() : 2 * alpha)
     }
@@ -143,7 +145,8 @@ extension AdapterConfig {
         guard isPartial else { return Self.value(targets, modules) }
         switch targets {
         case .names(let names):
-            return Self.value(.names(names.filter { name in modules.contains(where: ModuleNames.names([name]).contains) }), [])
+            return Self.value(
+                .names(names.filter { name in modules.contains(where: ModuleNames.names([name]).contains) }), [])
         case .pattern: return Self.value(.names(modules), [])
         case .allLinear: return Self.value(targets, modules)
         }
@@ -315,7 +318,8 @@ private struct ConfigValues {
             "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying",
             "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
             "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "modules_to_save", "peft_type",
-            "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "target_modules", "target_parameters", "task_type",
+            "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "target_modules", "target_parameters",
+            "task_type",
             "trainable_token_indices", "use_dora", "use_rslora",
             // What initialised the weights, which are in the file by now.
             "loftq_config", "eva_config", "corda_config", "lora_ga_config", "runtime_config",

@@ -20,9 +20,11 @@ public struct AdapterFile {
         self.folder = folder
         config = try AdapterConfig(folder: folder)
         tensors = try SafetensorsFile(path: folder + "/" + Self.tensorsName)
-        var modules: [String] = [], seen: Set<ByteString> = []
+        var modules: [String] = []
+        var seen: Set<ByteString> = []
         for entry in tensors.entries {
-            guard entry.name.hasPrefix(AdapterKeys.prefix), let end = Self.ends.first(where: entry.name.hasBytes(atEnd:))
+            guard entry.name.hasPrefix(AdapterKeys.prefix),
+                let end = Self.ends.first(where: entry.name.hasBytes(atEnd:))
             else { continue }
             let module = String(
                 decoding: entry.name.utf8.dropFirst(AdapterKeys.prefix.utf8.count).dropLast(end.utf8.count),
@@ -41,7 +43,8 @@ public struct AdapterFile {
         let rank = update.rank * update.site.expertCount
         let a = AdapterKeys.a(update.module, isEmbedding: update.isEmbedding)
         let b = AdapterKeys.b(update.module, isEmbedding: update.isEmbedding)
-        var result = update.isEmbedding
+        var result =
+            update.isEmbedding
             ? [(key: a, shape: [rank, output]), (key: b, shape: [input, rank])]
             : [(key: a, shape: [rank, input]), (key: b, shape: [output, rank])]
         if update.hasMagnitude {
@@ -53,7 +56,8 @@ public struct AdapterFile {
 
     /// What keeps the folder from fitting a base; PEFT's strict loading.
     public func mismatches(_ plan: AdapterPlan) -> [String] {
-        var problems = plan.problems, known: Set<ByteString> = []
+        var problems = plan.problems
+        var known: Set<ByteString> = []
         func check(_ key: String, _ shape: [Int]) {
             guard known.insert(ByteString(key)).inserted else { return }
             guard let entry = tensors.entry(named: key) else { return problems.append("\(key) is missing") }
@@ -101,7 +105,8 @@ public struct AdapterFile {
     /// The matrices of one expert from those of all, without the scale: A `[r, in]`, and of B `[out, r]` the rows
     /// `outputs`.
     public func matrices(of update: AdapterPlan.Update, expert: Int, outputs: [Int]) -> (a: Tensor, b: Tensor) {
-        let (a, b) = matrices(of: update), count = update.site.expertCount
+        let (a, b) = matrices(of: update)
+        let count = update.site.expertCount
         let (rank, input) = (update.rank, a.shape[1])
         let (all, stacked) = (a.floats(), b.floats())
         let ofA = Array(all[expert * rank * input..<(expert + 1) * rank * input])

@@ -25,7 +25,8 @@ extension DecoderModel {
             }
             let isOther = update.isEmbedding || update.isOfExperts
             if [.pissa, .orthogonal].contains(config.initialization), isOther {
-                problems.append("init_lora_weights: \(config.initialization) is for linear layers, not \(update.site.target)")
+                problems.append(
+                    "init_lora_weights: \(config.initialization) is for linear layers, not \(update.site.target)")
             }
         }
         guard problems.isEmpty else { throw FineTuningError.badRecipe(problems.map { "adapter." + $0 }) }
@@ -81,7 +82,8 @@ public struct PrincipalPart {
 
     /// W - scale B A
     public func residual(of matrix: Tensor) -> Tensor {
-        let product = Tensor.product(b, a), result = matrix.converted(to: .f32)
+        let product = Tensor.product(b, a)
+        let result = matrix.converted(to: .f32)
         result.withFloats { values in
             product.withFloats { part in for i in values.indices { values[i] -= scale * part[i] } }
         }
@@ -103,7 +105,8 @@ private struct AdapterStart {
         let rank = update.rank * update.site.expertCount
         // Of an embedding PEFT's A, here B, is zero, and its B, here A, normal.
         if update.isEmbedding {
-            let b = initialization == .random ? normal([outputWidth, rank], 1, stream: 1) : .zeros([outputWidth, rank])
+            let b =
+                initialization == .random ? normal([outputWidth, rank], 1, stream: 1) : .zeros([outputWidth, rank])
             return (normal([rank, inputWidth], 1, stream: 0), b)
         }
         let zeroB = Tensor.zeros([outputWidth, rank])
@@ -123,7 +126,8 @@ private struct AdapterStart {
 
     /// Uniform in ±1/sqrt(width).
     private func uniform(_ shape: [Int], _ width: Int, stream: UInt64) -> Tensor {
-        let random = random(stream), bound = 1 / Double(width).squareRoot()
+        let random = random(stream)
+        let bound = 1 / Double(width).squareRoot()
         return filled(shape) { Float((2 * random.uniform($0) - 1) * bound) }
     }
 
@@ -152,7 +156,9 @@ private struct AdapterStart {
 
 /// The lengths of the rows of W + scale B A, f32 `[out]`.
 func rowLengths(_ base: Weight, _ a: Tensor, _ b: Tensor, _ scale: Float) -> Tensor {
-    let product = Tensor.product(b, a), weights = base.floats, result = Tensor([b.rows])
+    let product = Tensor.product(b, a)
+    let weights = base.floats
+    let result = Tensor([b.rows])
     let width = a.width
     result.withFloats { lengths in
         product.withFloats { update in

@@ -73,7 +73,8 @@ public struct AdapterPlan: Sendable {
         let sites = table.adapterSites(config)
         var chosen = sites.filter { config.targets($0) }
         if let modules {
-            let present = Set(modules.map { ByteString($0) }), known = Set(sites.map { ByteString($0.module) })
+            let present = Set(modules.map { ByteString($0) })
+            let known = Set(sites.map { ByteString($0.module) })
             chosen = sites.filter { present.contains(ByteString($0.module)) }
             problems += modules.filter { !known.contains(ByteString($0)) }.map { "the base has no module \($0)" }
             problems += Self.absentees(config, sites, present)
@@ -87,7 +88,9 @@ public struct AdapterPlan: Sendable {
     }
 
     /// Sites that the configuration targets and the file leaves out. Experts may be there one by one or stacked.
-    private static func absentees(_ config: AdapterConfig, _ sites: [AdapterSite], _ present: Set<ByteString>) -> [String] {
+    private static func absentees(_ config: AdapterConfig, _ sites: [AdapterSite], _ present: Set<ByteString>)
+        -> [String]
+    {
         var experts: Set<[Int]> = []
         for site in sites where present.contains(ByteString(site.module)) { experts.formUnion(site.expertLayers) }
         return sites.filter { site in
@@ -148,10 +151,12 @@ public struct AdapterPlan: Sendable {
     // MARK: what does not fit
 
     private mutating func checkNames(_ config: AdapterConfig, _ base: ModelConfig, _ table: ParameterTable) {
-        let sites = table.adapterSites(config), modules = sites.map(\.target)
+        let sites = table.adapterSites(config)
+        let modules = sites.map(\.target)
         if case .names(let names) = config.targets {
             for name in names where !config.targets(parameter: name) {
-                if sites.contains(where: { ModuleNames.names([name]).contains($0.isParameter ? $0.module : $0.target) }) {
+                if sites.contains(where: { ModuleNames.names([name]).contains($0.isParameter ? $0.module : $0.target) })
+                {
                     continue
                 }
                 unknownNames.append(
@@ -165,7 +170,9 @@ public struct AdapterPlan: Sendable {
             unknownNames.append("modules_to_save: no module's name ends in '\(name)'" + Self.suggestion(name, named))
         }
         for (module, indices) in config.tokenIndices {
-            if ![ParameterTable.embeddingModule, ParameterTable.headModule].contains(where: { $0.hasBytes(atEnd: module) }) {
+            if ![ParameterTable.embeddingModule, ParameterTable.headModule].contains(where: {
+                $0.hasBytes(atEnd: module)
+            }) {
                 unknownNames.append("trainable_token_indices: '\(module)' is neither the embedding nor the head")
             }
             if let bad = indices.first(where: { $0 >= base.vocabularySize }) {
@@ -200,7 +207,8 @@ public struct AdapterPlan: Sendable {
     }
 
     private static func suggestion(_ name: String, _ modules: [String]) -> String {
-        let ends = Set(modules.map { String(decoding: $0.utf8.split(separator: UInt8(ascii: ".")).last ?? [], as: UTF8.self) })
+        let ends = Set(
+            modules.map { String(decoding: $0.utf8.split(separator: UInt8(ascii: ".")).last ?? [], as: UTF8.self) })
         return nearest(to: name, among: ends.sorted()).map { "; did you mean '\($0)'?" } ?? ""
     }
 }
@@ -228,7 +236,9 @@ enum AdapterKeys {
     /// A module and those that hold it.
     static func enclosing(_ module: String) -> [String] {
         var result = [module]
-        while let end = result.last?.utf8.lastIndex(of: UInt8(ascii: ".")) { result.append(String(result.last![..<end])) }
+        while let end = result.last?.utf8.lastIndex(of: UInt8(ascii: ".")) {
+            result.append(String(result.last![..<end]))
+        }
         return result
     }
 }

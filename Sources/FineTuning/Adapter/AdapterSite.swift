@@ -23,7 +23,7 @@ public struct AdapterSite: Sendable {
     /// Experts whose matrices are stacked: A is `[experts * r, in]`, B `[out, r * experts]`.
     public var expertCount = 1
 
-    /// Whether a layer goes by the name of an expert's: gate, up and down layers of dense blocks and shared experts too.
+    /// Whether a layer goes by the name of an expert's: gate, up and down of dense blocks and shared experts do too.
     var hasExpertsName: Bool {
         switch place {
         case .expert, .experts: true
@@ -45,8 +45,8 @@ public struct AdapterSite: Sendable {
     var parameterName: String {
         if case .expert(let layer, let part, _) = place {
             let block = AdapterSite(
-                place: .head, module: "", target: ParameterTable.expertsModule(layer), isParameter: true, outputWidth: 0,
-                inputWidth: 0
+                place: .head, module: "", target: ParameterTable.expertsModule(layer), isParameter: true,
+                outputWidth: 0, inputWidth: 0
             ).suffix
             return block + (part == .down ? ".down_proj" : ".gate_up_proj")
         }
@@ -65,7 +65,8 @@ extension ParameterTable {
     /// Every place for an update, in the model's order; the stacked experts last.
     ///
     /// PEFT wraps a module once for each of its parameters that has an update: the first one's keys then name the
-    /// inner `base_layer`. Where the gate and up layers are alone, they have the module's own name.
+    /// inner `base_layer`. Where the gate and up layers are alone, they have the module's own name, and the down layer
+    /// is no place.
     public func adapterSites(_ adapter: AdapterConfig?) -> [AdapterSite] {
         let table = parameters[0].shape
         var sites = [
@@ -86,17 +87,18 @@ extension ParameterTable {
                 place: .expert(layer: $0.layer, $0.part, expert: $0.expert ?? 0), module: $0.name, target: $0.name,
                 isParameter: false, outputWidth: $0.outputWidth, inputWidth: $0.inputWidth)
         }
-        sites += stackedExpertModules.map {
-            AdapterSite(
-                place: .experts(layer: $0.layer, $0.part), module: Self.expertsModule($0.layer), target: $0.name, isParameter: true,
-                outputWidth: $0.outputWidth, inputWidth: $0.inputWidth, expertCount: expertCount)
-        }
-        for i in sites.indices {
-            guard case .experts(let layer, .gateUp) = sites[i].place else { continue }
+        for module in stackedExpertModules {
+            let isDown = module.part == .down
+            var site = AdapterSite(
+                place: .experts(layer: module.layer, module.part), module: Self.expertsModule(module.layer),
+                target: module.name, isParameter: true, outputWidth: module.outputWidth,
+                inputWidth: module.inputWidth, expertCount: expertCount)
             let hasDown = stackedExpertModules.contains {
-                $0.layer == layer && $0.part == .down && adapter?.targets(parameter: $0.name) != false
+                $0.layer == module.layer && $0.part == .down && adapter?.targets(parameter: $0.name) != false
             }
-            if hasDown { sites[i].module += ".base_layer" }
+            if isDown, !hasDown { continue }
+            if !isDown, hasDown { site.module += ".base_layer" }
+            sites.append(site)
         }
         sites.append(
             AdapterSite(

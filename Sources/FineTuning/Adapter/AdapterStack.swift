@@ -28,7 +28,8 @@ public struct AdapterStack {
     public init(_ folders: [(path: String, weight: Double)], base: ModelConfig) throws {
         var members: [Member] = []
         for (path, weight) in folders {
-            let file = try AdapterFile(folder: path), plan = file.plan(base)
+            let file = try AdapterFile(folder: path)
+            let plan = file.plan(base)
             let problems = file.mismatches(plan)
             guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: path, problems: problems) }
             members.append(Member(file: file, plan: plan, weight: weight))
@@ -46,7 +47,8 @@ public struct AdapterStack {
         guard members.count > 1 || member.weight != 1 else { return [] }
         var problems: [String] = []
         if member.plan.updates.contains(where: \.hasMagnitude) {
-            problems.append("DoRA cannot be weighted or added to others; 'graft adapter convert --to lora' makes it plain")
+            problems.append(
+                "DoRA cannot be weighted or added to others; 'graft adapter convert --to lora' makes it plain")
         }
         if member.takesOutPrincipalPart {
             problems.append("a PiSSA adapter needs its own base; 'graft adapter convert --to lora' makes it plain")
@@ -56,7 +58,9 @@ public struct AdapterStack {
         }
         let others = members.filter { $0.file.folder != member.file.folder }
         for replacement in member.plan.replacements
-        where others.contains(where: { $0.plan.replacements.contains { $0.parameter.hasSameBytes(as: replacement.parameter) } }) {
+        where others.contains(where: {
+            $0.plan.replacements.contains { $0.parameter.hasSameBytes(as: replacement.parameter) }
+        }) {
             problems.append("\(replacement.parameter) comes with another adapter, too")
         }
         for rows in member.plan.rows
@@ -83,14 +87,18 @@ public struct AdapterStack {
     /// The updates of a module as one: A `[sum r, in]`, B `[out, sum r]` and a scale.
     ///
     /// - Parameter weight: gives W in f32, for members that started with PiSSA
-    public static func joined(_ parts: [Part], weight: () throws -> Tensor) rethrows -> (a: Tensor, b: Tensor, scale: Float) {
+    public static func joined(_ parts: [Part], weight: () throws -> Tensor) rethrows -> (
+        a: Tensor, b: Tensor, scale: Float
+    ) {
         guard parts.count > 1 || parts[0].member.weight != 1 || parts[0].member.takesOutPrincipalPart else {
             let (a, b) = parts[0].member.file.matrices(of: parts[0].update)
             return (a, b, Float(parts[0].update.scale))
         }
-        var a: [Tensor] = [], b: [Tensor] = []
+        var a: [Tensor] = []
+        var b: [Tensor] = []
         for part in parts {
-            let matrices = part.member.file.matrices(of: part.update), scale = Float(part.update.scale)
+            let matrices = part.member.file.matrices(of: part.update)
+            let scale = Float(part.update.scale)
             a.append(matrices.a)
             b.append(matrices.b.scaledBy(scale * Float(part.member.weight)))
             if part.member.takesOutPrincipalPart {

@@ -31,7 +31,8 @@ extension AdapterFile {
             model.adapters.map { (ByteString($0.a.name), $0) }, uniquingKeysWith: { first, _ in first })
         var result: [(key: String, tensor: Tensor)] = []
         for update in plan.updates {
-            let key = update.isEmbedding
+            let key =
+                update.isEmbedding
                 ? AdapterKeys.b(update.module, isEmbedding: true) : AdapterKeys.a(update.module, isEmbedding: false)
             // A head that stays tied has the embedding's update.
             let tied = update.isHead && plan.keepsTie ? model.head.adapter : nil

@@ -68,7 +68,9 @@ struct EVA {
     // MARK: the inputs
 
     private func chunks(_ rows: [TokenizedExample]) -> [(batch: PackedBatch, places: [Int])] {
-        var result: [(batch: PackedBatch, places: [Int])] = [], current = PackedBatch(), places: [Int] = []
+        var result: [(batch: PackedBatch, places: [Int])] = []
+        var current = PackedBatch()
+        var places: [Int] = []
         func close() {
             guard current.count > 0 else { return }
             // A target everywhere, so that no block leaves rows out.
@@ -101,7 +103,8 @@ struct EVA {
             let modules = projections.compactMap { places[ObjectIdentifier($0.weight)] }
             guard !modules.isEmpty else { return }
             let group = Group(
-                components: modules.map { Int((Double(updates[$0].rank) * config.eva.rho).rounded(.toNearestOrEven)) }.max()!)
+                components: modules.map { Int((Double(updates[$0].rank) * config.eva.rho).rounded(.toNearestOrEven)) }
+                    .max()!)
             group.modules = modules
             groups.append(group)
         }
@@ -120,7 +123,8 @@ struct EVA {
             inputs.append((group, x.selectedRows(batch.places)))
         }
         pool.parallelFor(inputs.count) { i, _ in
-            let (group, x) = inputs[i], before = group.analysis.components
+            let (group, x) = inputs[i]
+            let before = group.analysis.components
             group.analysis.add(x)
             guard let before, let now = group.analysis.components else { return }
             for c in group.converged.indices {
@@ -154,7 +158,9 @@ struct EVA {
     private func apply(_ groups: [Group], _ ranks: [Int], _ config: inout AdapterConfig) -> [(
         module: String, a: Tensor
     )] {
-        var result: [(module: String, a: Tensor)] = [], ranksByName: [(String, Int)] = [], alphas: [(String, Double)] = []
+        var result: [(module: String, a: Tensor)] = []
+        var ranksByName: [(String, Int)] = []
+        var alphas: [(String, Double)] = []
         // What EVA says nothing of starts as by default.
         var names = model.plan(config).updates.filter { $0.isEmbedding || $0.isOfExperts }.map(\.site.target)
         for (index, update) in updates.enumerated() where ranks[index] > 0 {
@@ -200,7 +206,8 @@ struct IncrementalPCA {
 
     /// - Parameter x: f32 `[n, C]`, at least `count` rows
     mutating func add(_ x: Tensor) {
-        let n = x.rows, width = x.width
+        let n = x.rows
+        let width = x.width
         let (batchMean, batchSquares) = Self.moments(x)
         let total = seen + n
         let centred = x.subtracting(batchMean)
@@ -208,14 +215,17 @@ struct IncrementalPCA {
         if let components {
             let factor = (Double(seen) / Double(total) * Double(n)).squareRoot()
             let shift = (0..<width).map { Float(factor * (mean[$0] - batchMean[$0])) }
-            stack = [components.scaledRows(singularValues.map(Float.init)), centred, Tensor([1, width], values: shift)]
+            stack = [
+                components.scaledRows(singularValues.map(Float.init)), centred, Tensor([1, width], values: shift),
+            ]
         }
         if seen == 0 {
             (mean, variance) = (batchMean, batchSquares.map { $0 / Double(n) })
         } else {
             for c in 0..<width {
                 let difference = mean[c] - batchMean[c]
-                let sum = variance[c] * Double(seen) + batchSquares[c]
+                let sum =
+                    variance[c] * Double(seen) + batchSquares[c]
                     + difference * difference * Double(seen) * Double(n) / Double(total)
                 mean[c] += (batchMean[c] - mean[c]) * Double(n) / Double(total)
                 variance[c] = sum / Double(total)
@@ -231,8 +241,10 @@ struct IncrementalPCA {
 
     /// Means of the columns, and the sums of squares around them.
     private static func moments(_ x: Tensor) -> (mean: [Double], squares: [Double]) {
-        let width = x.width, n = Double(x.rows)
-        var mean = [Double](repeating: 0, count: width), squares = mean
+        let width = x.width
+        let n = Double(x.rows)
+        var mean = [Double](repeating: 0, count: width)
+        var squares = mean
         x.withFloats { values in
             for i in values.indices { mean[i % width] += Double(values[i]) }
             for c in 0..<width { mean[c] /= n }
@@ -247,13 +259,15 @@ struct IncrementalPCA {
 
 extension Tensor {
     fileprivate func subtracting(_ row: [Double]) -> Tensor {
-        let result = copied(), width = width
+        let result = copied()
+        let width = width
         result.withFloats { values in for i in values.indices { values[i] -= Float(row[i % width]) } }
         return result
     }
 
     fileprivate func withPositivePeaks() -> Tensor {
-        let values = floats(), width = width
+        let values = floats()
+        let width = width
         return scaledRows(
             (0..<rows).map { r in
                 let row = values[r * width..<(r + 1) * width]
@@ -263,7 +277,8 @@ extension Tensor {
 
     /// The cosine between two rows.
     fileprivate func cosine(_ i: Int, _ other: Tensor, _ j: Int) -> Double {
-        let a = selectedRows([i]).floats(), b = other.selectedRows([j]).floats()
+        let a = selectedRows([i]).floats()
+        let b = other.selectedRows([j]).floats()
         var (dot, left, right) = (0.0, 0.0, 0.0)
         for k in a.indices {
             dot += Double(a[k]) * Double(b[k])

@@ -36,6 +36,8 @@ public struct LatentAttention: Sendable {
     public var plainDim: Int
     public var rotaryDim: Int
     public var valueDim: Int
+    /// `mscale_all_dim` of YaRN, by which the scores grow with the context; 0 leaves them.
+    public var yarnMagnitude = 0.0
     /// The latents' norms take Transformers' default.
     public let eps: Float = 1e-6
 }

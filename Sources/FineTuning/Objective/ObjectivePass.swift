@@ -70,7 +70,8 @@ final class ObjectivePass {
 
     /// The means over all examples; KTO's divergence is of `batchSize` of them at a time, as in training.
     func evaluate(_ examples: [TokenizedExample], references: [ReferenceScore], batchSize: Int) -> ObjectiveResult {
-        var result = ObjectiveResult(), metrics: [(name: String, sum: Double, weight: Double)] = []
+        var result = ObjectiveResult()
+        var metrics: [(name: String, sum: Double, weight: Double)] = []
         let size = objective.usesMismatchedAnswers ? batchSize : max(1, examples.count)
         for start in stride(from: 0, to: examples.count, by: size) {
             let range = start..<min(start + size, examples.count)
@@ -157,7 +158,9 @@ final class ObjectivePass {
         }
         let ownCount = Double(max(1, examples.reduce(0) { $0 + chosen($1).trainedCount }))
         let total = Double(examples.count)
-        var result = ObjectiveResult(weight: total), ownLoss = 0.0, losses: [PairLoss] = []
+        var result = ObjectiveResult(weight: total)
+        var ownLoss = 0.0
+        var losses: [PairLoss] = []
         for range in evenRanges(of: examples.map(\.tokenCount), limit: microbatchTokens) {
             var batch = PackedBatch()
             for i in range {
@@ -165,17 +168,21 @@ final class ObjectivePass {
                 if let rejected = examples[i].rejected { batch.append(rejected) }
             }
             _ = pass(batch, &result, learns, dropout) { values in
-                var factors: [Float] = [], next = values[...]
+                var factors: [Float] = []
+                var next = values[...]
                 for i in range {
                     guard let rejected = examples[i].rejected else { continue }
                     // Which of the chosen sequence's losses belong to the answer.
-                    let isAnswer = own.withPrompt
+                    let isAnswer =
+                        own.withPrompt
                         ? Array(examples[i].isTrained.dropFirst())
                         : Array(repeating: true, count: examples[i].trainedCount)
-                    let first = next.prefix(isAnswer.count), second = next.dropFirst(isAnswer.count).prefix(rejected.trainedCount)
+                    let first = next.prefix(isAnswer.count)
+                    let second = next.dropFirst(isAnswer.count).prefix(rejected.trainedCount)
                     next = next.dropFirst(first.count + second.count)
                     var pair = ScoredPair(
-                        chosen: -zip(first, isAnswer).reduce(0) { $0 + ($1.1 ? $1.0 : 0) }, rejected: -second.reduce(0, +),
+                        chosen: -zip(first, isAnswer).reduce(0) { $0 + ($1.1 ? $1.0 : 0) },
+                        rejected: -second.reduce(0, +),
                         chosenCount: examples[i].trainedCount, rejectedCount: rejected.trainedCount)
                     if !references.isEmpty {
                         (pair.chosenReference, pair.rejectedReference) = (references[i].answer, references[i].rejected)
@@ -223,15 +230,19 @@ final class ObjectivePass {
     ) -> ObjectiveResult {
         let divergence = objective.usesMismatchedAnswers ? mismatchedDivergence(examples) : 0
         var result = ObjectiveResult(weight: Double(examples.count))
-        var rewards = (good: [Double](), bad: [Double]()), logps = (good: [Double](), bad: [Double]())
+        var rewards = (good: [Double](), bad: [Double]())
+        var logps = (good: [Double](), bad: [Double]())
         for range in evenRanges(of: examples.map(\.ids.count), limit: microbatchTokens) {
             var loss = 0.0
             _ = pass(PackedBatch(examples[range]), &result, learns, dropout) { values in
-                var factors: [Float] = [], next = values[...]
+                var factors: [Float] = []
+                var next = values[...]
                 for i in range {
                     let own = next.prefix(examples[i].trainedCount)
                     next = next.dropFirst(own.count)
-                    let logp = -own.reduce(0, +), ratio = logp - references[i].answer, isGood = examples[i].isGood
+                    let logp = -own.reduce(0, +)
+                    let ratio = logp - references[i].answer
+                    let isGood = examples[i].isGood
                     let (value, slope) = kto.loss(ratio: ratio, isGood: isGood, divergence: divergence)
                     loss += value
                     if isGood {
@@ -253,7 +264,9 @@ final class ObjectivePass {
             result.metrics += [Metric("rewards/chosen", mean(rewards.good)), Metric("logps/chosen", mean(logps.good))]
         }
         if !rewards.bad.isEmpty {
-            result.metrics += [Metric("rewards/rejected", mean(rewards.bad)), Metric("logps/rejected", mean(logps.bad))]
+            result.metrics += [
+                Metric("rewards/rejected", mean(rewards.bad)), Metric("logps/rejected", mean(logps.bad)),
+            ]
         }
         if !rewards.good.isEmpty, !rewards.bad.isEmpty {
             result.metrics.append(Metric("rewards/margins", mean(rewards.good) - mean(rewards.bad)))
@@ -275,7 +288,8 @@ final class ObjectivePass {
             }
             return result
         }
-        let now = logProbabilities(mismatched), before = asBeforeTraining { logProbabilities(mismatched) }
+        let now = logProbabilities(mismatched)
+        let before = asBeforeTraining { logProbabilities(mismatched) }
         return max(0, zip(now, before).reduce(0) { $0 + $1.0 - $1.1 } / Double(examples.count))
     }
 

@@ -54,7 +54,8 @@ extension Objective.DPO {
         let reward = (chosen: beta * chosen, rejected: beta * rejected)
         let margin = reward.chosen - reward.rejected
         let mean = (
-            chosen: 1 / Double(max(1, pair.chosenCount)) * chosen, rejected: 1 / Double(max(1, pair.rejectedCount)) * rejected
+            chosen: 1 / Double(max(1, pair.chosenCount)) * chosen,
+            rejected: 1 / Double(max(1, pair.rejectedCount)) * rejected
         )
         let epsilon = labelSmoothing
         let loss: Dual
@@ -65,7 +66,8 @@ extension Objective.DPO {
         case .robust:
             loss = 1 / (1 - 2 * epsilon) * (epsilon * (-margin).logSigmoid - (1 - epsilon) * margin.logSigmoid)
         case .exoPair:
-            loss = margin.sigmoid * (margin.logSigmoid - log1p(-epsilon))
+            loss =
+                margin.sigmoid * (margin.logSigmoid - log1p(-epsilon))
                 + (-margin).sigmoid * ((-margin).logSigmoid - log(epsilon))
         case .ncaPair:
             loss = -reward.chosen.logSigmoid - 0.5 * (-reward.chosen).logSigmoid - 0.5 * (-reward.rejected).logSigmoid
@@ -94,7 +96,8 @@ extension Objective.ORPO {
     /// Equations 4 and 7 of arXiv:2403.07691.
     func loss(_ pair: ScoredPair) -> PairLoss {
         let (chosen, rejected) = pair.means
-        let logOdds = chosen - rejected - (chosen.log1mexp - rejected.log1mexp), ratio = logOdds.logSigmoid
+        let logOdds = chosen - rejected - (chosen.log1mexp - rejected.log1mexp)
+        let ratio = logOdds.logSigmoid
         return PairLoss(
             loss: -beta * ratio, chosenReward: beta * chosen.value, rejectedReward: beta * rejected.value,
             chosenLogp: chosen.value, rejectedLogp: rejected.value, logOdds: (logOdds.value, ratio.value))
@@ -128,7 +131,8 @@ extension Objective.KTO {
     ///   - ratio: log-probability less the reference's
     ///   - divergence: the estimate of KL(model | reference)
     func loss(ratio: Double, isGood: Bool, divergence: Double) -> (value: Double, slope: Double) {
-        let weight = isGood ? desirableWeight : undesirableWeight, sign = isGood ? 1.0 : -1
+        let weight = isGood ? desirableWeight : undesirableWeight
+        let sign = isGood ? 1.0 : -1
         let offset = lossType == .kto ? divergence : 0
         // 1 - sigmoid(x) is sigmoid(-x).
         let value = logistic(-beta * sign * (ratio - offset))

@@ -27,14 +27,14 @@ extension TrainingRun {
         {
             if let id = own.tokenizer.firstDifference(from: other.tokenizer) {
                 throw FineTuningError.badRecipe([
-                    "objective.teacher: the token \(id) of \(folder) is another one than the model's; distillation compares "
-                        + "token by token and needs one vocabulary"
+                    "objective.teacher: the token \(id) of \(folder) is another one than the model's; distillation "
+                        + "compares token by token and needs one vocabulary"
                 ])
             }
         } else if teacher.config.vocabularySize != config.vocabularySize {
             throw FineTuningError.badRecipe([
-                "objective.teacher: \(folder) has a vocabulary of \(teacher.config.vocabularySize) tokens, the model of "
-                    + "\(config.vocabularySize), and there is no tokenizer to tell whether they mean the same"
+                "objective.teacher: \(folder) has a vocabulary of \(teacher.config.vocabularySize) tokens, the "
+                    + "model of \(config.vocabularySize), and there is no tokenizer to tell whether they mean the same"
             ])
         }
         return teacher

@@ -27,7 +27,9 @@ public struct AdapterOptions: Sendable, Equatable {
             let near = nearest(to: key, among: Self.evaKeys).map { "; did you mean '\($0)'?" }
             section.conflict(
                 section.location,
-                "unknown key '\(section.path("eva_config")).\(key)'\(near ?? "; known here: " + Self.evaKeys.joined(separator: ", "))")
+                "unknown key '\(section.path("eva_config")).\(key)'"
+                    + (near ?? "; known here: " + Self.evaKeys.joined(separator: ", "))
+            )
         }
     }
 
@@ -74,7 +76,8 @@ extension Recipe.Adapter {
     func check(_ section: inout RecipeSection, _ location: String) {
         let given = options.json.keys.map { "adapter." + $0 }.joined(separator: ", ")
         if method == .full, !given.isEmpty {
-            return section.conflict(location, "\(given): adapter.method full trains the whole model, without an adapter")
+            return section.conflict(
+                location, "\(given): adapter.method full trains the whole model, without an adapter")
         }
         if initFrom != nil, !given.isEmpty {
             return section.conflict(location, "\(given): with adapter.init_from these come from that adapter")
@@ -93,7 +96,8 @@ extension RecipeValue {
     var json: JSONValue {
         switch content {
         case .null: .null
-        case .scalar(let text, _): flag.map { .bool($0) } ?? integer.map { .integer($0) } ?? number.map { .double($0) } ?? .string(text)
+        case .scalar(let text, _):
+            flag.map { .bool($0) } ?? integer.map { .integer($0) } ?? number.map { .double($0) } ?? .string(text)
         case .sequence(let values): .array(values.map(\.json))
         case .mapping(let entries): .object(JSONObject(entries.map { (key: $0.key, value: $0.value.json) }))
         }

@@ -44,7 +44,8 @@ func readObjective(
             cpo.simpoGamma = section.number("simpo_gamma", "of at least 0") { $0 >= 0 } ?? cpo.simpoGamma
         }
         if cpo.labelSmoothing > 0, [.hinge, .ipo].contains(cpo.lossType) {
-            section.conflict(section.location, "objective.label_smoothing has no part in loss_type \(cpo.lossType.rawValue)")
+            section.conflict(
+                section.location, "objective.label_smoothing has no part in loss_type \(cpo.lossType.rawValue)")
         }
         objective = .cpo(cpo)
     case .kto(var kto):
@@ -90,10 +91,12 @@ private func readSmoothing(_ section: inout RecipeSection) -> Double? {
 
 private func checkSmoothing(_ dpo: Objective.DPO, _ section: RecipeSection) {
     if dpo.labelSmoothing > 0, !dpo.lossType.smoothsLabels {
-        section.conflict(section.location, "objective.label_smoothing has no part in loss_type \(dpo.lossType.rawValue)")
+        section.conflict(
+            section.location, "objective.label_smoothing has no part in loss_type \(dpo.lossType.rawValue)")
     }
     if dpo.labelSmoothing == 0, dpo.lossType == .exoPair {
-        section.conflict(section.location, "objective.loss_type exo_pair needs a label_smoothing above 0, such as 1.0e-3")
+        section.conflict(
+            section.location, "objective.loss_type exo_pair needs a label_smoothing above 0, such as 1.0e-3")
     }
 }
 
@@ -108,13 +111,14 @@ func checkObjective(
         problems.add(value.location, "data.train_on: an objective of preferences scores whole answers; leave it out")
     }
     if let value = section.value("overlong"), value.word == Recipe.Data.Overlong.split.rawValue {
-        problems.add(value.location, "data.overlong: answers that are judged cannot be split; take error, drop or truncate")
+        problems.add(
+            value.location, "data.overlong: answers that are judged cannot be split; take error, drop or truncate")
     }
     if objective.usesMismatchedAnswers, adapter.method == .full {
         problems.add(
             data?.location ?? "the recipe",
-            "objective kto compares with the model before training at every step, which takes adapter.method: lora; with "
-                + "full, loss_type: apo_zero_unpaired does without")
+            "objective kto compares with the model before training at every step, which takes adapter.method: lora; "
+                + "with full, loss_type: apo_zero_unpaired does without")
     }
 }
 

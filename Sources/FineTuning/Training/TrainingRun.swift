@@ -85,7 +85,8 @@ public final class TrainingRun {
                     max(settings.microbatchTokens, longest), data.train.reduce(0) { $0 + $1.tokenCount }),
                 recomputed: settings.recomputedBlocks),
             statistics: data.statistics.map { "\($0.name): \($0.value)" })
-        return Prepared(model: model, adapter: adapter, teacher: teacher, data: data, settings: settings, summary: summary)
+        return Prepared(
+            model: model, adapter: adapter, teacher: teacher, data: data, settings: settings, summary: summary)
     }
 
     /// Trains and writes the run directory.
@@ -104,7 +105,8 @@ public final class TrainingRun {
         let samples = Array(prepared.data.samples.prefix(4))
         let before = answers(model, samples, prepared.data)
         let trainer = Trainer(
-            model: model, teacher: prepared.teacher, train: prepared.data.train, eval: prepared.data.eval, settings: settings, pool: pool)
+            model: model, teacher: prepared.teacher, train: prepared.data.train, eval: prepared.data.eval,
+            settings: settings, pool: pool)
         var log: MetricsLog?
         try trainer.run(resume: resume, shouldStop: shouldStop) { event in
             // What comes before a resume must not begin the log anew.

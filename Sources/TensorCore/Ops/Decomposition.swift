@@ -1,5 +1,5 @@
-import Foundation
 internal import COpenBLAS
+import Foundation
 
 /// f32 products on the calling thread, outside a pool.
 enum DenseProduct {
@@ -16,11 +16,13 @@ enum DenseProduct {
                 ? (CblasNoTrans, Int32(max(m.rowStride, m.columns, 1)))
                 : (CblasTrans, Int32(max(m.columnStride, m.rows, 1)))
         }
-        let (transA, strideA) = layout(a), (transB, strideB) = layout(b)
+        let (transA, strideA) = layout(a)
+        let (transB, strideB) = layout(b)
         cblas_sgemm(
             CblasRowMajor, transA, transB, Int32(a.rows), Int32(b.columns), Int32(a.columns), 1,
             a.pointer.assumingMemoryBound(to: Float.self), strideA, b.pointer.assumingMemoryBound(to: Float.self),
-            strideB, accumulate ? 1 : 0, c.pointer.assumingMemoryBound(to: Float.self), Int32(max(c.rowStride, c.columns)))
+            strideB, accumulate ? 1 : 0, c.pointer.assumingMemoryBound(to: Float.self),
+            Int32(max(c.rowStride, c.columns)))
     }
 
     /// Sequential products and decompositions in the libraries: results do not depend on the number of processors.
@@ -57,8 +59,10 @@ public struct TruncatedSVD {
     /// Runs on the calling thread and gives the same bits each time.
     /// - Parameter matrix: f32 `[m, n]`
     public init(_ matrix: Tensor, rank: Int) {
-        let (m, n) = (matrix.rows, matrix.width), isWide = m <= n
-        let size = min(m, n), k = min(rank, size)
+        let (m, n) = (matrix.rows, matrix.width)
+        let isWide = m <= n
+        let size = min(m, n)
+        let k = min(rank, size)
         var values = [Double](repeating: 0, count: matrix.count)
         for i in 0..<matrix.count { values[i] = Double(matrix.f32[i]) }
         let (eigenvalues, vectors) = Self.leadingEigenvectors(Self.gram(values, m, n, isWide), size, k)
@@ -96,11 +100,22 @@ public struct TruncatedSVD {
     /// The largest eigenvalues of a symmetric matrix, whose upper half is given, falling, and their vectors as rows.
     private static func leadingEigenvectors(_ matrix: [Double], _ size: Int, _ count: Int) -> ([Double], [Double]) {
         guard count > 0 else { return ([], []) }
-        var a = matrix, n = Int32(size), found: Int32 = 0, info: Int32 = 0
-        var lower = 0.0, upper = 0.0, first = Int32(size - count + 1), last = Int32(size), tolerance = 0.0
-        var w = [Double](repeating: 0, count: size), z = [Double](repeating: 0, count: size * count)
+        var a = matrix
+        var n = Int32(size)
+        var found: Int32 = 0
+        var info: Int32 = 0
+        var lower = 0.0
+        var upper = 0.0
+        var first = Int32(size - count + 1)
+        var last = Int32(size)
+        var tolerance = 0.0
+        var w = [Double](repeating: 0, count: size)
+        var z = [Double](repeating: 0, count: size * count)
         var support = [Int32](repeating: 0, count: 2 * max(1, count))
-        var work = [0.0], integers: [Int32] = [0], workSize: Int32 = -1, integerSize: Int32 = -1
+        var work = [0.0]
+        var integers: [Int32] = [0]
+        var workSize: Int32 = -1
+        var integerSize: Int32 = -1
         for _ in 0..<2 {
             // Row by row the upper half is what LAPACK, column by column, takes for the lower.
             dsyevr_(
@@ -113,7 +128,8 @@ public struct TruncatedSVD {
             }
         }
         precondition(info == 0 && Int(found) == count, "the eigenvectors were not found: dsyevr says \(info)")
-        var values: [Double] = [], vectors: [Double] = []
+        var values: [Double] = []
+        var vectors: [Double] = []
         for i in (0..<count).reversed() {
             values.append(w[i])
             vectors += z[i * size..<(i + 1) * size]

@@ -11,7 +11,8 @@ extension Tape {
     public func experts(
         _ x: Tensor, _ routing: Routing, _ experts: Experts, addedTo residual: Tensor, dropout: AdapterDropout? = nil
     ) -> Tensor {
-        precondition(routing.weights.rows == x.rows && residual.rows == x.rows && residual.width == experts.down.outputWidth)
+        precondition(routing.weights.rows == x.rows && residual.rows == x.rows)
+        precondition(residual.width == experts.down.outputWidth)
         let result = Tensor(residual.shape)
         let call = ExpertsCall(
             executor: executor, x: x, routing: routing, experts: experts,
@@ -243,14 +244,18 @@ private final class ExpertsCall {
     func backward(_ dOutput: Tensor) {
         let count = max(1, slots.count)
         let gradients = Gradients(
-            inner: Tensor([count, 2 * width], dtype), input: x.requiresGradient ? Tensor([count, x.width], dtype) : nil,
-            hidden: hidden.map { Tensor($0.shape, $0.dtype) }, hiddenDown: hiddenDown.map { Tensor($0.shape, $0.dtype) },
+            inner: Tensor([count, 2 * width], dtype),
+            input: x.requiresGradient ? Tensor([count, x.width], dtype) : nil,
+            hidden: hidden.map { Tensor($0.shape, $0.dtype) },
+            hiddenDown: hiddenDown.map { Tensor($0.shape, $0.dtype) },
             weights: Tensor([x.rows, slots.active]))
         let tiles = slots.tiles.sorted { $0.rows > $1.rows }
         executor.loop(tiles.count, .expertsBackward) { [self] i, worker in
             propagate(tiles[i], dOutput, gradients, worker)
         }
-        let work = slots.experts.flatMap { weightGradients($0.expert, Array(slots.tiles[$0.tiles]), dOutput, gradients) }
+        let work = slots.experts.flatMap {
+            weightGradients($0.expert, Array(slots.tiles[$0.tiles]), dOutput, gradients)
+        }
         executor.loop(work.count, .weightGradients) { i, worker in work[i](worker) }
         if routing.weights.requiresGradient { routing.weights.addGradient(gradients.weights, executor) }
         guard let dInput = gradients.input else { return }

@@ -6,7 +6,8 @@ extension Tape {
     func wholeCrossEntropy(
         _ x: Tensor, _ head: Projection, _ targets: [Int32], _ shape: LogitShape, _ factors: LossFactors?
     ) -> [Double] {
-        let logits = logits(x, head: head, shape: LogitShape()), vocabulary = head.outputWidth
+        let logits = logits(x, head: head, shape: LogitShape())
+        let vocabulary = head.outputWidth
         let losses = Tensor([max(1, targets.count)])
         let gradient = isRecording && logits.requiresGradient ? Tensor(logits.shape) : nil
         executor.rows(targets.count, .headAndLoss) { first, count, _ in
@@ -43,7 +44,9 @@ extension Tape {
             executor.flush()
             guard let gradient = rows.content.gradient else { return }
             let factors = factors?.checked(targets.count)
-            let logSums = Tensor([targets.count]), count = targets.count, table = head.weight.value
+            let logSums = Tensor([targets.count])
+            let count = targets.count
+            let table = head.weight.value
             executor.loop((count + 63) / 64, .headAndLoss) { item, worker in
                 for t in item * 64..<min(count, item * 64 + 64) {
                     let score = worker.floats(1, count: 1)
@@ -57,7 +60,8 @@ extension Tape {
             // Blocks of rows, each with a copy of its own in the products' type.
             let block = 16
             executor.loop((rows.indices.count + block - 1) / block, .headAndLoss) { item, worker in
-                let first = item * block, height = min(block, rows.indices.count - first)
+                let first = item * block
+                let height = min(block, rows.indices.count - first)
                 let content = Matrix(rows.content.value).rows(first, height)
                 let scores = worker.floats(1, count: height * count)
                 worker.multiply(
@@ -66,7 +70,8 @@ extension Tape {
                 shape.apply(scores, height * count)
                 for r in 0..<height {
                     for t in 0..<count {
-                        let score = scores[r * count + t], p = exp(score - logSums.f32[t])
+                        let score = scores[r * count + t]
+                        let p = exp(score - logSums.f32[t])
                         let isTarget = Int(targets[t]) == rows.indices[first + r]
                         scores[r * count + t] = (isTarget ? p - 1 : p) * shape.slope(score) * (factors?[t] ?? 1)
                     }

@@ -120,7 +120,7 @@ extension RouterShape {
             for g in 0..<groups {
                 var first = -Float.infinity, second = -Float.infinity
                 for e in g * size..<(g + 1) * size {
-                    if choice[e] > first { (first, second) = (choice[e], first) } else { second = max(second, choice[e]) }
+                    (first, second) = (max(first, choice[e]), max(second, min(first, choice[e])))
                 }
                 open[g] = groupScore == .best || size == 1 ? first : first + second
             }

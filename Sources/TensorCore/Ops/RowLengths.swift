@@ -22,7 +22,9 @@ final class RowLengths {
     ///   - scaledB: f32 `[out, r]`
     ///   - magnitude: f32 `[out]`
     func measure(a: Tensor, scaledB: Tensor, magnitude: Tensor) {
-        let width = base.shape[1], block = max(1, (1 << 16) / max(1, width)), total = base.shape[0]
+        let width = base.shape[1]
+        let block = max(1, (1 << 16) / max(1, width))
+        let total = base.shape[0]
         let memory = Tensor([block, width])
         for first in stride(from: 0, to: total, by: block) {
             let rows = min(block, total - first)

@@ -164,8 +164,8 @@ struct ExampleCollector {
             add(
                 RowFault(
                     file: outcome.file, row: outcome.row,
-                    reason: "\(length) tokens are more than max_length \(limit), and answers that are judged cannot be split; "
-                        + "set overlong to drop or truncate"))
+                    reason: "\(length) tokens are more than max_length \(limit), and answers that are judged cannot be "
+                        + "split; set overlong to drop or truncate"))
         case .split:
             report.split += 1
             // A piece begins with the token that ends the one before it, so that each token is predicted once.

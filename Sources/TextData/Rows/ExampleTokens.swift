@@ -50,7 +50,7 @@ extension ExampleBuilder {
             let other = try answer(rejected)
             made.notes.formUnion(other.notes)
             made.lacksEnd = made.lacksEnd || other.lacksEnd
-            made.reasonWithoutLabels = made.example.trainedCount == 0 ? made.reasonWithoutLabels : other.reasonWithoutLabels
+            if made.example.trainedCount > 0 { made.reasonWithoutLabels = other.reasonWithoutLabels }
             made.example.judgement = .chosen(ids: other.example.ids, isTrained: other.example.isTrained)
             return made
         case .judged(let row, let isGood):
@@ -136,7 +136,9 @@ extension ExampleBuilder {
             }
             if weights != nil {
                 // The token that ends the turn may stand behind the span.
-                for i in index..<min(end + 1, isTrained.count) where isTrained[i] { weights?[i] = trained.weights[number] }
+                for i in index..<min(end + 1, isTrained.count) where isTrained[i] {
+                    weights?[i] = trained.weights[number]
+                }
             }
             index = end
         }

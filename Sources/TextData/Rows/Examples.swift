@@ -25,7 +25,8 @@ public struct ExampleOptions: Sendable {
                 "the objective learns from pairs, \(RowShape.preference.form); kto learns from "
                     + "\(RowShape.kto.form), sft from all others"
             case .judged:
-                "the objective learns from \(RowShape.kto.form) or \(RowShape.preference.form); sft learns from all others"
+                "the objective learns from \(RowShape.kto.form) or \(RowShape.preference.form); sft learns from all "
+                    + "others"
             }
         }
     }

@@ -7,7 +7,8 @@ extension RowReader {
     /// `{"prompt", "chosen", "rejected"}`; without a prompt, it is what both answers begin with.
     func preference() throws -> Row {
         if object["chosen_ids"] != nil {
-            return .preference(chosen: .tokens(try answerTokens("chosen_ids")),
+            return .preference(
+                chosen: .tokens(try answerTokens("chosen_ids")),
                 rejected: .tokens(try answerTokens("rejected_ids")))
         }
         let prompt = try prompt(["chosen", "rejected"])
@@ -20,7 +21,9 @@ extension RowReader {
         guard let isGood = label else {
             throw RowError("\"label\": expected true or false, found \(object["label"]?.kindName ?? "nothing")")
         }
-        if object["completion_ids"] != nil { return .judged(.tokens(try answerTokens("completion_ids")), isGood: isGood) }
+        if object["completion_ids"] != nil {
+            return .judged(.tokens(try answerTokens("completion_ids")), isGood: isGood)
+        }
         return .judged(try answer("completion", prompt: prompt(["completion"])), isGood: isGood)
     }
 
@@ -36,7 +39,8 @@ extension RowReader {
     }
 
     private func answerTokens(_ key: String) throws -> TokenizedExample {
-        let prompt = try integers("prompt_ids"), answer = try integers(key)
+        let prompt = try integers("prompt_ids")
+        let answer = try integers(key)
         guard !answer.isEmpty else { throw RowError("\"\(key)\" is empty") }
         return TokenizedExample(
             ids: prompt + answer, isTrained: prompt.map { _ in false } + answer.map { _ in true })
@@ -84,7 +88,8 @@ extension RowReader {
         guard keys.count == 2 else { throw RowError("\"prompt\": expected a string or messages, found nothing") }
         if areMessages {
             guard let leading = try leadingMessages(keys), leading > 0 else {
-                throw RowError("there is no \"prompt\", and \"chosen\" and \"rejected\" do not begin with the same messages")
+                throw RowError(
+                    "there is no \"prompt\", and \"chosen\" and \"rejected\" do not begin with the same messages")
             }
             return .leading(leading)
         }

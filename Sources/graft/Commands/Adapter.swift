@@ -14,7 +14,7 @@ struct AdapterCommand: ParsableCommand {
 
             Examples:
               graft adapter info runs/x/adapter
-              graft adapter combine --adapter A --adapter B --weight 0.7 --weight 0.3 --method ties --density 0.5 --out C
+              graft adapter combine --adapter A --adapter B --weight 0.7 --weight 0.3 --out C
               graft adapter resize A --rank 8 --out small
               graft adapter extract --model base --tuned checkpoint --rank 32 --out A
               graft adapter convert A --to mlx --out A-mlx
@@ -36,11 +36,14 @@ struct AdapterInfo: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let object = try AdapterObject(folder: adapter), config = object.config
+        let object = try AdapterObject(folder: adapter)
+        let config = object.config
         let norms = object.pairs.map(object.norm)
-        let parameters = object.pairs.reduce(0) { $0 + $1.rank * ($1.inner.x + $1.inner.y) }
+        let parameters =
+            object.pairs.reduce(0) { $0 + $1.rank * ($1.inner.x + $1.inner.y) }
             + object.others.reduce(0) { $0 + $1.elementCount }
-        let kind = (object.pairs.contains(where: \.hasMagnitude) ? "DoRA" : "LoRA")
+        let kind =
+            (object.pairs.contains(where: \.hasMagnitude) ? "DoRA" : "LoRA")
             + (config.usesRankStabilisedScale ? ", rank-stabilised" : "")
             + (config.initialization == .pissa ? ", PiSSA on a changed base" : "")
         if output.json {
@@ -224,7 +227,8 @@ struct AdapterConvert: ParsableCommand {
 
     enum Form: String, ExpressibleByArgument, CaseIterable { case lora, peft, mlx, gguf }
 
-    @Argument(help: ArgumentHelp("An adapter folder, or a GGUF adapter.", valueName: "dir|file.gguf")) var adapter: String
+    @Argument(help: ArgumentHelp("An adapter folder, or a GGUF adapter.", valueName: "dir|file.gguf")) var adapter:
+        String
     @Option(help: ArgumentHelp("lora, peft, mlx or gguf.", valueName: "form")) var to: Form
     @Option(help: ArgumentHelp("The base model's folder.", valueName: "dir")) var model: String?
     @Option(help: ArgumentHelp("The rank of a DoRA made plain; twice the adapter's by default.", valueName: "r"))
@@ -267,9 +271,12 @@ struct WeightedAdapters: ParsableArguments {
 
     func validate() throws {
         if !weight.isEmpty, weight.count != adapter.count {
-            throw ValidationError("\(adapter.count) adapters and \(weight.count) weights: give one --weight each, or none")
+            throw ValidationError(
+                "\(adapter.count) adapters and \(weight.count) weights: give one --weight each, or none")
         }
-        if let bad = weight.first(where: { !$0.isFinite }) { throw ValidationError("--weight must be finite, not \(bad)") }
+        if let bad = weight.first(where: { !$0.isFinite }) {
+            throw ValidationError("--weight must be finite, not \(bad)")
+        }
         if Set(adapter).count != adapter.count { throw ValidationError("an adapter is given twice") }
     }
 
@@ -300,7 +307,8 @@ private func written(_ path: String, _ errors: [RankError], _ output: OutputOpti
         messages.note("error of all together: \(String(format: "%.3g", errors.relative))")
     }
     if !leftOut.isEmpty {
-        messages.note("note: \(leftOut.count) tensors changed and are left out: \(leftOut.prefix(3).joined(separator: ", "))")
+        messages.note(
+            "note: \(leftOut.count) tensors changed and are left out: \(leftOut.prefix(3).joined(separator: ", "))")
     }
     messages.note(path)
 }

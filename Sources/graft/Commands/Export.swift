@@ -19,6 +19,11 @@ struct ExportCommand: ParsableCommand {
               graft export --model f16.gguf --out q4.gguf --type q4_k_m --imatrix i.gguf
               graft export --model base --out m.gguf --type bf16 --split-max-size 4G
               graft export --model base --adapter A --out a.gguf --adapter-only
+              graft export --model base --adapter A --out helper --for ollama --type q4_k_m
+
+            --for makes a folder that a program takes as it is, with a model card: ollama (GGUF and Modelfile), lmstudio \
+            (the folders that LM Studio and Jan look through), vllm (the adapter, if vLLM can take it), hf (a merged \
+            Hugging Face folder).
 
             Types: f32, f16 and bf16; 8 bits: q8_0; 6: q6_k; 5: q5_k_m, q5_k_s, q5_1, q5_0; 4: q4_k_m, q4_k_s, iq4_nl, \
             iq4_xs, q4_1, q4_0, mxfp4 (experts; all else q8_0); 3: q3_k_l, q3_k_m, q3_k_s; 2: q2_k. They are llama.cpp's \
@@ -34,11 +39,19 @@ struct ExportCommand: ParsableCommand {
 
     @OptionGroup var adapters: WeightedAdapters
 
-    @Option(help: ArgumentHelp("The file to write.", valueName: "file.gguf"))
+    @Option(help: ArgumentHelp("The file to write; with --for a folder.", valueName: "file.gguf|dir"))
     var out: String
 
-    @Option(help: ArgumentHelp("Type of the weights, such as f16, q8_0 or q4_k_m.", valueName: "type"))
-    var type = GGUFOutputType.f16
+    @Option(
+        name: .customLong("for"),
+        help: ArgumentHelp("Make a folder ready for a program: ollama, lmstudio, vllm or hf.", valueName: "program"))
+    var target: ReadyTarget?
+
+    @Option(
+        help: ArgumentHelp(
+            "Type of the weights, such as f16, q8_0 or q4_k_m; f16 by default, q8_0 for ollama and lmstudio, the base's "
+                + "own for hf.", valueName: "type"))
+    var type: GGUFOutputType?
 
     @Option(
         help: ArgumentHelp(
@@ -58,6 +71,12 @@ struct ExportCommand: ParsableCommand {
     @Flag(help: "Write the adapter alone; its matrices stay f32.")
     var adapterOnly = false
 
+    @Option(help: ArgumentHelp("A system message for Ollama's Modelfile.", valueName: "text"))
+    var system: String?
+
+    @Option(help: ArgumentHelp("The publisher's folder in LM Studio's layout.", valueName: "name"))
+    var publisher = "local"
+
     @OptionGroup var verification: VerifyOptions
     @OptionGroup var compute: ComputeOptions
     @OptionGroup var output: OutputOptions
@@ -66,10 +85,22 @@ struct ExportCommand: ParsableCommand {
         if adapterOnly, adapters.adapter.count != 1 || adapters.uses[0].weight != 1 {
             throw ValidationError("--adapter-only takes one --adapter; 'graft adapter combine' makes one of several")
         }
+        if adapterOnly, target != nil { throw ValidationError("--for and --adapter-only exclude each other") }
+        if system != nil, target != .ollama { throw ValidationError("--system goes into Ollama's Modelfile: add --for ollama") }
+        if target == .vllm, adapters.uses.isEmpty { throw ValidationError("--for vllm needs --adapter") }
+        if target == .hf, type != nil, mergedType == nil {
+            throw ValidationError("--for hf takes the types f32, f16 and bf16")
+        }
+        let letters = publisher.utf8.allSatisfy {
+            ($0 | 0x20) >= 0x61 && ($0 | 0x20) <= 0x7A || $0 >= 0x30 && $0 <= 0x39 || $0 == 0x2D || $0 == 0x5F
+        }
+        if publisher.isEmpty || !letters { throw ValidationError("--publisher takes letters, digits, - and _") }
         if splitMaxSize != nil, maximumPartSize == nil {
             throw ValidationError("--split-max-size must be a size such as 2G or 500M, not '\(splitMaxSize!)'")
         }
     }
+
+    private var mergedType: MergedType? { type.map { MergedType(rawValue: $0.rawValue) } ?? .keep }
 
     private var maximumPartSize: Int? {
         guard let text = splitMaxSize, let last = text.utf8.last else { return nil }
@@ -85,14 +116,25 @@ struct ExportCommand: ParsableCommand {
         try refuseExisting(out)
         let messages = output.messages, pool = compute.pool
         let options = GGUFExportOptions(
-            type: type, name: name, importance: imatrix, maximumPartSize: maximumPartSize)
+            type: type ?? (target == nil ? .f16 : .q8_0), name: name, importance: imatrix,
+            maximumPartSize: maximumPartSize)
+        func progress(_ done: Int, _ total: Int) {
+            messages.progress("writing: \(bytesText(done)) of \(bytesText(total))")
+        }
+        if let target {
+            var folder = ReadyFolder(target, model: model, adapters: adapters.uses, options: options)
+            folder.mergedType = mergedType ?? .keep
+            (folder.system, folder.publisher) = (system, publisher)
+            let report = try folder.write(to: out, gate: verification.gate(pool), pool: pool, progress: progress)
+            return try report.print(output, messages, isAdapterGiven: !adapters.uses.isEmpty && target != .vllm)
+        }
         func write(_ path: String) throws -> ExportReport {
             if adapterOnly, let adapter = adapters.adapter.first {
                 return try exportGGUFAdapter(model: model, adapter: adapter, output: path, name: name)
             }
             return try exportGGUF(
                 model: model, adapters: adapters.uses, output: path, options: options, pool: pool,
-                progress: { done, total in messages.progress("writing: \(bytesText(done)) of \(bytesText(total))") })
+                progress: progress)
         }
         let report =
             try verification.gate(pool)?.passing(output: out, model: model, adapters: adapters.uses, write: write)

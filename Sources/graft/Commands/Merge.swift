@@ -58,6 +58,7 @@ struct Merge: ParsableCommand {
 }
 
 extension MergedType: ExpressibleByArgument {}
+extension ReadyTarget: ExpressibleByArgument {}
 extension GGUFOutputType: ExpressibleByArgument {
     public init?(argument: String) { self.init(name: argument) }
 }

@@ -115,7 +115,7 @@ extension ModelConfig {
 
     /// YaRN's magnitude enters the scores twice where `mscale_all_dim` is set, once with the queries and once with the
     /// keys; what `RotaryConfig` multiplies cosines with is relative to it.
-    private func latentScale(_ reader: inout ConfigReader) -> Double {
+    private mutating func latentScale(_ reader: inout ConfigReader) -> Double {
         let plain = 1 / Double(headDim).squareRoot()
         let old = reader.value("rope_scaling")?.objectValue, new = reader.value("rope_parameters")?.objectValue
         let parameters = (old?.count ?? 0) > 0 ? old : new
@@ -123,6 +123,7 @@ extension ModelConfig {
         guard !type.hasSameBytes(as: "default"), let all = parameters?["mscale_all_dim"]?.doubleValue, all != 0,
             let factor = parameters?["factor"]?.doubleValue, factor > 1
         else { return plain }
+        latent?.yarnMagnitude = all
         let magnitude = 0.1 * all * log(factor) + 1
         return plain * magnitude * magnitude
     }

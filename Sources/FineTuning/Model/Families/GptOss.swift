@@ -8,8 +8,8 @@ extension FamilyDefinition {
             acceptsRoundedYarn: true, differences: { $0.clampDifferences },
             complete: { json in
                 json["moe_intermediate_size"] = nil
-                guard var scaling = json["rope_scaling"]?.objectValue else { return }
-                scaling["truncate"] = false
+                var scaling = json["rope_scaling"]?.objectValue ?? JSONObject([("rope_type", "default")])
+                if scaling["rope_type"]?.stringValue?.hasSameBytes(as: "yarn") == true { scaling["truncate"] = false }
                 json["rope_scaling"] = .object(scaling)
             }),
         defaults: Defaults(headDim: 64, rmsNormEps: 1e-5, theta: 150_000),

@@ -1,6 +1,7 @@
 extension FamilyDefinition {
     static let llama = FamilyDefinition(
-        className: "LlamaForCausalLM", gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, recognizes: GGUFTraits.hasNoExperts),
+        className: "LlamaForCausalLM",
+        gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, recognizes: GGUFTraits.hasNoExperts),
         read: { config, reader in
             reader.requireActivation(["silu"])
             config.hasQKVBias = reader.flag("attention_bias", default: false)

@@ -72,7 +72,8 @@ extension ConfigReader {
             return RouterShape(experts: 1, active: 1)
         }
         guard router.active <= available else {
-            problems.append("num_experts_per_tok (\(router.active)) is more than the \(available) experts to choose from")
+            problems.append(
+                "num_experts_per_tok (\(router.active)) is more than the \(available) experts to choose from")
             return RouterShape(experts: 1, active: 1)
         }
         return RouterShape(

@@ -1,0 +1,141 @@
+import FileFormats
+import Foundation
+
+/// What a run directory tells of an adapter that lies in it.
+struct RunFacts {
+    private let manifest: JSONObject
+    private let metrics: [JSONObject]
+    private let recipe: String?
+
+    /// Nil when the adapter is not in a run directory.
+    init?(adapter: String) {
+        let folder = (URL(fileURLWithPath: adapter).standardizedFileURL.path as NSString).deletingLastPathComponent
+        guard let manifest = try? ModelFiles.object(folder + "/manifest.json"),
+            manifest["format"]?.stringValue?.utf8.starts(with: "graft-run".utf8) == true
+        else { return nil }
+        self.manifest = manifest
+        let lines = (try? readFile(folder + "/metrics.jsonl", limit: 1 << 30))?.split(separator: UInt8(ascii: "\n")) ?? []
+        metrics = lines.compactMap { (try? JSONParser.parse(Array($0)))?.objectValue }
+        recipe = (try? readFile(folder + "/recipe.resolved.yaml", limit: 1 << 20)).map { String(decoding: $0, as: UTF8.self) }
+    }
+
+    /// Rows of the card: name, size and hash of each file of one kind.
+    func data(_ kind: String) -> [String] {
+        (manifest["data"]?[kind]?.arrayValue ?? []).compactMap { file in
+            guard let path = file["path"]?.stringValue, let hash = file["sha256"]?.stringValue else { return nil }
+            return "| \(kind) | \((path as NSString).lastPathComponent) | \(file["size"]?.intValue ?? 0) | `\(hash)` |"
+        }
+    }
+
+    var scores: [String] {
+        func number(_ value: JSONValue?) -> String? { value?.doubleValue.map { String(format: "%.4f", $0) } }
+        var rows: [String] = []
+        let trained = metrics.filter { $0["loss"] != nil }, evaluated = metrics.filter { $0["eval_loss"]?.doubleValue != nil }
+        if let last = trained.last, let loss = number(last["loss"]) {
+            rows.append("| training loss, step \(last["step"]?.intValue ?? 0) | \(loss) |")
+        }
+        if let first = evaluated.first, let loss = number(first["eval_loss"]), evaluated.count > 1 {
+            rows.append("| evaluation loss, step \(first["step"]?.intValue ?? 0) | \(loss) |")
+        }
+        if let last = evaluated.last, let loss = number(last["eval_loss"]) {
+            rows.append("| evaluation loss, step \(last["step"]?.intValue ?? 0) | \(loss) |")
+        }
+        return rows
+    }
+
+    var origin: [String] {
+        var lines: [String] = []
+        if let hash = manifest["recipe_sha256"]?.stringValue { lines.append("- recipe: sha256 `\(hash)`") }
+        if let hash = manifest["chat_template_sha256"]?.stringValue { lines.append("- chat template: sha256 `\(hash)`") }
+        if let seed = manifest["seed"]?.intValue { lines.append("- seed: \(seed)") }
+        for name in ["precision", "steps"] {
+            if let value = manifest[name], !value.isNull {
+                lines.append("- \(name): \(value.stringValue ?? JSONWriter.text(value))")
+            }
+        }
+        if let version = manifest["versions"]?["graft"]?.stringValue { lines.append("- graft \(version)") }
+        return lines
+    }
+
+    /// The blocks of the recipe that say how was trained; paths of this machine are not among them.
+    var recipeBlocks: String? {
+        guard let recipe else { return nil }
+        var kept: [Substring] = [], keeps = false
+        for line in recipe.split(separator: "\n") {
+            if let first = line.utf8.first, first != 0x20, first != UInt8(ascii: "-") {
+                keeps = ["adapter:", "training:", "objective:"].contains { line.hasPrefix($0) }
+            }
+            if keeps, !line.contains("init_from") { kept.append(line) }
+        }
+        return kept.isEmpty ? nil : kept.joined(separator: "\n")
+    }
+}
+
+/// README.md of what is handed on: base, licence, data, recipe, scores, and how to run it.
+struct ModelCard {
+    var title: String
+    /// The base by its name; never a path of this machine.
+    var base: String
+    var licence: BaseLicence
+    var run: RunFacts?
+    var adapter: JSONObject?
+    var tags: [String]
+    /// Commands, one a line.
+    var usage: [String]
+    var notes: [String] = []
+    var parity: ParityReport?
+
+    var text: String {
+        var lines = ["---"]
+        if let identifier = licence.identifier { lines.append("license: \(identifier)") }
+        lines += ["base_model: \(base)", "tags:"] + (tags + ["graft"]).map { "- \($0)" } + ["---", "", "# \(title)", ""]
+        lines += ["A fine-tuned version of \(base).", "", "## How to run", "", "```sh"] + usage + ["```", ""]
+        if !notes.isEmpty { lines += notes.map { "- \($0)" } + [""] }
+        lines += ["## Base and licence", ""]
+        lines.append("- base: \(base)")
+        lines.append("- licence: \(licence.identifier ?? "not named by the base's card")")
+        lines += licence.files.map { "- see \(($0 as NSString).lastPathComponent)" }
+        lines += licence.duties.map { "- \($0)" } + [""]
+        lines += training
+        if let parity { lines += ["## Verification", ""] + Self.verification(parity) + [""] }
+        return lines.joined(separator: "\n")
+    }
+
+    private var training: [String] {
+        var lines: [String] = []
+        let data = ["train", "eval"].flatMap { run?.data($0) ?? [] }
+        if !data.isEmpty { lines += ["## Data", "", "| use | file | bytes | sha256 |", "|---|---|---|---|"] + data + [""] }
+        if run != nil || adapter != nil { lines += ["## Recipe", ""] }
+        if let adapter {
+            for key in ["r", "lora_alpha", "target_modules", "use_rslora", "use_dora"] {
+                guard let value = adapter[key], !value.isNull, value.boolValue != false else { continue }
+                lines.append("- \(key): \(value.stringValue ?? JSONWriter.text(value))")
+            }
+        }
+        if let run { lines += run.origin }
+        if let blocks = run?.recipeBlocks { lines += ["", "```yaml", blocks, "```"] }
+        if run != nil || adapter != nil { lines.append("") }
+        if let scores = run?.scores, !scores.isEmpty {
+            lines += ["## Scores", "", "| | nats a token |", "|---|---|"] + scores + [""]
+        }
+        return lines
+    }
+
+    private static func verification(_ parity: ParityReport) -> [String] {
+        var lines = [
+            "Read back and compared with the base and the adapter in f32 before it was published:", "",
+            "- weights (\(parity.type)): largest relative error of a tensor \(decimal(parity.weights.largestError))",
+        ]
+        if parity.logits.tokens > 0 {
+            lines.append(
+                "- logits of \(parity.logits.tokens) tokens: mean KL divergence \(decimal(parity.logits.klDivergence)) nats, "
+                    + "the same best token at \(decimal(parity.logits.agreement * 100)) % of them")
+        }
+        if parity.text.texts > 0 {
+            lines.append(
+                "- tokenizer and chat template: \(parity.text.texts) texts and \(parity.text.conversations) conversations "
+                    + "equal")
+        }
+        return lines
+    }
+}

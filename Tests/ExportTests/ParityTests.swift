@@ -1,0 +1,231 @@
+import FileFormats
+import FineTuning
+import Foundation
+import TensorCore
+import Testing
+
+@testable import Export
+
+/// A random model with a byte-level tokenizer and a chat template.
+func writeChatModel(to folder: String) throws {
+    var model = TinyModel(vocabulary: 264, hidden: 64, inner: 96)
+    model.extraConfig = JSONObject([("eos_token_id", 261), ("bos_token_id", 260), ("initializer_range", 0.2)])
+    mkdir(folder, 0o777)
+    let shape = try ModelConfig(json: model.config, path: folder)
+    try DecoderModel(initialising: shape, dtype: .f32, seed: 3, training: .frozen, pool: WorkerPool(threads: 1))
+        .writeFolder(folder, dtype: .f32)
+    var vocabulary: [(key: String, value: JSONValue)] = byteAlphabet().enumerated().map { ($1, .integer($0)) }
+    let merges = ["1 2", "12 3", "123 4", "t h"]
+    for (i, merge) in merges.enumerated() {
+        vocabulary.append((merge.replacingOccurrences(of: " ", with: ""), .integer(256 + i)))
+    }
+    func added(_ id: Int, _ text: String) -> JSONValue {
+        [
+            "id": .integer(id), "content": .string(text), "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false,
+        ]
+    }
+    let tokenizer: JSONValue = [
+        "model": [
+            "type": "BPE", "vocab": .object(JSONObject(vocabulary)), "merges": .array(merges.map { .string($0) }),
+        ],
+        "pre_tokenizer": PreTokenizerIdentityTests.sequence(
+            PreTokenizerIdentityTests.split(PreTokenizerIdentityTests.llama3),
+            PreTokenizerIdentityTests.byteLevel(regex: false)),
+        "decoder": ["type": "ByteLevel"],
+        "added_tokens": [added(260, "<s>"), added(261, "</s>")],
+    ]
+    try AtomicFile.write(JSONWriter.bytes(tokenizer), to: folder + "/tokenizer.json")
+    let config: JSONValue = ["bos_token": "<s>", "eos_token": "</s>"]
+    try AtomicFile.write(JSONWriter.bytes(config), to: folder + "/tokenizer_config.json")
+    try AtomicFile.write(Array(chatTemplate.utf8), to: folder + "/chat_template.jinja")
+}
+
+private let chatTemplate =
+    "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
+    + "{% if add_generation_prompt %}[assistant]{% endif %}"
+
+/// The printable characters that GPT-2 writes bytes as.
+private func byteAlphabet() -> [String] {
+    let printable = Array(33...126) + Array(161...172) + Array(174...255)
+    let others = (0..<256).filter { !printable.contains($0) }
+    var scalars = [UInt32](repeating: 0, count: 256)
+    for byte in printable { scalars[byte] = UInt32(byte) }
+    for (i, byte) in others.enumerated() { scalars[byte] = UInt32(256 + i) }
+    return scalars.map { String(Character(Unicode.Scalar($0)!)) }
+}
+
+private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].flatMap { name in
+    (0..<2).map { (name: "model.layers.\($0).\(name)", rank: 4) }
+}
+
+@Suite struct ParityTests {
+    let scratch = Scratch()
+    let pool = WorkerPool(threads: 2)
+    var gate: ParityGate { ParityGate(pool: pool) }
+    var adapters: [(path: String, weight: Double)] { [(scratch("a"), 1)] }
+
+    init() throws {
+        try writeChatModel(to: scratch("m"))
+        try TinyModel(vocabulary: 264, hidden: 64, inner: 96).writeAdapter(to: scratch("a"), modules: modules, alpha: 1)
+    }
+
+    func compare(_ path: String) throws -> ParityReport {
+        try gate.compare(scratch(path), model: scratch("m"), adapters: adapters)
+    }
+
+    func export(_ type: GGUFOutputType, to path: String = "o.gguf", adapter: String = "a") throws {
+        _ = try exportGGUF(
+            model: scratch("m"), adapter: scratch(adapter), output: scratch(path), type: type, pool: pool)
+    }
+
+    /// Writes a GGUF file again with some of it changed.
+    func rewrite(
+        _ path: String, leaving dropped: [String] = [], metadata change: (String, GGUFValue) -> GGUFValue = { $1 },
+        tensor: (GGUFTensorInfo, [UInt8]) -> [UInt8] = { $1 }
+    ) throws -> String {
+        let file = try GGUFFile(path: scratch(path)), kept = file.tensors.filter { tensor in !dropped.contains { $0 == tensor.name } }
+        let writer = try GGUFWriter(
+            path: scratch("changed.gguf"), metadata: file.metadata.map { ($0.key, change($0.key, $0.value)) },
+            tensors: kept.map { .init(name: $0.name, type: $0.type, shape: $0.shape) }, replacing: true)
+        for info in kept { try writer.append(tensor(info, Array(file.withBytes(of: info))), to: info.name) }
+        try writer.finish()
+        return "changed.gguf"
+    }
+
+    /// What the gate says of a file.
+    func problems(_ path: String) throws -> String {
+        do {
+            _ = try compare(path)
+            return ""
+        } catch let error as ParityError {
+            #expect(error.exitStatus == .gateFailed)
+            return error.description
+        }
+    }
+
+    // MARK: right files
+
+    @Test(arguments: [GGUFOutputType.f32, .f16, .bf16, .q8_0, .q4_0]) func rightFilesPass(type: GGUFOutputType) throws {
+        try export(type)
+        let report = try compare("o.gguf")
+        #expect(report.type == type.rawValue.uppercased())
+        #expect(report.weights.tensors == 21 && report.logits.tokens == ParitySample.tokenLimit)
+        #expect(abs((report.weights.adapterShare ?? 0) - 1) < 0.05)
+        #expect(report.text.texts > ParitySample.builtInTexts.count && report.text.leftOut == 0)
+        #expect(report.text.conversations == 8)
+        if type == .f32 { #expect(report.logits.relativeError < 1e-5 && report.logits.agreement == 1) }
+    }
+    @Test(arguments: MergedType.allCases) func rightFoldersPass(type: MergedType) throws {
+        _ = try mergeModel(model: scratch("m"), adapter: scratch("a"), output: scratch("o"), type: type, pool: pool)
+        let report = try compare("o")
+        #expect(report.logits.klDivergence < 1e-3 && report.text.conversations == 8)
+    }
+    @Test func rightAdaptersPass() throws {
+        _ = try exportGGUFAdapter(model: scratch("m"), adapter: scratch("a"), output: scratch("o.gguf"))
+        let report = try compare("o.gguf")
+        #expect(report.weights.tensors == modules.count && report.weights.largestError < 1e-6)
+    }
+    /// Each family's fixture, as a folder and, where llama.cpp has the family, as a file.
+    @Test(arguments: [
+        "llama2-untied", "llama3-tied", "llama-headdim-bias", "llama-yarn", "mistral-sliding", "qwen2", "qwen3", "gemma",
+        "gemma2", "gemma3", "phi3", "smollm3", "olmo2", "granite", "glm4", "mixtral", "qwen2-moe", "deepseek-v2",
+        "deepseek-v3", "gpt-oss",
+    ]) func rightFilesOfEachFamilyPass(family: String) throws {
+        let folder = fixturesFolder + "/" + family, adapters = [(path: folder + "/adapter", weight: 1.0)]
+        _ = try mergeModel(model: folder, adapters: adapters, output: scratch("o"), type: .bf16, pool: pool)
+        #expect(try gate.compare(scratch("o"), model: folder, adapters: adapters).logits.tokens == 128)
+        _ = try exportGGUF(
+            model: folder, adapters: adapters, output: scratch("o.gguf"), options: GGUFExportOptions(type: .q8_0), pool: pool)
+        #expect(try gate.compare(scratch("o.gguf"), model: folder, adapters: adapters).logits.tokens > 0)
+    }
+
+    // MARK: faults
+
+    @Test(arguments: [GGUFOutputType.f32, .q4_0]) func rowsThatAreNotPermutedAreFound(type: GGUFOutputType) throws {
+        try export(type)
+        let path = try rewrite("o.gguf", tensor: { info, bytes in
+            guard info.name == "blk.1.attn_q.weight" else { return bytes }
+            let rowSize = bytes.count / 64, order = RowOrder(heads: 4, rows: 64)
+            return (0..<64).flatMap { row in
+                let start = order.place(ofSource: row) * rowSize
+                return bytes[start..<start + rowSize]
+            }
+        })
+        #expect(try problems(path).contains("self_attn.q_proj.weight: differs from base and adapter"))
+    }
+    @Test(arguments: [2, 4]) func anotherAlphaIsFound(alpha: Int) throws {
+        try TinyModel(vocabulary: 264, hidden: 64, inner: 96).writeAdapter(to: scratch("b"), modules: modules, alpha: alpha)
+        for type in [GGUFOutputType.f32, .bf16, .q8_0, .q4_0] {
+            try export(type, to: "\(type).gguf", adapter: "b")
+            #expect(try problems("\(type).gguf").contains("adapter"), "\(type)")
+        }
+        _ = try exportGGUFAdapter(model: scratch("m"), adapter: scratch("b"), output: scratch("adapter.gguf"))
+        #expect(try problems("adapter.gguf").contains("scale B A differs"))
+        _ = try mergeModel(model: scratch("m"), adapter: scratch("b"), output: scratch("o"), pool: pool)
+        #expect(try problems("o").contains("differs from base and adapter"))
+    }
+    @Test func droppedTensorsAreFound() throws {
+        try export(.q8_0)
+        for name in ["blk.0.ffn_up.weight", "output.weight", "blk.1.attn_norm.weight"] {
+            #expect(try problems(rewrite("o.gguf", leaving: [name])).contains("\(name) is missing"))
+        }
+    }
+    @Test func anotherTemplateIsFound() throws {
+        try export(.q8_0)
+        let path = try rewrite("o.gguf", metadata: { key, value in
+            key == "tokenizer.chat_template" ? .string(chatTemplate.replacingOccurrences(of: "[", with: "<")) : value
+        })
+        #expect(try problems(path).contains("chat template: conversation 1"))
+    }
+    @Test(arguments: ["qwen2", "gpt-2", "smollm", "llama-bpe"]) func anotherPreTokenizerIsFound(name: String) throws {
+        try export(.q8_0)
+        let path = try rewrite("o.gguf", metadata: { key, value in
+            key == "tokenizer.ggml.pre" ? .string(name) : value
+        })
+        // One that differs for no text of the sample is seen in the metadata.
+        if name == "llama-bpe" {
+            #expect(try compare(path).notes.contains { $0.contains("tokenizer.ggml.pre") })
+        } else {
+            #expect(try problems(path).contains("tokenizer: "))
+        }
+        #expect(throws: ParityError.self) {
+            try gate.compare(scratch(path), model: scratch("m"), adapters: adapters, isOwn: true)
+        }
+    }
+    /// Coarse weights could hide another rotary base on a short text; the sizes are compared on their own.
+    @Test(arguments: ["llama.rope.freq_base", "llama.attention.layer_norm_rms_epsilon"]) func otherArithmeticIsFound(
+        key: String
+    ) throws {
+        try export(.f32)
+        let path = try rewrite("o.gguf", metadata: { $0 == key ? .float32(0.5) : $1 })
+        #expect(try !problems(path).isEmpty)
+    }
+
+    // MARK: the gate
+
+    @Test func whatPassesIsPublished() throws {
+        let report = try gate.passing(output: scratch("o.gguf"), model: scratch("m"), adapters: adapters) { path in
+            try exportGGUF(model: scratch("m"), adapter: scratch("a"), output: path, type: .q8_0, pool: pool)
+        }
+        #expect(report.path == scratch("o.gguf") && report.parity?.type == "Q8_0")
+        #expect(scratch.names == ["a", "m", "o.gguf"])
+    }
+    @Test func partsArePublishedTogether() throws {
+        var options = GGUFExportOptions(type: .f16)
+        options.maximumPartSize = 60_000
+        let report = try gate.passing(output: scratch("o.gguf"), model: scratch("m"), adapters: adapters) { path in
+            try exportGGUF(model: scratch("m"), adapter: scratch("a"), output: path, options: options, pool: pool)
+        }
+        #expect(report.parts.count > 1 && report.parts.allSatisfy(FileManager.default.fileExists))
+    }
+    @Test func sampleFromRows() throws {
+        try AtomicFile.write(
+            Array(#"{"messages": [{"role": "user", "content": "12345"}, {"role": "assistant", "content": "th"}]}"#.utf8),
+            to: scratch("rows.jsonl"))
+        try export(.q8_0)
+        let report = try ParityGate(data: [scratch("rows.jsonl")], pool: pool).compare(
+            scratch("o.gguf"), model: scratch("m"), adapters: adapters)
+        #expect(report.logits.sequences == 1 && report.logits.tokens < 40)
+    }
+}
