@@ -11,12 +11,13 @@ struct BaseLicence {
     private static let starts = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "USE_POLICY"]
     private static let sizeLimit = 4 << 20
 
-    /// - Parameter model: a folder, or a GGUF file, whose metadata names the licence and whose folder may hold the files.
+    /// - Parameter model: a folder, or a GGUF file, whose metadata names the licence and beside which the files may lie.
     init(model: String) {
         var isFolder: ObjCBool = false
         _ = FileManager.default.fileExists(atPath: model, isDirectory: &isFolder)
         let folder = isFolder.boolValue ? model : (model as NSString).deletingLastPathComponent
-        let names = ((try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? []).sorted()
+        let names = ((try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? [])
+            .sorted()
         files = names.filter { name in Self.starts.contains { name.uppercased().utf8.starts(with: $0.utf8) } }
             .map { (folder as NSString).appendingPathComponent($0) }
         if isFolder.boolValue {
@@ -69,9 +70,14 @@ struct BaseLicence {
             ]
         }
         if starts("gemma") {
-            return ["Pass on the terms of use with the model.", "State that the files were changed.", "Keep to the use policy."]
+            return [
+                "Pass on the terms of use with the model.", "State that the files were changed.",
+                "Keep to the use policy.",
+            ]
         }
-        if starts("cc-by-nc") || name.contains("-nc") { return ["Name the authors of the base.", "Make no commercial use of it."] }
+        if starts("cc-by-nc") || name.contains("-nc") {
+            return ["Name the authors of the base.", "Make no commercial use of it."]
+        }
         if starts("cc-by") { return ["Name the authors of the base and state that it was changed."] }
         return ["The base's terms hold for this model, too: read them before it is passed on."]
     }

@@ -161,7 +161,9 @@ struct GoTemplate {
                 switch node {
                 case .text(let text): output += text
                 case .output(let words):
-                    guard case .text(let text) = try value(words) else { throw Fault(reason: "what is not text is written") }
+                    guard case .text(let text) = try value(words) else {
+                        throw Fault(reason: "what is not text is written")
+                    }
                     output += text
                 case .declaration(let name, let words): variables[name] = try value(words)
                 case .choice(let branches):

@@ -14,9 +14,12 @@ struct RunFacts {
             manifest["format"]?.stringValue?.utf8.starts(with: "graft-run".utf8) == true
         else { return nil }
         self.manifest = manifest
-        let lines = (try? readFile(folder + "/metrics.jsonl", limit: 1 << 30))?.split(separator: UInt8(ascii: "\n")) ?? []
+        let lines =
+            (try? readFile(folder + "/metrics.jsonl", limit: 1 << 30))?.split(separator: UInt8(ascii: "\n")) ?? []
         metrics = lines.compactMap { (try? JSONParser.parse(Array($0)))?.objectValue }
-        recipe = (try? readFile(folder + "/recipe.resolved.yaml", limit: 1 << 20)).map { String(decoding: $0, as: UTF8.self) }
+        recipe = (try? readFile(folder + "/recipe.resolved.yaml", limit: 1 << 20)).map {
+            String(decoding: $0, as: UTF8.self)
+        }
     }
 
     /// Rows of the card: name, size and hash of each file of one kind.
@@ -30,7 +33,8 @@ struct RunFacts {
     var scores: [String] {
         func number(_ value: JSONValue?) -> String? { value?.doubleValue.map { String(format: "%.4f", $0) } }
         var rows: [String] = []
-        let trained = metrics.filter { $0["loss"] != nil }, evaluated = metrics.filter { $0["eval_loss"]?.doubleValue != nil }
+        let trained = metrics.filter { $0["loss"] != nil },
+            evaluated = metrics.filter { $0["eval_loss"]?.doubleValue != nil }
         if let last = trained.last, let loss = number(last["loss"]) {
             rows.append("| training loss, step \(last["step"]?.intValue ?? 0) | \(loss) |")
         }
@@ -46,7 +50,9 @@ struct RunFacts {
     var origin: [String] {
         var lines: [String] = []
         if let hash = manifest["recipe_sha256"]?.stringValue { lines.append("- recipe: sha256 `\(hash)`") }
-        if let hash = manifest["chat_template_sha256"]?.stringValue { lines.append("- chat template: sha256 `\(hash)`") }
+        if let hash = manifest["chat_template_sha256"]?.stringValue {
+            lines.append("- chat template: sha256 `\(hash)`")
+        }
         if let seed = manifest["seed"]?.intValue { lines.append("- seed: \(seed)") }
         for name in ["precision", "steps"] {
             if let value = manifest[name], !value.isNull {
@@ -88,7 +94,8 @@ struct ModelCard {
     var text: String {
         var lines = ["---"]
         if let identifier = licence.identifier { lines.append("license: \(identifier)") }
-        lines += ["base_model: \(base)", "tags:"] + (tags + ["graft"]).map { "- \($0)" } + ["---", "", "# \(title)", ""]
+        lines +=
+            ["base_model: \(base)", "tags:"] + (tags + ["graft"]).map { "- \($0)" } + ["---", "", "# \(title)", ""]
         lines += ["A fine-tuned version of \(base).", "", "## How to run", "", "```sh"] + usage + ["```", ""]
         if !notes.isEmpty { lines += notes.map { "- \($0)" } + [""] }
         lines += ["## Base and licence", ""]
@@ -104,7 +111,9 @@ struct ModelCard {
     private var training: [String] {
         var lines: [String] = []
         let data = ["train", "eval"].flatMap { run?.data($0) ?? [] }
-        if !data.isEmpty { lines += ["## Data", "", "| use | file | bytes | sha256 |", "|---|---|---|---|"] + data + [""] }
+        if !data.isEmpty {
+            lines += ["## Data", "", "| use | file | bytes | sha256 |", "|---|---|---|---|"] + data + [""]
+        }
         if run != nil || adapter != nil { lines += ["## Recipe", ""] }
         if let adapter {
             for key in ["r", "lora_alpha", "target_modules", "use_rslora", "use_dora"] {
@@ -128,13 +137,13 @@ struct ModelCard {
         ]
         if parity.logits.tokens > 0 {
             lines.append(
-                "- logits of \(parity.logits.tokens) tokens: mean KL divergence \(decimal(parity.logits.klDivergence)) nats, "
-                    + "the same best token at \(decimal(parity.logits.agreement * 100)) % of them")
+                "- logits of \(parity.logits.tokens) tokens: mean KL divergence \(decimal(parity.logits.klDivergence)) "
+                    + "nats, the same best token at \(decimal(parity.logits.agreement * 100)) % of them")
         }
         if parity.text.texts > 0 {
             lines.append(
-                "- tokenizer and chat template: \(parity.text.texts) texts and \(parity.text.conversations) conversations "
-                    + "equal")
+                "- tokenizer and chat template: \(parity.text.texts) texts and \(parity.text.conversations) "
+                    + "conversations equal")
         }
         return lines
     }

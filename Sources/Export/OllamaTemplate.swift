@@ -139,7 +139,9 @@ struct OllamaTemplate {
                 source += "{{ if and (eq $i 0) (ne .Role \"system\") }}\(text(start)){{ end }}"
             }
             source += "{{ if eq .Role \"system\" }}"
-            if startSystem != nil, lateSystemEnd == nil { source += "\(text(beforeSystem)){{ .Content }}\(text(afterSystem))" }
+            if startSystem != nil, lateSystemEnd == nil {
+                source += "\(text(beforeSystem)){{ .Content }}\(text(afterSystem))"
+            }
             source += "{{ else if eq .Role \"user\" }}\(text(beforeUser))"
             if let end = lateSystemEnd { source += "{{ if and $last $.System }}{{ $.System }}\(text(end)){{ end }}" }
             source += "{{ .Content }}\(text(afterUser))"
@@ -177,12 +179,20 @@ struct OllamaTemplate {
                 throw Refusal(reason: "no fixed texts around the messages give what it writes")
             }
             let spaced = messages.map { (role: $0.role, content: " \($0.content) \n") }
-            if prompts, let wanted = original.text(spaced), try !go.render(spaced).hasSameBytes(as: wanted) { trims = true }
+            if prompts, let wanted = original.text(spaced), try !go.render(spaced).hasSameBytes(as: wanted) {
+                trims = true
+            }
         }
         var notes: [String] = []
-        if trims { notes.append("the model's template trims messages, Ollama's does not: send them without space around") }
-        if !continues { notes.append("answers that were begun are gone on with otherwise than by the model's template") }
-        if pieces.startSystem == nil { notes.append("the model's template takes no system message: Ollama leaves it out") }
+        if trims {
+            notes.append("the model's template trims messages, Ollama's does not: send them without space around")
+        }
+        if !continues {
+            notes.append("answers that were begun are gone on with otherwise than by the model's template")
+        }
+        if pieces.startSystem == nil {
+            notes.append("the model's template takes no system message: Ollama leaves it out")
+        }
         if original.template.source.contains("tools") { notes.append("tools are left out of Ollama's template") }
         return notes
     }

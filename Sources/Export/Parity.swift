@@ -8,8 +8,8 @@ public struct ParityReport: Sendable {
         /// The root of the mean squared error over that of the squared weights, of the worst tensor.
         public var largestError = 0.0
         public var worstTensor = ""
-        /// The part of the adapter's change that the written weights hold, by least squares: 1 is all of it. Nil without
-        /// an adapter. Rounding takes away what is smaller than the type's steps.
+        /// The part of the adapter's change that the written weights hold, by least squares: 1 is all of it. Nil
+        /// without an adapter. Rounding takes away what is smaller than the type's steps.
         public var adapterShare: Double?
     }
 
@@ -54,11 +54,11 @@ public struct ParityReport: Sendable {
             "logits": logits.tokens == 0
                 ? .null
                 : [
-                "sequences": .integer(logits.sequences), "tokens": .integer(logits.tokens),
-                "largest_difference": .double(logits.largestDifference),
-                "relative_error": .double(logits.relativeError), "kl_divergence": .double(logits.klDivergence),
-                "best_token_agreement": .double(logits.agreement),
-            ],
+                    "sequences": .integer(logits.sequences), "tokens": .integer(logits.tokens),
+                    "largest_difference": .double(logits.largestDifference),
+                    "relative_error": .double(logits.relativeError), "kl_divergence": .double(logits.klDivergence),
+                    "best_token_agreement": .double(logits.agreement),
+                ],
             "text": [
                 "texts": .integer(text.texts), "tokens": .integer(text.tokens),
                 "conversations": .integer(text.conversations), "left_out": .integer(text.leftOut),
@@ -81,8 +81,8 @@ public enum ParityError: GraftError {
             ([
                 "\(path): what was written is not the base with the adapter:"
             ] + problems.map { "  - " + $0 } + [
-                "Merge and export publish nothing then. Check the disk and the inputs and run again; with --no-verify they "
-                    + "do not compare."
+                "Merge and export publish nothing then. Check the disk and the inputs and run again; with --no-verify "
+                    + "they do not compare."
             ]).joined(separator: "\n")
         }
     }

@@ -5,7 +5,8 @@ import TensorCore
 extension ModelComparison {
     /// Compares a GGUF adapter's effective updates, and the logits with it on the base.
     mutating func compareAdapter(_ file: GGUFFile) throws {
-        guard let config = base.config, let member = base.changes?.adapters.members.first, base.adapters.count == 1 else {
+        guard let config = base.config, let member = base.changes?.adapters.members.first, base.adapters.count == 1
+        else {
             problems.append("it is an adapter, and there is none to compare it with")
             return
         }
@@ -50,7 +51,7 @@ extension ModelComparison {
         }
     }
 
-    /// A matrix of the file in f32, its rows in Hugging Face's order; nil, and a problem, when it is not what it should be.
+    /// A matrix of the file in f32, its rows in Hugging Face's order; nil, and a problem, when it does not fit.
     private mutating func matrix(
         _ file: GGUFFile, _ name: String, height: Int? = nil, width: Int? = nil, heads: Int?
     ) -> Tensor? {

@@ -134,8 +134,8 @@ struct ModelComparison {
         if base.config?.mixture != nil { bounds.allowOtherExperts() }
         if let share = comparison.result.adapterShare, share < 0.9, ParityBounds.rounding(coarsest) != nil {
             report.notes.append(
-                "rounding to \(coarsest.name) leaves \(Int((share * 100).rounded())) % of the adapter's change; a finer "
-                    + "type keeps all of it")
+                "rounding to \(coarsest.name) leaves \(Int((share * 100).rounded())) % of the adapter's change; a "
+                    + "finer type keeps all of it")
         }
     }
 
@@ -144,7 +144,9 @@ struct ModelComparison {
         for (key, value) in plan.metadata where !key.utf8.starts(with: "general.".utf8) && file[key] != value {
             func shown(_ value: GGUFValue?) -> String {
                 guard let value else { return "missing" }
-                return value.elementCount.map { "\($0) values" } ?? value.stringValue.map { quoted(String($0.prefix(40))) }
+                return value.elementCount.map { "\($0) values" } ?? value.stringValue.map {
+                    quoted(String($0.prefix(40)))
+                }
                     ?? "\(value)"
             }
             let difference = "\(key) is \(shown(file[key])), expected \(shown(value))"
@@ -179,7 +181,8 @@ struct ModelComparison {
         }
         let stream = base.stream()
         report.logits = try ParityReport.Logits(
-            sample.sequences, expected: { [base] in try base.model(stream) }, found: { try written(stream) }, pool: pool)
+            sample.sequences, expected: { [base] in try base.model(stream) }, found: { try written(stream) }, pool: pool
+        )
         try stream.check()
         problems += report.logits.problems(bounds, type: report.type)
     }

@@ -40,14 +40,16 @@ public struct ParityGate {
         try stage.publishContents()
         report.path = output
         let folder = (output as NSString).deletingLastPathComponent
-        report.parts = report.parts.map { (folder as NSString).appendingPathComponent(($0 as NSString).lastPathComponent) }
+        report.parts = report.parts.map {
+            (folder as NSString).appendingPathComponent(($0 as NSString).lastPathComponent)
+        }
         return report
     }
 
     /// Compares a merged folder, a GGUF model or a GGUF adapter with the base and the adapters that it comes from.
     ///
-    /// - Parameter isOwn: whether graft wrote it, so that its metadata have to be those that graft writes; others may say
-    ///   the same otherwise
+    /// - Parameter isOwn: whether graft wrote it, so that its metadata have to be those that graft writes; others may
+    ///   say the same otherwise
     /// - Throws: `ParityError.diverged` with all that differs; what keeps base or adapters from being read.
     public func compare(
         _ path: String, model: String, adapters: [(path: String, weight: Double)], isOwn: Bool = false

@@ -80,12 +80,14 @@ struct ParitySample {
     static let builtInTexts = [
         "It's 12,345.67 km from here; they'll arrive at 09:30, WE'VE checked (twice)!\n\n  Don't wait.",
         "नमस्ते दुनिया! क्या आप बता सकते हैं कि बैंक १२३ कब खुलता है?",
-        "def f(x):\n    if x >= 10:\n\t\treturn {'a': x ** 2, \"b\": [1, 22, 333, 4444]}\n\n\n# XMLHttpRequest snake_case",
+        "def f(x):\n    if x >= 10:\n\t\treturn {'a': x ** 2, \"b\": [1, 22, 333, 4444]}\n\n\n"
+            + "# XMLHttpRequest snake_case",
         "வணக்கம், இன்று மழை பெய்யுமா? ನಮಸ್ಕಾರ, ಪುಸ್ತಕದ ಬೆಲೆ ಎಷ್ಟು?",
         "Größe, façade, niño, œuvre: déjà vu à Łódź, 2024-11-05. Ещё один день, и всё готово.",
         "今天天气很好，我们去公园吧。ひらがなとカタカナ。안녕하세요 세계",
         "مرحبا، كم الساعة الآن؟ สวัสดีครับ Habari ya asubuhi, ng'ombe wangapi wako shambani?",
-        "a  b   c    d\te\r\nf \u{1F680}\u{1F680} \u{1F469}\u{200D}\u{1F52C} <b>ok</b> https://example.org/a?b=c&d=%20 ...???!!",
+        "a  b   c    d\te\r\nf \u{1F680}\u{1F680} \u{1F469}\u{200D}\u{1F52C} <b>ok</b> "
+            + "https://example.org/a?b=c&d=%20 ...???!!",
         " 1234567890 + 98765 = ~1e9; $5 #1 @me _x_ --- `code` \\n «да» „ja“",
     ]
 

@@ -20,7 +20,8 @@ struct TextComparison {
         for text in sample.texts { compare(text, limits, addSpecialTokens: true) }
         compareTemplates(sample.conversations, limits)
         if result.leftOut > 0 {
-            notes.append("\(result.leftOut) texts of the sample were left out: \(limits.reasons.joined(separator: "; "))")
+            notes.append(
+                "\(result.leftOut) texts of the sample were left out: \(limits.reasons.joined(separator: "; "))")
         }
     }
 

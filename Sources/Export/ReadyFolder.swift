@@ -85,9 +85,9 @@ public struct ReadyFolder {
     ]
 
     private func compare(_ path: String, _ gate: ParityGate?, _ report: inout ExportReport, _ output: String) throws {
-        do { report.parity = try gate?.compare(path, model: model, adapters: adapters, isOwn: true) } catch
-            ParityError.diverged(_, let problems)
-        { throw ParityError.diverged(path: output, problems: problems) }
+        do {
+            report.parity = try gate?.compare(path, model: model, adapters: adapters, isOwn: true)
+        } catch ParityError.diverged(_, let problems) { throw ParityError.diverged(path: output, problems: problems) }
     }
 
     // MARK: names
@@ -124,7 +124,8 @@ public struct ReadyFolder {
     // MARK: what lies beside the weights
 
     /// The card and the base's terms.
-    private func finish(_ folder: String, card: String, usage: [String], tags: [String], _ report: ExportReport) throws {
+    private func finish(_ folder: String, card: String, usage: [String], tags: [String], _ report: ExportReport) throws
+    {
         let licence = BaseLicence(model: model)
         for path in licence.files {
             let target = folder + "/" + (path as NSString).lastPathComponent
@@ -163,9 +164,10 @@ public struct ReadyFolder {
                     modelfile.template = made.source
                     report.warnings += made.notes
                 } catch let refusal as OllamaTemplate.Refusal {
-                    modelfile.remark = "the chat template has no counterpart in Go's template language: \(refusal.reason)"
+                    modelfile.remark =
+                        "the chat template has no counterpart in Go's template language: \(refusal.reason)"
                     report.warnings.append(
-                        "Modelfile: no TEMPLATE, because the chat template has no counterpart in Go's template language: "
+                        "Modelfile: no TEMPLATE, because the chat template has no counterpart in Go's language: "
                             + "\(refusal.reason); Ollama finds it in the file only if it knows the model")
                 }
             } else {
@@ -178,7 +180,8 @@ public struct ReadyFolder {
     // MARK: vLLM
 
     private func writeAdapter(to folder: String, pool: WorkerPool) throws -> ExportReport {
-        guard let adapter = adapters.first, adapters.count == 1, adapter.weight == 1, !TextResources.isGGUF(model) else {
+        guard let adapter = adapters.first, adapters.count == 1, adapter.weight == 1, !TextResources.isGGUF(model)
+        else {
             throw ExportError.ready(
                 target: target.rawValue, path: model,
                 problems: ["vLLM takes one adapter, as it is, on a Hugging Face folder"])
@@ -234,7 +237,9 @@ struct VLLMRules {
             problems.append("rank \(rank): --max-lora-rank goes up to \(Self.ranks[Self.ranks.count - 1])")
         }
         if isSet("modules_to_save") { problems.append("modules_to_save: vLLM loads no whole modules with an adapter") }
-        if isSet("trainable_token_indices") { problems.append("trainable_token_indices: vLLM loads no rows of a vocabulary") }
+        if isSet("trainable_token_indices") {
+            problems.append("trainable_token_indices: vLLM loads no rows of a vocabulary")
+        }
         if let bias = json["bias"]?.stringValue, !bias.hasSameBytes(as: "none") {
             problems.append("bias is \"\(bias)\": vLLM adds no biases of adapters")
         }

@@ -84,7 +84,8 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
         _ path: String, leaving dropped: [String] = [], metadata change: (String, GGUFValue) -> GGUFValue = { $1 },
         tensor: (GGUFTensorInfo, [UInt8]) -> [UInt8] = { $1 }
     ) throws -> String {
-        let file = try GGUFFile(path: scratch(path)), kept = file.tensors.filter { tensor in !dropped.contains { $0 == tensor.name } }
+        let file = try GGUFFile(path: scratch(path)),
+            kept = file.tensors.filter { tensor in !dropped.contains { $0 == tensor.name } }
         let writer = try GGUFWriter(
             path: scratch("changed.gguf"), metadata: file.metadata.map { ($0.key, change($0.key, $0.value)) },
             tensors: kept.map { .init(name: $0.name, type: $0.type, shape: $0.shape) }, replacing: true)
@@ -128,7 +129,8 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
     }
     /// Each family's fixture, as a folder and, where llama.cpp has the family, as a file.
     @Test(arguments: [
-        "llama2-untied", "llama3-tied", "llama-headdim-bias", "llama-yarn", "mistral-sliding", "qwen2", "qwen3", "gemma",
+        "llama2-untied", "llama3-tied", "llama-headdim-bias", "llama-yarn", "mistral-sliding", "qwen2", "qwen3",
+        "gemma",
         "gemma2", "gemma3", "phi3", "smollm3", "olmo2", "granite", "glm4", "mixtral", "qwen2-moe", "deepseek-v2",
         "deepseek-v3", "gpt-oss",
     ]) func rightFilesOfEachFamilyPass(family: String) throws {
@@ -136,7 +138,8 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
         _ = try mergeModel(model: folder, adapters: adapters, output: scratch("o"), type: .bf16, pool: pool)
         #expect(try gate.compare(scratch("o"), model: folder, adapters: adapters).logits.tokens == 128)
         _ = try exportGGUF(
-            model: folder, adapters: adapters, output: scratch("o.gguf"), options: GGUFExportOptions(type: .q8_0), pool: pool)
+            model: folder, adapters: adapters, output: scratch("o.gguf"), options: GGUFExportOptions(type: .q8_0),
+            pool: pool)
         #expect(try gate.compare(scratch("o.gguf"), model: folder, adapters: adapters).logits.tokens > 0)
     }
 
@@ -144,18 +147,21 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
 
     @Test(arguments: [GGUFOutputType.f32, .q4_0]) func rowsThatAreNotPermutedAreFound(type: GGUFOutputType) throws {
         try export(type)
-        let path = try rewrite("o.gguf", tensor: { info, bytes in
-            guard info.name == "blk.1.attn_q.weight" else { return bytes }
-            let rowSize = bytes.count / 64, order = RowOrder(heads: 4, rows: 64)
-            return (0..<64).flatMap { row in
-                let start = order.place(ofSource: row) * rowSize
-                return bytes[start..<start + rowSize]
-            }
-        })
+        let path = try rewrite(
+            "o.gguf",
+            tensor: { info, bytes in
+                guard info.name == "blk.1.attn_q.weight" else { return bytes }
+                let rowSize = bytes.count / 64, order = RowOrder(heads: 4, rows: 64)
+                return (0..<64).flatMap { row in
+                    let start = order.place(ofSource: row) * rowSize
+                    return bytes[start..<start + rowSize]
+                }
+            })
         #expect(try problems(path).contains("self_attn.q_proj.weight: differs from base and adapter"))
     }
     @Test(arguments: [2, 4]) func anotherAlphaIsFound(alpha: Int) throws {
-        try TinyModel(vocabulary: 264, hidden: 64, inner: 96).writeAdapter(to: scratch("b"), modules: modules, alpha: alpha)
+        try TinyModel(vocabulary: 264, hidden: 64, inner: 96).writeAdapter(
+            to: scratch("b"), modules: modules, alpha: alpha)
         for type in [GGUFOutputType.f32, .bf16, .q8_0, .q4_0] {
             try export(type, to: "\(type).gguf", adapter: "b")
             #expect(try problems("\(type).gguf").contains("adapter"), "\(type)")
@@ -173,16 +179,21 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
     }
     @Test func anotherTemplateIsFound() throws {
         try export(.q8_0)
-        let path = try rewrite("o.gguf", metadata: { key, value in
-            key == "tokenizer.chat_template" ? .string(chatTemplate.replacingOccurrences(of: "[", with: "<")) : value
-        })
+        let path = try rewrite(
+            "o.gguf",
+            metadata: { key, value in
+                key == "tokenizer.chat_template"
+                    ? .string(chatTemplate.replacingOccurrences(of: "[", with: "<")) : value
+            })
         #expect(try problems(path).contains("chat template: conversation 1"))
     }
     @Test(arguments: ["qwen2", "gpt-2", "smollm", "llama-bpe"]) func anotherPreTokenizerIsFound(name: String) throws {
         try export(.q8_0)
-        let path = try rewrite("o.gguf", metadata: { key, value in
-            key == "tokenizer.ggml.pre" ? .string(name) : value
-        })
+        let path = try rewrite(
+            "o.gguf",
+            metadata: { key, value in
+                key == "tokenizer.ggml.pre" ? .string(name) : value
+            })
         // One that differs for no text of the sample is seen in the metadata.
         if name == "llama-bpe" {
             #expect(try compare(path).notes.contains { $0.contains("tokenizer.ggml.pre") })
@@ -221,7 +232,8 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
     }
     @Test func sampleFromRows() throws {
         try AtomicFile.write(
-            Array(#"{"messages": [{"role": "user", "content": "12345"}, {"role": "assistant", "content": "th"}]}"#.utf8),
+            Array(
+                #"{"messages": [{"role": "user", "content": "12345"}, {"role": "assistant", "content": "th"}]}"#.utf8),
             to: scratch("rows.jsonl"))
         try export(.q8_0)
         let report = try ParityGate(data: [scratch("rows.jsonl")], pool: pool).compare(

@@ -19,7 +19,8 @@ import Testing
         #expect(try render(#"x{{ "{{" }}y"#) == "x{{y")
     }
     @Test func rangeGivesIndexAndElement() throws {
-        let source = "{{ range $i, $_ := .Messages }}{{ if eq $i 0 }}first {{ end }}{{ .Role }}={{ .Content }};{{ end }}"
+        let source =
+            "{{ range $i, $_ := .Messages }}{{ if eq $i 0 }}first {{ end }}{{ .Role }}={{ .Content }};{{ end }}"
         #expect(try render(source, two) == "first user=a {{ b }};assistant=c;")
         #expect(try render(source) == "")
     }
@@ -31,15 +32,21 @@ import Testing
         #expect(try render(source, [two[0]]) == "a {{ b }}?")
     }
     @Test func andOrGiveTheirOperands() throws {
-        #expect(try render("{{ if and (eq 1 1) (ne 1 2) }}y{{ end }}{{ if or (eq 1 2) (not (eq 1 1)) }}n{{ end }}") == "y")
+        #expect(
+            try render("{{ if and (eq 1 1) (ne 1 2) }}y{{ end }}{{ if or (eq 1 2) (not (eq 1 1)) }}n{{ end }}") == "y")
     }
-    @Test(arguments: ["{{ if eq 1 1 }}", "{{ end }}", "{{ .Nothing }}", "{{ template \"x\" }}", "{{ range .Messages }}{{ end }}", "{{"])
+    @Test(arguments: [
+        "{{ if eq 1 1 }}", "{{ end }}", "{{ .Nothing }}", "{{ template \"x\" }}", "{{ range .Messages }}{{ end }}",
+        "{{",
+    ])
     func whatIsNotKnownIsAnError(source: String) { #expect(throws: GoTemplate.Fault.self) { try render(source, two) } }
 }
 
 @Suite struct OllamaTemplateTests {
     private func make(_ jinja: String, start: String? = nil) throws -> OllamaTemplate {
-        try OllamaTemplate(try ChatTemplate(source: jinja, constants: JSONObject([("bos_token", "<s>"), ("eos_token", "</s>")])), addedStart: start)
+        try OllamaTemplate(
+            try ChatTemplate(source: jinja, constants: JSONObject([("bos_token", "<s>"), ("eos_token", "</s>")])),
+            addedStart: start)
     }
     private let chatML =
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -52,14 +59,17 @@ import Testing
     }
     @Test func aSystemMessageOfTheModelsOwn() throws {
         let own = "{% if messages[0].role != 'system' %}<|im_start|>system\nBe good.<|im_end|>\n{% endif %}"
-        #expect(try make(own + chatML).source.contains("{{ if and (eq $i 0) (ne .Role \"system\") }}<|im_start|>system\nBe good."))
+        #expect(
+            try make(own + chatML).source.contains(
+                "{{ if and (eq $i 0) (ne .Role \"system\") }}<|im_start|>system\nBe good."))
     }
     /// Llama 2's: the system message stands inside the first question.
     @Test func systemInTheFirstQuestion() throws {
         let jinja =
             "{% set s = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' if messages[0].role == 'system' else '' %}"
             + "{% for m in (messages[1:] if s else messages) %}{% if m.role == 'user' %}{{ bos_token }}[INST] "
-            + "{% if loop.first %}{{ s }}{% endif %}{{ m.content }} [/INST]{% else %} {{ m.content }} {{ eos_token }}{% endif %}"
+            + "{% if loop.first %}{{ s }}{% endif %}{{ m.content }} [/INST]{% else %} {{ m.content }} "
+            + "{{ eos_token }}{% endif %}"
             + "{% endfor %}"
         #expect(throws: Never.self) { try make(jinja) }
         #expect(try !make(jinja, start: "<s>").source.hasPrefix("<s>"))
@@ -69,7 +79,8 @@ import Testing
         let jinja =
             "{% set s = messages[0].content if messages[0].role == 'system' else '' %}"
             + "{% for m in (messages[1:] if s else messages) %}{% if m.role == 'user' %}[INST]"
-            + "{% if loop.last and s %}{{ s }}\n\n{% endif %}{{ m.content }}[/INST]{% else %}{{ m.content }}</s>{% endif %}"
+            + "{% if loop.last and s %}{{ s }}\n\n{% endif %}{{ m.content }}[/INST]{% else %}{{ m.content }}"
+            + "</s>{% endif %}"
             + "{% endfor %}"
         #expect(try make(jinja).source.contains("{{ if and $last $.System }}{{ $.System }}\n\n{{ end }}"))
     }
@@ -109,7 +120,9 @@ import Testing
         folder.system = "Be brief."
         return try folder.write(to: scratch(output), gate: ParityGate(pool: pool), pool: pool)
     }
-    private func text(_ name: String) throws -> String { String(decoding: try readFile(scratch(name), limit: 1 << 20), as: UTF8.self) }
+    private func text(_ name: String) throws -> String {
+        String(decoding: try readFile(scratch(name), limit: 1 << 20), as: UTF8.self)
+    }
     private func names(_ folder: String) throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: scratch(folder)).sorted()
     }
@@ -133,7 +146,10 @@ import Testing
     @Test func huggingFace() throws {
         try prepare()
         _ = try write(.hf)
-        #expect(try Set(names("out")).isSuperset(of: ["README.md", "LICENSE", "config.json", "model.safetensors", "tokenizer.json"]))
+        #expect(
+            try Set(names("out")).isSuperset(of: [
+                "README.md", "LICENSE", "config.json", "model.safetensors", "tokenizer.json",
+            ]))
         #expect(try DecoderModel(folder: scratch("out"), dtype: .f32).config.layerCount == 2)
     }
     @Test func vLLM() throws {
@@ -144,7 +160,9 @@ import Testing
             #expect(try sha256(ofFile: scratch("out/" + name)) == sha256(ofFile: scratch("run/adapter/" + name)))
         }
     }
-    @Test(arguments: [("use_rslora", true), ("alpha_pattern", ["model.layers.0.self_attn.q_proj": 4])] as [(String, JSONValue)])
+    @Test(
+        arguments: [("use_rslora", true), ("alpha_pattern", ["model.layers.0.self_attn.q_proj": 4])]
+            as [(String, JSONValue)])
     func whatVLLMDoesNotTake(key: String, value: JSONValue) throws {
         try prepare(extra: JSONObject([(key, value)]))
         guard key != "use_rslora" else {
@@ -166,14 +184,16 @@ import Testing
         ]
         try AtomicFile.write(JSONWriter.bytes(manifest), to: scratch("run/manifest.json"))
         try AtomicFile.write(
-            Array("{\"step\": 1, \"loss\": 2.5}\n{\"step\": 3, \"eval_loss\": 1.25}\n".utf8), to: scratch("run/metrics.jsonl"))
+            Array("{\"step\": 1, \"loss\": 2.5}\n{\"step\": 3, \"eval_loss\": 1.25}\n".utf8),
+            to: scratch("run/metrics.jsonl"))
         try AtomicFile.write(
             Array("model: /home/someone/base\nadapter:\n  rank: 4\ntraining:\n  epochs: 3\n".utf8),
             to: scratch("run/recipe.resolved.yaml"))
         _ = try write(.ollama)
         let card = try text("out/README.md")
         for part in [
-            "license: apache-2.0", "base_model: base", "| train | rows.jsonl | 12 | `feed` |", "- seed: 7", "  epochs: 3",
+            "license: apache-2.0", "base_model: base", "| train | rows.jsonl | 12 | `feed` |", "- seed: 7",
+            "  epochs: 3",
             "| evaluation loss, step 3 | 1.2500 |", "State that the files were changed.", "ollama run base",
         ] { #expect(card.contains(part), "\(part)") }
         #expect(!card.contains("/home/someone"))

@@ -67,14 +67,16 @@ extension DecoderModel {
         config: ModelConfig, dtype: DType, stream: WeightStream, read: @escaping WeightStream.Rows
     ) {
         let streamed = stream.names(config)
-        self.init(config: config, dtype: dtype, make: { parameter in
-            let weight = stream.weight(parameter, dtype: dtype, read)
-            guard !streamed.contains(ByteString(parameter.name)) else { return weight }
-            let values = weight.floats.view(parameter.shape)
-            return Weight(
-                frozen: parameter.isMatrix ? values.converted(to: dtype) : values, name: parameter.name,
-                offset: parameter.offset)
-        })
+        self.init(
+            config: config, dtype: dtype,
+            make: { parameter in
+                let weight = stream.weight(parameter, dtype: dtype, read)
+                guard !streamed.contains(ByteString(parameter.name)) else { return weight }
+                let values = weight.floats.view(parameter.shape)
+                return Weight(
+                    frozen: parameter.isMatrix ? values.converted(to: dtype) : values, name: parameter.name,
+                    offset: parameter.offset)
+            })
         isStreamed = true
     }
 }
