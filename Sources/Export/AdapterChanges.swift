@@ -42,6 +42,11 @@ struct AdapterChanges {
     /// - Throws: `FileError`, `FineTuningError.adapterMismatch` with all that does not fit.
     init(_ folders: [(path: String, weight: Double)], table: ParameterTable, config: ModelConfig) throws {
         adapters = try AdapterStack(folders, base: config)
+        for member in adapters.members where member.plan.updates.contains(where: \.hasBias) {
+            throw FineTuningError.adapterMismatch(
+                path: member.file.folder,
+                problems: ["lora_bias: a bias of B has no place in merged weights; graft runs and trains it unmerged"])
+        }
         self.config = config
         var changes: [ByteString: Changes] = [:]
         for member in adapters.members {

@@ -193,8 +193,10 @@ private func uncarried(_ source: WeightSource) -> [String] {
     list(member.plan.updates.filter(\.isEmbedding).map(\.module), "an update of the embedding")
     list(member.plan.replacements.map(\.parameter), "modules that come whole (modules_to_save, bias)")
     list(member.plan.rows.map(\.module), "rows of the vocabulary (trainable_token_indices)")
-    if member.file.config.initialization == .pissa {
-        problems.append("PiSSA, which needs a changed base; 'graft adapter convert --to lora' makes it plain")
+    if member.file.config.initialization.takesOutOfBase {
+        problems.append(
+            "\(member.file.config.initialization), which needs a changed base; "
+                + "'graft adapter convert --to lora' makes it plain")
     }
     if source.untiesHead, problems.isEmpty {
         problems.append("it changes \(ParameterTable.headModule), which this model shares with its embedding")

@@ -109,6 +109,28 @@ extension ParameterTable.Parameter {
 }
 
 extension GGUFModel {
+    /// The matrices `[out, in]` of a stack below each other, their rows from the tensors that alternate in its columns;
+    /// nil unless all of them are quantised.
+    func quantizedStack(_ parameter: ParameterTable.Parameter) -> QuantizedMatrix? {
+        let infos = parameter.stackNames.compactMap { file.tensor(named: $0) }
+        guard parameter.shape.count == 3, infos.count == parameter.stackNames.count, parameter.offset == 0,
+            infos.allSatisfy({ $0.type.blockLength > 1 })
+        else { return nil }
+        let (rows, columns, step) = (parameter.shape[0] * parameter.shape[2], parameter.shape[1], infos.count)
+        let sizes = infos.compactMap { $0.type.byteCount(of: [columns]) }
+        guard sizes.count == step else { return nil }
+        let total = sizes.reduce(0, +) * (rows / step)
+        return QuantizedMatrix(rows: rows, columns: columns, byteCount: total) { [file] range, numbers in
+            for (i, row) in range.enumerated() {
+                let (place, part) = row.quotientAndRemainder(dividingBy: step), size = sizes[part]
+                let bytes = file.withBytes(of: infos[part])[place * size..<(place + 1) * size]
+                RowEncoding.decode(
+                    UnsafeRawBufferPointer(rebasing: bytes), as: infos[part].type,
+                    into: UnsafeMutableBufferPointer(start: numbers + i * columns, count: columns))
+            }
+        }
+    }
+
     /// A stack of the experts' matrices or biases, from the tensors that alternate in its columns.
     func columns(_ parameter: ParameterTable.Parameter) -> Tensor {
         let result = Tensor(parameter.shape), step = parameter.stackNames.count

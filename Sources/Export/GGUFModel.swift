@@ -79,10 +79,10 @@ public final class GGUFModel {
     public func read(
         _ parameter: ParameterTable.Parameter, _ rows: Range<Int>, into numbers: UnsafeMutableBufferPointer<Float>
     ) throws {
-        guard parameter.shape.count == 2, parameter.expert == nil, let info = file.tensor(named: parameter.ggufName),
-            info.shape == parameter.shape
+        guard parameter.shape.count == 2, let info = file.tensor(named: parameter.ggufName),
+            Array(info.shape.suffix(2)) == parameter.shape
         else {
-            // Vectors, whose values may move one by one, and experts, which are read as a whole.
+            // Vectors, whose values may move one by one, and stacks, which are read as a whole.
             return tensor(parameter).withFloats { values in
                 let width = parameter.rowWidth
                 let part = values[rows.lowerBound * width..<rows.upperBound * width]
@@ -91,10 +91,10 @@ public final class GGUFModel {
         }
         let width = parameter.rowWidth, order = RowOrder(heads: parameter.permutedHeads, rows: parameter.shape[0])
         guard let rowSize = info.type.byteCount(of: [width]) else { preconditionFailure("rows of \(width)") }
-        let step = order.moves ? 1 : rows.count
+        let step = order.moves ? 1 : rows.count, first = (parameter.expert ?? 0) * parameter.shape[0]
         try withUnsafeTemporaryAllocation(byteCount: step * rowSize, alignment: 64) { bytes in
             for row in stride(from: rows.lowerBound, to: rows.upperBound, by: step) {
-                let start = order.place(ofSource: row) * rowSize, target = (row - rows.lowerBound) * width
+                let start = (first + order.place(ofSource: row)) * rowSize, target = (row - rows.lowerBound) * width
                 try file.read(start..<start + step * rowSize, of: info, into: bytes)
                 RowEncoding.decode(
                     UnsafeRawBufferPointer(bytes), as: info.type,
@@ -107,15 +107,16 @@ public final class GGUFModel {
 extension GGUFModel {
     /// A matrix as the file holds it, its rows in Hugging Face's order; nil for one that is not quantised.
     public func quantized(_ parameter: ParameterTable.Parameter) -> QuantizedMatrix? {
+        if parameter.isStack { return quantizedStack(parameter) }
         guard let info = file.tensor(named: parameter.ggufName), info.type.blockLength > 1, parameter.shape.count == 2,
-            parameter.expert == nil, parameter.offset == 0, let rowSize = info.type.byteCount(of: [parameter.shape[1]])
+            parameter.offset == 0, let rowSize = info.type.byteCount(of: [parameter.shape[1]])
         else { return nil }
-        let (rows, columns) = (parameter.shape[0], parameter.shape[1])
+        let (rows, columns) = (parameter.shape[0], parameter.shape[1]), first = (parameter.expert ?? 0) * rows
         let order = RowOrder(heads: parameter.permutedHeads, rows: rows)
         return QuantizedMatrix(rows: rows, columns: columns, byteCount: rows * rowSize) { [file] range, numbers in
             let bytes = file.withBytes(of: info)
             for (i, row) in range.enumerated() {
-                let start = order.place(ofSource: row) * rowSize
+                let start = (first + order.place(ofSource: row)) * rowSize
                 RowEncoding.decode(
                     UnsafeRawBufferPointer(rebasing: bytes[start..<start + rowSize]), as: info.type,
                     into: UnsafeMutableBufferPointer(start: numbers + i * columns, count: columns))

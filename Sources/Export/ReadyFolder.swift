@@ -244,8 +244,9 @@ struct VLLMRules {
             problems.append("bias is \"\(bias)\": vLLM adds no biases of adapters")
         }
         if json["use_dora"]?.boolValue == true { problems.append("use_dora: vLLM does not compute DoRA") }
-        if file.config.initialization == .pissa {
-            problems.append("PiSSA needs a changed base; 'graft adapter convert --to lora' makes it plain")
+        if file.config.initialization.takesOutOfBase {
+            problems.append(
+                "\(file.config.initialization) needs a changed base; 'graft adapter convert --to lora' makes it plain")
         }
         if let first = plan.updates.first(where: { $0.isEmbedding || $0.isHead }) {
             problems.append("\(first.module): vLLM takes updates of the vocabulary's layers for few models only")

@@ -154,9 +154,12 @@ private struct TensorMaker {
         let magnitude = part.part.member.file.magnitude(of: update).map { lengths in
             order.map { order in lengths.view([lengths.count, 1]).rows(order.source).view([lengths.count]) } ?? lengths
         }
+        // The lengths of an embedding's columns take all of it.
+        let base = update.isEmbedding && magnitude != nil ? Weight(frozen: weight(), name: name) : nil
         return LowRankAdapter(
             a: Weight(frozen: a, name: name), b: Weight(frozen: order.map { b.rows($0.source) } ?? b, name: name),
-            scale: scale, magnitude: magnitude.map { Weight(frozen: $0, name: name) })
+            scale: scale, magnitude: magnitude.map { Weight(frozen: $0, name: name) }, base: base,
+            isEmbedding: update.isEmbedding)
     }
 
     /// Makes `rows` while one of the pool's threads runs `meanwhile`.

@@ -30,7 +30,24 @@ public struct ExpertProjection {
         }
     }
 
+    var isQuantized: Bool {
+        switch storage {
+        case .separate(let weights): weights[0].quantized != nil
+        case .stacked(let weight, _): weight.quantized != nil
+        }
+    }
+
+    /// Rows of the quantised W of an expert, `[count, in]`, in the worker's memory until the next call.
+    func rows(_ expert: Int, _ first: Int, _ count: Int, _ worker: WorkerPool.Worker) -> Matrix {
+        switch storage {
+        case .separate(let weights): weights[expert].rows(first, count, worker)
+        case .stacked(let weight, _): weight.rows(expert * outputWidth + first, count, worker)
+        }
+    }
+
     /// W of an expert where it lies, as the second operand of y = x W: `[in, out]`.
+    ///
+    /// - Precondition: it is not quantised.
     func matrix(_ expert: Int) -> Matrix {
         switch storage {
         case .separate(let weights): Matrix(weights[expert].value).transposed

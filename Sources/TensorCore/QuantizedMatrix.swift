@@ -21,6 +21,23 @@ public final class QuantizedMatrix {
         self.decodeRows = decodeRows
     }
 
+    /// Matrices of one size below each other.
+    public convenience init(stacking parts: [QuantizedMatrix]) {
+        let (height, columns) = (parts[0].rows, parts[0].columns)
+        precondition(parts.allSatisfy { $0.rows == height && $0.columns == columns })
+        self.init(
+            rows: parts.count * height, columns: columns, byteCount: parts.reduce(0) { $0 + $1.byteCount }
+        ) { rows, numbers in
+            var row = rows.lowerBound
+            while row < rows.upperBound {
+                let (part, first) = row.quotientAndRemainder(dividingBy: height)
+                let last = min(height, first + rows.upperBound - row)
+                parts[part].decodeRows(first..<last, numbers + (row - rows.lowerBound) * columns)
+                row += last - first
+            }
+        }
+    }
+
     /// Writes `count` rows from `first` in `dtype`.
     func decode(
         _ first: Int, _ count: Int, into target: UnsafeMutableRawPointer, _ dtype: DType, _ worker: WorkerPool.Worker
@@ -63,7 +80,13 @@ extension Weight {
         guard let quantized else { return stored.converted(to: .f32) }
         let result = Tensor(shape)
         quantized.decode(0, quantized.rows, into: result.f32)
-        return result
+        guard isTurned else { return result }
+        let turned = Tensor(shape), (height, width) = (shape[1], shape[2])
+        for matrix in 0..<shape[0] {
+            let (from, to) = (result.f32 + matrix * height * width, turned.f32 + matrix * height * width)
+            for row in 0..<height { for i in 0..<width { to[row * width + i] = from[i * height + row] } }
+        }
+        return turned
     }
 
     /// Writes `count` rows from `first` in f32.

@@ -12,6 +12,8 @@ public final class Weight {
     private var unshifted: Tensor?
     /// What the matrix of a linear layer may be kept as instead.
     public private(set) var quantized: QuantizedMatrix?
+    /// Whether `quantized` has the matrices of a stack transposed.
+    private(set) var isTurned = false
     /// f32; present when the weight learns.
     public private(set) var master: Tensor?
     /// The gradient's sum over the micro-batches of the step, f32; present when the weight learns.
@@ -38,11 +40,21 @@ public final class Weight {
         gradient = nil
     }
 
-    /// The matrix of a linear layer, frozen, in fewer bits; operations compute with it in `dtype`.
-    public init(quantized: QuantizedMatrix, name: String, dtype: DType) {
+    /// The matrix of a linear layer, or a stack of such, frozen, in fewer bits; operations compute with it in `dtype`.
+    ///
+    /// - Parameters:
+    ///   - shape: of a stack, whose matrices `quantized` has below each other
+    ///   - isTurned: `quantized` has each matrix of the stack transposed
+    public init(
+        quantized: QuantizedMatrix, name: String, dtype: DType, shape: [Int]? = nil, isTurned: Bool = false
+    ) {
+        let shape = shape ?? [quantized.rows, quantized.columns]
+        precondition(shape.reduce(1, *) == quantized.rows * quantized.columns)
+        precondition(shape.last == quantized.columns || (isTurned && shape.count == 3))
         self.name = name
         self.quantized = quantized
-        value = Tensor(absent: [quantized.rows, quantized.columns], dtype)
+        self.isTurned = isTurned
+        value = Tensor(absent: shape, dtype)
         offset = 0
         unshifted = nil
         master = nil
@@ -199,7 +211,9 @@ extension Tensor {
 /// A low-rank update of a linear layer (LoRA, arXiv:2106.09685): W x + scale B A x.
 ///
 /// With a magnitude m (DoRA, arXiv:2402.09353) the rows of V = W + scale B A are brought to the lengths m:
-/// m / |V| V x, in which |V| counts as a constant for the gradient.
+/// m / |V| V x, in which |V| counts as a constant for the gradient. Of an embedding they are V's columns.
+///
+/// With a bias b the update is scale (B A x + b).
 ///
 /// One of E experts' stacked layers holds the matrices of all in the layout of PEFT: expert e has rows `e r..<(e + 1) r`
 /// of A, and of B the columns `e, e + E, e + 2 E...`. A single layer is the case E = 1.
@@ -210,26 +224,33 @@ public final class LowRankAdapter {
     public let b: Weight
     public let scale: Float
     public let expertCount: Int
-    /// `[out]`, f32; nil for plain LoRA.
+    /// `[out]`, f32, of an embedding `[in]`; nil for plain LoRA.
     public let magnitude: Weight?
+    /// `[out]`, f32; nil for none.
+    public let bias: Weight?
     /// scale B in the precision of the computation, expert after expert: `[E out, r]`.
     let scaledB: Tensor
+    /// scale times the bias, f32 `[out]`.
+    let scaledBias: Tensor?
     /// What DoRA multiplies outputs with.
     let lengths: RowLengths?
 
     public var rank: Int { a.shape[0] / expertCount }
     public var outputWidth: Int { b.shape[0] }
     public var inputWidth: Int { a.shape[1] }
-    public var isTrainable: Bool { a.isTrainable || b.isTrainable || magnitude?.isTrainable == true }
-    public var weights: [Weight] { [a, b] + (magnitude.map { [$0] } ?? []) }
+    public var isTrainable: Bool { weights.contains(where: \.isTrainable) }
+    public var weights: [Weight] { [a, b] + [magnitude, bias].compactMap { $0 } }
 
     /// - Parameters:
     ///   - magnitude: the lengths of the rows; they are those of W + scale B A when the adapter is new
-    ///   - base: W, which operations need with a magnitude; `add` does not
+    ///   - base: W, which operations need with a magnitude; `add` does for an embedding alone
+    ///   - isEmbedding: the magnitude is of W's columns
     public init(
-        a: Weight, b: Weight, scale: Float, expertCount: Int = 1, magnitude: Weight? = nil, base: Weight? = nil
+        a: Weight, b: Weight, scale: Float, expertCount: Int = 1, magnitude: Weight? = nil, base: Weight? = nil,
+        bias: Weight? = nil, isEmbedding: Bool = false
     ) {
-        precondition(magnitude == nil || expertCount == 1, "DoRA is for single layers")
+        precondition((magnitude == nil && bias == nil) || expertCount == 1, "DoRA and biases are for single layers")
+        precondition(magnitude == nil || bias == nil, "PEFT has no bias beside a magnitude")
         precondition(a.shape[0] == b.shape[1], "A is [r, in], B is [out, r]")
         precondition(expertCount > 0 && a.shape[0] % expertCount == 0, "A has r rows for each expert")
         self.a = a
@@ -237,7 +258,9 @@ public final class LowRankAdapter {
         self.scale = scale
         self.expertCount = expertCount
         self.magnitude = magnitude
-        lengths = magnitude == nil ? nil : base.map(RowLengths.init)
+        self.bias = bias
+        scaledBias = bias.map { Tensor($0.shape) }
+        lengths = magnitude == nil ? nil : base.map { RowLengths(base: $0, ofColumns: isEmbedding) }
         scaledB = Tensor([b.shape[0] * expertCount, b.shape[1] / expertCount], a.value.dtype)
         refresh()
     }
@@ -264,6 +287,10 @@ public final class LowRankAdapter {
             }
         }
         kernels(scaledB.dtype).pointee.from_f32(scaledB.raw, scaled.f32, scaled.count)
+        if let bias, let scaledBias {
+            bias.refresh()
+            for i in 0..<scaledBias.count { scaledBias.f32[i] = bias.value.f32[i] * scale }
+        }
         if let magnitude, let lengths {
             magnitude.refresh()
             lengths.measure(a: a.value.converted(to: .f32), scaledB: scaled, magnitude: magnitude.value)
@@ -308,6 +335,7 @@ public final class LowRankAdapter {
         }
         let change = Float(bitPattern: UInt32(bitPattern: largest))
         guard let magnitude else { return change }
+        if let lengths, lengths.isOfColumns { return max(change, lengths.scaleColumns(of: sum, rows.count)) }
         return max(change, RowLengths.set(magnitude.value.f32 + rows.lowerBound, sum, rows.count, width))
     }
 }

@@ -57,7 +57,7 @@ import TextData
     }
 
     /// What is written loads again, and does the same; the configuration is PEFT's to the byte.
-    @Test(arguments: names.filter { !$0.hasSuffix("pissa") })
+    @Test(arguments: names.filter { !$0.hasSuffix("pissa") && !$0.hasSuffix("olora") })
     func writtenAsPEFTWrites(name: String) throws {
         let folder = "\(Self.root)/adapters/\(name)"
         let fixture = try Fixture(base(name))
@@ -88,7 +88,7 @@ import TextData
     }
 
     /// New adapters leave the model as it is, but for the one that is meant not to.
-    @Test(arguments: ["true", "gaussian", "orthogonal", "pissa"], [false, true])
+    @Test(arguments: ["true", "gaussian", "orthogonal", "pissa", "olora"], [false, true])
     func newAdaptersChangeNothing(initialization: String, isDoRA: Bool) throws {
         let fixture = try Fixture(Self.root + "/llama2-untied")
         let model = try DecoderModel(folder: fixture.folder, dtype: .f32)
@@ -101,15 +101,18 @@ import TextData
         #expect(steps[3] < steps[0] - 0.05)
     }
 
-    /// PiSSA's adapter, written as a plain LoRA of twice the rank, does to the unchanged base what training did.
-    @Test(arguments: [false, true])
-    func pissaConvertsBack(isRankStabilised: Bool) throws {
+    /// What started as a part of the base, written as a plain LoRA of twice the rank, does to the unchanged base what
+    /// training did.
+    @Test(arguments: ["pissa", "olora"], [false, true])
+    func partsOfTheBaseConvertBack(initialization: String, isRankStabilised: Bool) throws {
         let fixture = try Fixture(Self.root + "/qwen2")
         let output = NSTemporaryDirectory() + "graft-tests-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: output, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: output) }
         let model = try DecoderModel(folder: fixture.folder, dtype: .f32)
-        let config = try config([("init_lora_weights", "pissa"), ("use_rslora", .bool(isRankStabilised))])
+        let config = try config([
+            ("init_lora_weights", .string(initialization)), ("use_rslora", .bool(isRankStabilised)),
+        ])
         try model.attachNewAdapters(config, seed: 1, pool: pool)
         _ = losses(model, fixture, steps: 5)
         try AdapterFile.write(model, config: config, into: output)
@@ -141,6 +144,9 @@ import TextData
             [("target_modules", ".*q_proj"), ("layers_to_transform", [0])],
             [("target_modules", ["q_proj"]), ("layers_pattern", "layers")],
             [("target_modules", ["q_proj"]), ("bias", "some")],
+            [("target_modules", ["q_proj"]), ("use_dora", true), ("lora_bias", true)],
+            [("target_modules", ["q_proj"]), ("init_lora_weights", "corda")],
+            [("target_modules", ["q_proj"]), ("init_lora_weights", "loftq"), ("loftq_config", ["loftq_bits": 4])],
             [("target_modules", ["q_proj"]), ("rank_pattern", ["q_proj": -1])],
             [
                 ("target_modules", ["q_proj"]), ("modules_to_save", ["embed_tokens"]),

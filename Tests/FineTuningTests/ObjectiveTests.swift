@@ -233,6 +233,8 @@ private func objective(_ json: JSONValue) throws -> Objective {
         let margins = lines.compactMap { $0["eval_rewards/margins"]?.doubleValue }
         #expect(losses.count == 12 && losses.last! < losses[0])
         #expect(margins.last! > margins[0] && margins.last! > 0)
+        // Scores are those of the whole model, without the recipe's dropout: at first the reference's own.
+        if objective == "dpo" { #expect(abs(try #require(lines[0]["rewards/margins"]?.doubleValue)) < 1e-6) }
 
         let broken = try recipe(folder, objective, output: "broken")
         var steps = 0

@@ -100,6 +100,77 @@ enum AdapterCases {
             })
     }
 
+    /// A layer, or a head's cross-entropy, with a bias of the update: y = W x + scale (B A x + b).
+    static func biased(rows: Int, outputs: Int = 24, residual: Bool = false, isHead: Bool = false) -> OperationCase {
+        let (k, rank) = (19, 3)
+        var inputs: [OperationCase.Input] = [
+            .init(name: "x", shape: [rows, k], kind: .activation, scale: 1),
+            .init(name: "W", shape: [outputs, k], kind: .frozen, scale: 0.2),
+            .init(name: "A", shape: [rank, k], kind: .weight, scale: 0.3),
+            .init(name: "B", shape: [outputs, rank], kind: .weight, scale: 0.3),
+            .init(name: "b", shape: [outputs], kind: .vector, scale: 1),
+        ]
+        if residual { inputs.append(.init(name: "residual", shape: [rows, outputs], kind: .residual, scale: 1)) }
+        let targets = (0..<rows).map { Int32($0 * 5 % outputs) }
+        return OperationCase(
+            name: "\(isHead ? "crossEntropy of a head" : "linear") with a bias of B\(residual ? ", residual" : ""), "
+                + "\(rows) rows, \(outputs) outputs", inputs: inputs, samples: 6,
+            operation: { run in
+                let layer = Projection(
+                    weight: run.weight("W"),
+                    adapter: LowRankAdapter(
+                        a: run.weight("A"), b: run.weight("B"), scale: 1.5, bias: run.weight("b")))
+                if isHead { return .losses(run.tape.crossEntropy(run.tensor("x"), head: layer, targets: targets)) }
+                guard residual else { return .tensors(run.tape.linear(run.tensor("x"), [layer])) }
+                return .tensors([run.tape.linear(run.tensor("x"), layer, addedTo: run.tensor("residual"))])
+            },
+            reference: { values in
+                let low = Reference.lowRank(
+                    values["x"], a: values["A"], b: values["B"], k: k, rank: rank, scale: 1.5)
+                let plain = Reference.sum(Reference.product(values["x"], values["W"], k: k), low)
+                let y = Reference.adding(plain, bias: values["b"].map { 1.5 * $0 })
+                if isHead { return [Reference.crossEntropy(logits: y, vocabulary: outputs, targets: targets)] }
+                return [residual ? Reference.sum(y, values["residual"]) : y]
+            })
+    }
+
+    /// An embedding whose columns DoRA brings to lengths.
+    static func doraEmbedding(tokens: Int, scale: Float) -> OperationCase {
+        let (vocabulary, width, rank) = (23, 37, 3)
+        let ids = (0..<tokens).map { Int32($0 * $0 % vocabulary) }
+        let inputs: [OperationCase.Input] = [
+            .init(name: "table", shape: [vocabulary, width], kind: .frozen, scale: 1),
+            .init(name: "A", shape: [rank, width], kind: .weight, scale: 0.3),
+            .init(name: "B", shape: [vocabulary, rank], kind: .weight, scale: 0.3),
+            .init(name: "m", shape: [width], kind: .vector, scale: 1),
+        ]
+        @Sendable func whole(_ values: OperationCase.Values) -> [Double] {
+            let a = values["A"]
+            let transposed = (0..<width * rank).map { a[$0 % rank * width + $0 / rank] }
+            return Reference.sum(
+                values["table"], Reference.product(values["B"], transposed, k: rank).map { 1.5 * $0 })
+        }
+        let probe = OperationCase(name: "", inputs: inputs, operation: { _ in .losses([]) }, reference: { _ in [] })
+        let start = whole(OperationCase.Values(arrays: probe.values().map { $0.map(Double.init) }, index: probe.index))
+        var squares = [Double](repeating: 0, count: width)
+        for i in start.indices { squares[i % width] += start[i] * start[i] }
+        let norms = squares.map { $0.squareRoot() }
+        return OperationCase(
+            name: "embedding of \(tokens) tokens times \(scale) with DoRA", inputs: inputs, isRepeatable: false,
+            operation: { run in
+                let table = run.weight("table")
+                let adapter = LowRankAdapter(
+                    a: run.weight("A"), b: run.weight("B"), scale: 1.5, magnitude: run.weight("m"), base: table,
+                    isEmbedding: true)
+                return .tensors([run.tape.embedding(ids, table: table, scale: scale, adapter: adapter)])
+            },
+            reference: { values in
+                let rows = Reference.rows(whole(values), width: width, ids.map(Int.init))
+                let gains = (0..<width).map { values["m"][$0] / norms[$0] * Double(scale) }
+                return [rows.indices.map { rows[$0] * gains[$0 % width] }]
+            })
+    }
+
     private static let rowIndices = [7, 2, 19]
 
     private static func replacing(_ table: [Double], _ rows: [Double], width: Int) -> [Double] {
@@ -186,6 +257,9 @@ enum AdapterCases {
             doraHead(rows: 5), doraHead(rows: 40, shape: LogitShape(scale: 0.5, cap: 3)),
             rowsOfHead(rows: 1), rowsOfHead(rows: 70), rowsOfHead(rows: 40, shape: LogitShape(scale: 0.5, cap: 3)),
             embedding(tokens: 1, scale: 1, hasRows: true), embedding(tokens: 90, scale: 2.5, hasRows: true),
+            biased(rows: 5), biased(rows: 40, outputs: 300), biased(rows: 1, residual: true),
+            biased(rows: 20, residual: true), biased(rows: 30, isHead: true),
+            doraEmbedding(tokens: 1, scale: 1), doraEmbedding(tokens: 90, scale: 2.5),
             embedding(tokens: 1, scale: 1, hasRows: false), embedding(tokens: 90, scale: 2.5, hasRows: false),
         ]
 }

@@ -3,9 +3,10 @@ public import FineTuning
 import Foundation
 public import TensorCore
 
-/// Writes an adapter with DoRA or PiSSA as a plain LoRA of the same base.
+/// Writes an adapter with DoRA, PiSSA or OLoRA as a plain LoRA of the same base.
 ///
-/// PiSSA's is exact, of twice the rank; DoRA's change of a weight, m / |V| V - W, has full rank and is cut to `rank`.
+/// That of PiSSA and OLoRA is exact, of twice the rank;
+/// DoRA's change of a weight, m / |V| V - W, has full rank and is cut to `rank`.
 /// - Parameters:
 ///   - model: the base's folder
 ///   - rank: of DoRA's updates; nil takes twice the adapter's
@@ -24,10 +25,10 @@ public func convertToPlainLoRA(
                 path: folder, problems: ["\(update.module): only updates of linear layers can be converted"])
         }
         let (output, input) = (update.site.outputWidth, update.site.inputWidth)
-        let isPiSSA = member.file.config.initialization == .pissa
+        let changesBase = member.file.config.initialization.takesOutOfBase
         let newRank =
             update.hasMagnitude
-            ? min(rank ?? 2 * update.rank, output, input) : isPiSSA ? 2 * update.rank : update.rank
+            ? min(rank ?? 2 * update.rank, output, input) : changesBase ? 2 * update.rank : update.rank
         let key = "base_model.model." + update.module
         return .init(
             keyA: key + ".lora_A.weight", keyB: key + ".lora_B.weight", shapeA: [newRank, input],

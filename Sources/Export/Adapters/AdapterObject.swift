@@ -80,8 +80,11 @@ public struct AdapterObject {
         if pairs.contains(where: \.hasMagnitude) {
             problems.append("\(what) needs plain LoRA, this is DoRA; 'graft adapter convert --to lora' makes it plain")
         }
-        if config.initialization == .pissa {
-            problems.append("\(what) needs plain LoRA, this is PiSSA; 'graft adapter convert --to lora' makes it plain")
+        if config.hasUpdateBias { problems.append("\(what) needs plain LoRA, this has lora_bias") }
+        if config.initialization.takesOutOfBase {
+            problems.append(
+                "\(what) needs plain LoRA, this is \(config.initialization) on a changed base; "
+                    + "'graft adapter convert --to lora' makes it plain")
         }
         guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: folder, problems: problems) }
     }

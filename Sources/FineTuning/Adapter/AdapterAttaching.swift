@@ -22,12 +22,12 @@ extension DecoderModel {
         attached = (plan, [])
         for update in plan.updates {
             let (a, b) = file.matrices(of: update)
-            if file.config.initialization == .pissa {
-                let part = PrincipalPart(of: baseWeight(update), update)
+            if file.config.initialization.takesOutOfBase {
+                let part = BasePart(of: baseWeight(update).floats, update, file.config.initialization)
                 takeOut(part, update)
                 attached?.parts.append((update.module, part))
             }
-            attach(update, a, b, magnitude: file.magnitude(of: update), plan)
+            attach(update, a, b, magnitude: file.magnitude(of: update), bias: file.bias(of: update), plan)
         }
         stackAdapters()
         return file.config
@@ -143,7 +143,7 @@ extension DecoderModel {
         weight(named: update.parameter)
     }
 
-    func takeOut(_ part: PrincipalPart, _ update: AdapterPlan.Update) {
+    func takeOut(_ part: BasePart, _ update: AdapterPlan.Update) {
         let weight = baseWeight(update)
         weight.substitute(part.residual(of: weight.floats))
     }
@@ -151,8 +151,12 @@ extension DecoderModel {
     /// - Parameters:
     ///   - a: f32 `[r, in]`
     ///   - b: f32 `[out, r]`
-    ///   - magnitude: f32 `[out]`; nil takes the lengths that the rows have
-    func attach(_ update: AdapterPlan.Update, _ a: Tensor, _ b: Tensor, magnitude: Tensor?, _ plan: AdapterPlan) {
+    ///   - magnitude: f32 `[out]`, of an embedding `[hidden]`; nil takes the lengths that there are
+    ///   - bias: of B, f32 `[out]`; nil starts at zero
+    func attach(
+        _ update: AdapterPlan.Update, _ a: Tensor, _ b: Tensor, magnitude: Tensor?, bias: Tensor? = nil,
+        _ plan: AdapterPlan
+    ) {
         if update.isHead, plan.keepsTie, let embeddingAdapter {
             // A of the head is the embedding's B transposed, and B its A: with the layout used here, the same.
             head.adapter = embeddingAdapter
@@ -162,7 +166,7 @@ extension DecoderModel {
         let base = update.hasMagnitude ? baseWeight(update) : nil
         let lengths = base.map { base in
             Weight(
-                trainable: magnitude ?? rowLengths(base, a, b, scale),
+                trainable: magnitude ?? updatedLengths(base, a, b, scale, ofColumns: update.isEmbedding),
                 name: AdapterKeys.prefix + update.module + AdapterKeys.magnitude, dtype: .f32)
         }
         let keys =
@@ -173,7 +177,12 @@ extension DecoderModel {
             a: Weight(trainable: a, name: keys.0, dtype: dtype),
             // Operations read B through its scaled copy alone.
             b: Weight(trainable: b, name: keys.1, dtype: .f32), scale: scale, expertCount: update.site.expertCount,
-            magnitude: lengths, base: base)
+            magnitude: lengths, base: base,
+            bias: update.hasBias
+                ? Weight(
+                    trainable: bias ?? .zeros([b.rows]),
+                    name: AdapterKeys.prefix + update.module + AdapterKeys.updateBias, dtype: .f32) : nil,
+            isEmbedding: update.isEmbedding)
         switch update.site.place {
         case .embedding: embeddingAdapter = adapter
         case .head: head.adapter = adapter

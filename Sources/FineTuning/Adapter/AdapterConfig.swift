@@ -47,8 +47,14 @@ public struct AdapterConfig: Sendable {
         case orthogonal
         /// The base's leading singular vectors, taken out of the base (PiSSA, arXiv:2404.02948).
         case pissa
+        /// The base's first columns as an orthonormal basis, and what the base is in it, taken out of the base
+        /// (OLoRA, arXiv:2406.01775).
+        case olora
         /// A from the leading directions of the layer's inputs, B zero (EVA, arXiv:2410.07170).
         case eva
+
+        /// Whether the update starts as a part of the base, which loses it.
+        public var takesOutOfBase: Bool { self == .pissa || self == .olora }
     }
 
     public struct EVAOptions: Sendable, Equatable {
@@ -75,6 +81,8 @@ public struct AdapterConfig: Sendable {
     public var layersPattern: [String] = []
     public var usesRankStabilisedScale = false
     public var usesDoRA = false
+    /// Whether B has a bias (`lora_bias`).
+    public var hasUpdateBias = false
     public var bias = Bias.none
     public var initialization = Initialization.standard
     public var eva = EVAOptions()

@@ -55,6 +55,7 @@ extension AdapterConfig {
         excluded = reader.names("exclude_modules")
         usesRankStabilisedScale = reader.flag("use_rslora")
         usesDoRA = reader.flag("use_dora")
+        hasUpdateBias = reader.flag("lora_bias")
         ensuresWeightTying = reader.flag("ensure_weight_tying")
         if let text = json["bias"]?.stringValue {
             bias = Bias.allCases.first { $0.rawValue.hasSameBytes(as: text) } ?? .none
@@ -94,7 +95,9 @@ extension AdapterConfig {
     ///   - sites: that have an update
     ///   - renamesExperts: as `ParameterTable` has it
     public func jsonText(sites: [AdapterSite], renamesExperts: Bool) -> String {
-        let isWhole = { (site: AdapterSite) in !site.isParameter && !(renamesExperts && site.hasExpertsName) }
+        let isWhole = { (site: AdapterSite) in
+            !site.isParameter && site.expertLayers.isEmpty && !(renamesExperts && site.hasExpertsName)
+        }
         let modules = sites.filter(isWhole).map(\.target)
         var parameters: [String] = []
         for name in sites.filter({ !isWhole($0) }).map(\.parameterName)
@@ -113,6 +116,7 @@ extension AdapterConfig {
         object["base_model_name_or_path"] = baseModel.map { .string($0) } ?? .null
         object["use_rslora"] = .bool(usesRankStabilisedScale)
         object["use_dora"] = .bool(usesDoRA)
+        object["lora_bias"] = .bool(hasUpdateBias)
         object["rank_pattern"] = .object(JSONObject(ranks.map { (key: $0.0, value: .integer($0.1)) }))
         object["alpha_pattern"] = .object(JSONObject(alphas.map { (key: $0.0, value: Self.number($0.1)) }))
         object["target_modules"] = targetModules(modules, isPartial: !parameters.isEmpty)
@@ -275,6 +279,16 @@ private struct ConfigValues {
         case .string("eva"): return .eva
         case .string(let text) where text.hasSameBytes(as: "pissa") || text.utf8.starts(with: "pissa_niter_".utf8):
             return .pissa
+        case .string(let text) where text.lowercased().hasSameBytes(as: "olora"): return .olora
+        case .string(let text) where text.utf8.starts(with: "corda".utf8):
+            problems.append(
+                "init_lora_weights is \(text), which changed the base that the adapter learnt on: PEFT's "
+                    + "save_pretrained with path_initial_model_for_weight_conversion writes it for the plain base")
+            return .standard
+        case .string("loftq") where json["loftq_config"]?.objectValue?.count ?? 0 > 0:
+            problems.append(
+                "init_lora_weights is loftq: PEFT quantises the base by loftq_config, which graft does not compute")
+            return .standard
         // In a file they only tell how the weights came about.
         default: return .standard
         }
@@ -303,6 +317,7 @@ private struct ConfigValues {
                 problems.append("layers_pattern cannot go with target_modules as a regular expression")
             }
         }
+        if config.usesDoRA, config.hasUpdateBias { problems.append("lora_bias cannot go with use_dora") }
         if !config.layersPattern.isEmpty, config.layers == nil {
             problems.append("layers_pattern needs layers_to_transform")
         }
@@ -317,7 +332,8 @@ private struct ConfigValues {
         let known: Set<ByteString> = [
             "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying",
             "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
-            "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "modules_to_save", "peft_type",
+            "layers_to_transform", "lora_alpha", "lora_bias", "lora_dropout",
+            "megatron_core", "modules_to_save", "peft_type",
             "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "target_modules", "target_parameters",
             "task_type",
             "trainable_token_indices", "use_dora", "use_rslora",

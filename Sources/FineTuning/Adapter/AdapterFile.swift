@@ -14,6 +14,7 @@ public struct AdapterFile {
 
     private static let ends = [
         ".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B", AdapterKeys.magnitude,
+        AdapterKeys.updateBias,
     ]
 
     public init(folder: String) throws {
@@ -51,6 +52,7 @@ public struct AdapterFile {
             result.append(
                 (AdapterKeys.prefix + update.module + AdapterKeys.magnitude, [update.isEmbedding ? input : output]))
         }
+        if update.hasBias { result.append((AdapterKeys.prefix + update.module + AdapterKeys.updateBias, [output])) }
         return result
     }
 
@@ -114,7 +116,12 @@ public struct AdapterFile {
         return (Tensor([rank, input], values: ofA), Tensor([outputs.count, rank], values: ofB))
     }
 
-    /// The lengths of the rows `[out]` of an update with DoRA, f32.
+    /// The bias `[out]` of an update's B, f32.
+    public func bias(of update: AdapterPlan.Update) -> Tensor? {
+        update.hasBias ? tensor(AdapterKeys.prefix + update.module + AdapterKeys.updateBias) : nil
+    }
+
+    /// The lengths of the rows `[out]` of an update with DoRA, of an embedding those of its columns `[hidden]`, f32.
     public func magnitude(of update: AdapterPlan.Update) -> Tensor? {
         update.hasMagnitude ? tensor(AdapterKeys.prefix + update.module + AdapterKeys.magnitude) : nil
     }

@@ -14,29 +14,31 @@ extension DecoderModel {
         var problems = plan.unknownNames + plan.problems
         for update in plan.updates {
             let limit = min(update.site.outputWidth, update.site.inputWidth)
-            if config.initialization == .pissa, update.rank > limit {
-                problems.append("init_lora_weights: pissa on \(update.module) has at most rank \(limit)")
+            let initialization = config.initialization
+            if initialization.takesOutOfBase, update.rank > limit {
+                problems.append("init_lora_weights: \(initialization) on \(update.module) has at most rank \(limit)")
             }
             if config.initialization == .orthogonal, update.rank % 2 != 0 {
                 problems.append("init_lora_weights: orthogonal needs even ranks; \(update.module) has \(update.rank)")
             }
-            if config.initialization == .pissa, problems.isEmpty, baseWeight(update).quantized != nil {
-                problems.append("init_lora_weights: pissa changes the base's weights, which are quantised here")
+            if initialization.takesOutOfBase, problems.isEmpty, baseWeight(update).quantized != nil {
+                problems.append(
+                    "init_lora_weights: \(initialization) changes the base's weights, which are quantised here")
             }
             let isOther = update.isEmbedding || update.isOfExperts
-            if [.pissa, .orthogonal].contains(config.initialization), isOther {
+            if initialization.takesOutOfBase || initialization == .orthogonal, isOther {
                 problems.append(
-                    "init_lora_weights: \(config.initialization) is for linear layers, not \(update.site.target)")
+                    "init_lora_weights: \(initialization) is for linear layers, not \(update.site.target)")
             }
         }
         guard problems.isEmpty else { throw FineTuningError.badRecipe(problems.map { "adapter." + $0 }) }
         prepareBase(plan)
         attached = (plan, [])
-        let parts = config.initialization == .pissa ? principalParts(plan, pool) : []
+        let parts = config.initialization.takesOutOfBase ? baseParts(plan, config.initialization, pool) : []
         for (index, update) in plan.updates.enumerated() {
             let start = AdapterStart(update: update, seed: seed, index: UInt64(index))
             var (a, b) = start.matrices(config.initialization)
-            if config.initialization == .pissa {
+            if config.initialization.takesOutOfBase {
                 takeOut(parts[index], update)
                 (a, b) = (parts[index].a.copied(), parts[index].b.copied())
                 attached?.parts.append((update.module, parts[index]))
@@ -47,34 +49,46 @@ extension DecoderModel {
         stackAdapters()
     }
 
-    private func principalParts(_ plan: AdapterPlan, _ pool: WorkerPool?) -> [PrincipalPart] {
+    private func baseParts(
+        _ plan: AdapterPlan, _ initialization: AdapterConfig.Initialization, _ pool: WorkerPool?
+    ) -> [BasePart] {
         let weights = plan.updates.map { baseWeight($0) }
-        var parts = [PrincipalPart?](repeating: nil, count: weights.count)
+        var parts = [BasePart?](repeating: nil, count: weights.count)
         parts.withUnsafeMutableBufferPointer { parts in
             let parts = parts.baseAddress!
-            func make(_ i: Int) { parts[i] = PrincipalPart(of: weights[i], plan.updates[i]) }
+            func make(_ i: Int) { parts[i] = BasePart(of: weights[i].floats, plan.updates[i], initialization) }
             if let pool { pool.parallelFor(weights.count) { i, _ in make(i) } } else { weights.indices.forEach(make) }
         }
         return parts.map { $0! }
     }
 }
 
-/// What PiSSA trains: scale B A is the part of W along its leading singular vectors (arXiv:2404.02948, equations 2-4).
-public struct PrincipalPart {
-    /// `[r, in]`: sqrt(S / scale) V^T
+/// What an update starts as that is taken out of the base: scale B A is a part of W.
+public struct BasePart {
+    /// `[r, in]`
     public let a: Tensor
-    /// `[out, r]`: U sqrt(S / scale)
+    /// `[out, r]`
     public let b: Tensor
     public let scale: Float
 
-    public init(of weight: Weight, _ update: AdapterPlan.Update) {
-        self.init(of: weight.floats, update)
-    }
-
-    /// - Parameter matrix: W, f32 `[out, in]`
-    public init(of matrix: Tensor, _ update: AdapterPlan.Update) {
-        let svd = TruncatedSVD(matrix, rank: update.rank)
+    /// - Parameters:
+    ///   - matrix: W, f32 `[out, in]`
+    ///   - initialization: one that takes out of the base
+    public init(of matrix: Tensor, _ update: AdapterPlan.Update, _ initialization: AdapterConfig.Initialization) {
+        precondition(initialization.takesOutOfBase)
         scale = Float(update.scale)
+        guard initialization == .pissa else {
+            // W = Q R, of which the first r columns of Q and rows of R: A = R_r, B = Q_r. The sign of a column of Q is
+            // that of the row of R, too.
+            let columns = matrix.transposed().selectedRows(Array(0..<update.rank))
+            let q = columns.orthonormalRows()
+            b = q.transposed()
+            a = Tensor.product(q, matrix)
+            return
+        }
+        // The part of W along its leading singular vectors (arXiv:2404.02948, equations 2-4): A = sqrt(S / scale) V^T,
+        // B = U sqrt(S / scale).
+        let svd = TruncatedSVD(matrix, rank: update.rank)
         let roots = svd.s.map { ($0 / Float(update.scale)).squareRoot() }
         a = svd.vt.scaledRows(roots)
         b = svd.u.scaledColumns(roots)
@@ -111,7 +125,7 @@ private struct AdapterStart {
         }
         let zeroB = Tensor.zeros([outputWidth, rank])
         switch initialization {
-        case .standard, .pissa, .eva: return (uniform([rank, inputWidth], inputWidth, stream: 0), zeroB)
+        case .standard, .pissa, .olora, .eva: return (uniform([rank, inputWidth], inputWidth, stream: 0), zeroB)
         case .random:
             return (uniform([rank, inputWidth], inputWidth, stream: 0), uniform([outputWidth, rank], rank, stream: 1))
         case .gaussian: return (normal([rank, inputWidth], 1 / Double(rank), stream: 0), zeroB)
@@ -154,25 +168,23 @@ private struct AdapterStart {
     }
 }
 
-/// The lengths of the rows of W + scale B A, f32 `[out]`.
-func rowLengths(_ base: Weight, _ a: Tensor, _ b: Tensor, _ scale: Float) -> Tensor {
+/// The lengths of the rows of W + scale B A, f32 `[out]`, or of its columns `[in]`.
+func updatedLengths(_ base: Weight, _ a: Tensor, _ b: Tensor, _ scale: Float, ofColumns: Bool) -> Tensor {
     let product = Tensor.product(b, a)
     let weights = base.floats
-    let result = Tensor([b.rows])
     let width = a.width
-    result.withFloats { lengths in
-        product.withFloats { update in
-            weights.withFloats { weights in
-                for row in lengths.indices {
-                    var sum = 0.0
-                    for i in row * width..<(row + 1) * width {
-                        let value = Double(weights[i] + scale * update[i])
-                        sum += value * value
-                    }
-                    lengths[row] = Float(sum.squareRoot())
+    let result = Tensor([ofColumns ? width : b.rows])
+    var squares = [Double](repeating: 0, count: result.shape[0])
+    product.withFloats { update in
+        weights.withFloats { weights in
+            for row in 0..<b.rows {
+                for i in 0..<width {
+                    let value = Double(weights[row * width + i] + scale * update[row * width + i])
+                    squares[ofColumns ? i : row] += value * value
                 }
             }
         }
     }
+    result.withFloats { lengths in for i in lengths.indices { lengths[i] = Float(squares[i].squareRoot()) } }
     return result
 }

@@ -11,6 +11,8 @@ public struct AdapterPlan: Sendable {
         /// alpha / r, or alpha / sqrt(r).
         public var scale: Double
         public var hasMagnitude: Bool
+        /// Whether B has a bias.
+        public var hasBias: Bool
 
         /// What its keys begin with.
         public var module: String { site.module }
@@ -83,7 +85,7 @@ public struct AdapterPlan: Sendable {
             let (rank, alpha) = config.rankAndAlpha(of: site.target)
             return Update(
                 site: site, rank: rank, alpha: alpha, scale: config.scale(rank: rank, alpha: alpha),
-                hasMagnitude: config.usesDoRA)
+                hasMagnitude: config.usesDoRA, hasBias: config.hasUpdateBias)
         }
     }
 
@@ -93,8 +95,14 @@ public struct AdapterPlan: Sendable {
     {
         var experts: Set<[Int]> = []
         for site in sites where present.contains(ByteString(site.module)) { experts.formUnion(site.expertLayers) }
+        // Where PEFT does not turn names into the experts' parameters, they mean the dense and shared layers alone.
+        let ends = Set(
+            sites.filter { $0.expertLayers.isEmpty && present.contains(ByteString($0.module)) }.map {
+                ByteString($0.lastName)
+            })
         return sites.filter { site in
-            config.targets(site) && !present.contains(ByteString(site.module))
+            if case .expert = site.place, experts.isEmpty, ends.contains(ByteString(site.lastName)) { return false }
+            return config.targets(site) && !present.contains(ByteString(site.module))
                 && (site.expertLayers.isEmpty || site.expertLayers.isDisjoint(with: experts))
         }.map { "\($0.target) is targeted by adapter_config.json but has no matrices" }
     }
@@ -189,8 +197,14 @@ public struct AdapterPlan: Sendable {
     }
 
     private mutating func checkCombinations(_ config: AdapterConfig, _ base: ModelConfig) {
-        for update in updates where update.hasMagnitude && (update.isEmbedding || update.isOfExperts) {
-            problems.append("use_dora on \(update.site.target): graft computes DoRA for linear layers")
+        for update in updates where update.hasMagnitude && update.isOfExperts {
+            problems.append("use_dora on \(update.site.target): PEFT and graft have no DoRA of experts")
+        }
+        for update in updates where update.hasBias && (update.isEmbedding || update.isOfExperts) {
+            problems.append("lora_bias on \(update.site.target): PEFT and graft have it for linear layers alone")
+        }
+        if keepsTie, let update = updates.first(where: { $0.isEmbedding && $0.hasMagnitude }) {
+            problems.append("ensure_weight_tying: with use_dora, \(update.site.target) and the head cannot stay one")
         }
         for row in rows where updates.contains(where: { $0.module.hasSameBytes(as: row.module) }) {
             problems.append("trainable_token_indices and target_modules both name \(row.module)")
@@ -218,6 +232,7 @@ enum AdapterKeys {
     static let prefix = "base_model.model."
     static let tokenRows = ".token_adapter.trainable_tokens_delta"
     static let magnitude = ".lora_magnitude_vector"
+    static let updateBias = ".lora_B.bias"
 
     static func a(_ module: String, isEmbedding: Bool) -> String {
         prefix + module + (isEmbedding ? ".lora_embedding_A" : ".lora_A.weight")

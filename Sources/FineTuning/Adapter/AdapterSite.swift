@@ -53,6 +53,11 @@ public struct AdapterSite: Sendable {
         return isParameter ? suffix : suffix + ".weight"
     }
 
+    /// The last part of the target's name, such as `gate_proj`.
+    var lastName: String {
+        String(decoding: target.utf8.split(separator: UInt8(ascii: ".")).last ?? [], as: UTF8.self)
+    }
+
     /// The name below the layer, such as `mlp.experts.gate_up_proj`.
     var suffix: String {
         let parts = target.utf8.split(separator: UInt8(ascii: "."))

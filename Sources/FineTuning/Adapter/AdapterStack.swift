@@ -7,8 +7,8 @@ public struct AdapterStack {
         public let file: AdapterFile
         public let plan: AdapterPlan
         public let weight: Double
-        /// Takes the place of `file.config.initialization == .pissa`: W is to lose its leading part first.
-        var takesOutPrincipalPart: Bool { file.config.initialization == .pissa }
+        /// Whether W is to lose what the adapter started from.
+        var takesOutOfBase: Bool { file.config.initialization.takesOutOfBase }
     }
 
     /// One module's update in one member.
@@ -50,8 +50,13 @@ public struct AdapterStack {
             problems.append(
                 "DoRA cannot be weighted or added to others; 'graft adapter convert --to lora' makes it plain")
         }
-        if member.takesOutPrincipalPart {
-            problems.append("a PiSSA adapter needs its own base; 'graft adapter convert --to lora' makes it plain")
+        if member.plan.updates.contains(where: \.hasBias) {
+            problems.append("lora_bias cannot be weighted or added to others")
+        }
+        if member.takesOutOfBase {
+            problems.append(
+                "\(member.file.config.initialization) changes the base; "
+                    + "'graft adapter convert --to lora' makes it plain")
         }
         if member.weight != 1, !member.plan.replacements.isEmpty || !member.plan.rows.isEmpty {
             problems.append("it brings whole modules or rows, which cannot be weighted: its weight must be 1")
@@ -86,11 +91,11 @@ public struct AdapterStack {
 
     /// The updates of a module as one: A `[sum r, in]`, B `[out, sum r]` and a scale.
     ///
-    /// - Parameter weight: gives W in f32, for members that started with PiSSA
+    /// - Parameter weight: gives W in f32, for members that started as a part of it
     public static func joined(_ parts: [Part], weight: () throws -> Tensor) rethrows -> (
         a: Tensor, b: Tensor, scale: Float
     ) {
-        guard parts.count > 1 || parts[0].member.weight != 1 || parts[0].member.takesOutPrincipalPart else {
+        guard parts.count > 1 || parts[0].member.weight != 1 || parts[0].member.takesOutOfBase else {
             let (a, b) = parts[0].member.file.matrices(of: parts[0].update)
             return (a, b, Float(parts[0].update.scale))
         }
@@ -101,8 +106,8 @@ public struct AdapterStack {
             let scale = Float(part.update.scale)
             a.append(matrices.a)
             b.append(matrices.b.scaledBy(scale * Float(part.member.weight)))
-            if part.member.takesOutPrincipalPart {
-                let start = PrincipalPart(of: try weight(), part.update)
+            if part.member.takesOutOfBase {
+                let start = BasePart(of: try weight(), part.update, part.member.file.config.initialization)
                 a.append(start.a)
                 b.append(start.b.scaledBy(-start.scale))
             }

@@ -5,7 +5,8 @@ internal import TensorCore
 extension AdapterFile {
     /// Writes what the model learnt beyond its base into an existing folder as PEFT does, in f32.
     ///
-    /// An adapter that started with PiSSA is written as the plain LoRA of twice the rank that does the same to the
+    /// An adapter that started as a part of its base (PiSSA, OLoRA) is written
+    /// as the plain LoRA of twice the rank that does the same to the
     /// unchanged base: B A - B0 A0 (PEFT's `path_initial_model_for_weight_conversion`).
     public static func write(_ model: DecoderModel, config: AdapterConfig, into folder: String) throws {
         let plan = model.attached?.plan ?? model.plan(config)
@@ -47,6 +48,9 @@ extension AdapterFile {
             if let magnitude = adapter.magnitude?.master {
                 result.append((AdapterKeys.prefix + update.module + AdapterKeys.magnitude, magnitude))
             }
+            if let bias = adapter.bias?.master {
+                result.append((AdapterKeys.prefix + update.module + AdapterKeys.updateBias, bias))
+            }
         }
         let weights = Dictionary(
             (model.weights + [model.head.weight]).map { (ByteString($0.name), $0) },
@@ -63,9 +67,9 @@ extension AdapterFile {
         return result
     }
 
-    /// The configuration of the file: PiSSA's twice the rank, with alpha to match, as a plain LoRA.
+    /// The configuration of the file: that of PiSSA and OLoRA has twice the rank, with alpha to match, as a plain LoRA.
     private static func written(_ config: AdapterConfig) -> AdapterConfig {
-        guard config.initialization == .pissa else { return config }
+        guard config.initialization.takesOutOfBase else { return config }
         var result = config
         result.rank *= 2
         result.rankPattern = result.rankPattern.map { ($0.0, 2 * $0.1) }

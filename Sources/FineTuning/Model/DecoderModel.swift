@@ -13,8 +13,8 @@ public final class DecoderModel {
     public internal(set) var head: Projection
     /// A low-rank update of the embedding: A `[r, hidden]`, B `[vocabulary, r]`.
     public internal(set) var embeddingAdapter: LowRankAdapter?
-    /// What is attached: the plan, and what PiSSA took out of the base's weights, by module.
-    var attached: (plan: AdapterPlan, parts: [(module: String, part: PrincipalPart)])?
+    /// What is attached: the plan, and what updates took out of the base's weights, by module.
+    var attached: (plan: AdapterPlan, parts: [(module: String, part: BasePart)])?
     /// Every weight of the base by its Hugging Face name, in the table's order.
     public let weights: [Weight]
     let table: ParameterTable

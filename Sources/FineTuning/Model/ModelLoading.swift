@@ -24,7 +24,7 @@ extension DecoderModel {
         let problems = Self.mismatches(config, files)
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: folder, problems: problems) }
         let quantizable = quantization == .none
-            ? [] : Set(quantization.modules(config).map { ByteString($0.name + ".weight") })
+            ? [] : quantization.names(config)
         try self.init(config: config, dtype: dtype, make: { parameter in
             let entry = files.entry(named: parameter.name)!
             if quantizable.contains(ByteString(parameter.name)), let file = files.file(of: parameter.name) {
@@ -52,16 +52,19 @@ extension DecoderModel {
 
     /// A model of parameters that `tensor` gives in f32, for files that are no Hugging Face folders.
     ///
-    /// - Parameter quantized: gives the matrix of a frozen linear layer as the file holds it, where that is in fewer bits
+    /// - Parameter quantized: gives the matrix of a frozen linear layer or expert as the file holds it, where that is
+    ///   in fewer bits; of a stack all, below each other and as `[out, in]`
     public convenience init(
         config: ModelConfig, dtype: DType, training: BaseTraining = .frozen,
         quantized: (ParameterTable.Parameter) throws -> QuantizedMatrix? = { _ in nil },
         tensor: (ParameterTable.Parameter) throws -> Tensor
     ) rethrows {
-        let quantizable = Set(BaseQuantization.nf4.modules(config).map { ByteString($0.name + ".weight") })
+        let quantizable = BaseQuantization.nf4.names(config)
         try self.init(config: config, dtype: dtype, make: { parameter in
             if training == .frozen, quantizable.contains(ByteString(parameter.name)), let matrix = try quantized(parameter) {
-                return Weight(quantized: matrix, name: parameter.name, dtype: dtype)
+                return Weight(
+                    quantized: matrix, name: parameter.name, dtype: dtype, shape: parameter.shape,
+                    isTurned: parameter.isStack)
             }
             let values = try tensor(parameter), stored = parameter.isMatrix ? dtype : .f32
             return training == .all && !parameter.isFixed

@@ -24,6 +24,11 @@ public struct ParameterTable: Sendable {
         /// The GGUF tensors of a stack's parts, which alternate in it.
         public var stackNames: [String] = []
 
+        /// Matrices that it holds: those of a stack, or 1.
+        public var matrixCount: Int { shape.count == 3 ? shape[0] : 1 }
+        /// `[out, in]` of each of its matrices.
+        public var productShape: [Int] { isStack ? [shape[2], shape[1]] : Array(shape.suffix(2)) }
+
         /// Whether it is multiplied with activations, and so held in the precision of the computation.
         public var isMatrix: Bool { shape.count > 1 && !isBias }
     }
@@ -214,9 +219,10 @@ public struct ParameterTable: Sendable {
     static func expertsModule(_ layer: Int) -> String { "model.layers.\(layer).mlp.experts" }
     func routerModule(_ layer: Int) -> String { "model.layers.\(layer).mlp.\(mixtureNames.router)" }
     var expertCount: Int { config.mixture?.router.experts ?? 1 }
-    /// Whether PEFT takes the names of experts' linear layers for their stacked parameters, as for every family whose
-    /// checkpoints have experts one by one: what else goes by such a name has to be targeted as a parameter.
-    var renamesExperts: Bool { !expertModules.isEmpty }
+    /// Whether PEFT takes the names of experts' linear layers for their stacked parameters, as for all but one of the
+    /// families whose checkpoints have experts one by one: what else goes by such a name has to be targeted as a
+    /// parameter.
+    var renamesExperts: Bool { !expertModules.isEmpty && config.family != .qwen2MoE }
 
     static func sinks(_ layer: Int) -> String { "model.layers.\(layer).self_attn.sinks" }
     static func correction(_ config: ModelConfig, _ layer: Int) -> String {

@@ -3,7 +3,8 @@ import Foundation
 public import TensorCore
 
 /// Reads the matrices of a model that runs a few times only, each as an operation needs it: such a model takes the
-/// memory of its largest matrix and not of all. Norms, biases and what routes to experts stay, and so do experts.
+/// memory of its largest matrix and not of all. Norms, biases, what routes to experts, and experts that a file has
+/// transposed stay.
 public final class WeightStream: @unchecked Sendable {
     /// Writes rows of a parameter in f32; called from any thread.
     public typealias Rows = (
@@ -19,8 +20,9 @@ public final class WeightStream: @unchecked Sendable {
 
     /// The parameters of a model that are read as they are needed.
     func names(_ config: ModelConfig) -> Set<ByteString> {
-        let layers = BaseQuantization.nf4.modules(config).map { ByteString($0.name + ".weight") }
-        return Set(layers + [ParameterTable.embedding, ParameterTable.head].map { ByteString($0) }).subtracting(kept)
+        let matrices = BaseQuantization.nf4.parameters(config).filter { !$0.isStack }.map(\.name)
+        let tables = [ParameterTable.embedding, ParameterTable.head]
+        return Set((matrices + tables).map { ByteString($0) }).subtracting(kept)
     }
 
     /// The bytes that stay in memory in f32.
@@ -40,7 +42,7 @@ public final class WeightStream: @unchecked Sendable {
                 target.update(repeating: 0)
             }
         }
-        return Weight(quantized: matrix, name: parameter.name, dtype: dtype)
+        return Weight(quantized: matrix, name: parameter.name, dtype: dtype, shape: parameter.shape)
     }
 
     /// - Throws: the first error of reading; what was computed means nothing then.

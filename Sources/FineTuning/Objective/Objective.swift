@@ -103,6 +103,9 @@ public enum Objective: Sendable, Equatable {
         }
     }
 
+    /// Whether dropout has a part in it: scores of answers are those of the whole model (TRL's `disable_dropout`).
+    var dropsInputs: Bool { rowKind == .supervised }
+
     /// Whether every step needs the model as it was, not the rows' own scores alone.
     var usesMismatchedAnswers: Bool {
         if case .kto(let kto) = self { return kto.lossType == .kto }

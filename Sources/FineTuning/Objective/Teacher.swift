@@ -14,9 +14,10 @@ extension TrainingRun {
     /// - Throws: `FineTuningError.badRecipe` when it does not speak in the model's tokens.
     func makeTeacher(for model: DecoderModel, _ dtype: DType) throws -> DecoderModel? {
         guard case .distill(let distillation) = recipe.objective else { return nil }
-        guard model.head.adapter?.magnitude == nil, model.head.weight.rows == nil else {
+        guard model.head.adapter?.needsWholeLogits != true, model.head.weight.rows == nil else {
             throw FineTuningError.badRecipe([
-                "objective distill does not go with DoRA on the head, nor with rows of a tied head that learn alone"
+                "objective distill does not go with DoRA or lora_bias on the head, nor with rows of a tied head "
+                    + "that learn alone"
             ])
         }
         let config = model.config

@@ -3,12 +3,12 @@ public import FileFormats
 /// Settings of an adapter under the names that PEFT has for them.
 public struct AdapterOptions: Sendable, Equatable {
     static let keys = [
-        "use_rslora", "use_dora", "init_lora_weights", "rank_pattern", "alpha_pattern", "layers_to_transform",
-        "layers_pattern", "exclude_modules", "bias", "modules_to_save", "trainable_token_indices",
+        "use_rslora", "use_dora", "lora_bias", "init_lora_weights", "rank_pattern", "alpha_pattern",
+        "layers_to_transform", "layers_pattern", "exclude_modules", "bias", "modules_to_save", "trainable_token_indices",
         "ensure_weight_tying", "eva_config",
     ]
     static let evaKeys = ["rho", "tau", "use_label_mask", "whiten", "adjust_scaling_factors"]
-    static let initializations = ["gaussian", "orthogonal", "pissa", "pissa_niter_16", "eva"]
+    static let initializations = ["gaussian", "orthogonal", "pissa", "pissa_niter_16", "olora", "eva"]
 
     /// Those that are given, in the order of `keys`.
     public var json = JSONObject()

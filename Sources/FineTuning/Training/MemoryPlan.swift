@@ -26,7 +26,7 @@ public struct MemoryPlan: Sendable {
         let queries = config.headCount * config.headDim, keys = config.keyValueHeadCount * config.headDim
         let inner = config.widestInner
         let resident = Self.residentParameters(config, dtype: dtype, isFrozen: trainableCount < config.parameterCount)
-        let linear = quantization.modules(config).reduce(0) { $0 + $1.outputWidth * $1.inputWidth }
+        let linear = quantization.parameters(config).reduce(0) { $0 + $1.shape.reduce(1, *) }
         weightBytes = quantization.byteCount(of: linear).map { $0 + (resident - linear) * size } ?? resident * size
         trainableBytes = trainableCount * (4 * 4 + size)
         // The norms' units, or a branch's input where no norm stands before it; q, k, v, attention's result, gate and up

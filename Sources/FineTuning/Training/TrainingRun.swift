@@ -228,7 +228,7 @@ public final class TrainingRun {
         }
         settings.maxGradNorm = training.maxGradNorm
         settings.recomputedBlocks = choice.recomputedBlocks
-        settings.dropout = adapter?.dropout ?? 0
+        settings.dropout = recipe.objective.dropsInputs ? adapter?.dropout ?? 0 : 0
         settings.shuffles = recipe.data.shuffle
         settings.objective = recipe.objective
         settings.maxLength = recipe.data.maxLength

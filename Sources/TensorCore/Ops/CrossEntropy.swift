@@ -87,7 +87,7 @@ extension Tape {
     ) -> [Double] {
         let vocabulary = head.outputWidth
         precondition(x.rows == targets.count && targets.allSatisfy { 0..<vocabulary ~= Int($0) })
-        if head.adapter?.magnitude != nil { return wholeCrossEntropy(x, head, targets, shape, factors) }
+        if head.adapter?.needsWholeLogits == true { return wholeCrossEntropy(x, head, targets, shape, factors) }
         if !head.isTrainable, head.adapter == nil { return frozenCrossEntropy(x, head, targets, shape, factors) }
         return headPass(x, head, .tokens(targets), shape, factors)
     }
@@ -98,7 +98,7 @@ extension Tape {
     /// - Parameters:
     ///   - x: `[N, C]`
     ///   - head: `[V, C]`
-    ///     (without DoRA, nor rows that learn alone)
+    ///     (without DoRA or a bias of the update, nor rows that learn alone)
     ///   - teacher: states of the same N rows
     ///   - shape: of the logits x W^T
     ///   - factors: what the rows' divergences are multiplied with in what is differentiated; nil: their sum is
@@ -107,7 +107,7 @@ extension Tape {
         shape: LogitShape = LogitShape(), factors: LossFactors? = nil
     ) -> [Double] {
         precondition(x.rows == teacher.x.rows && teacher.x.dtype == x.dtype && teacher.head.adapter == nil)
-        precondition(head.adapter?.magnitude == nil && head.weight.rows == nil)
+        precondition(head.adapter?.needsWholeLogits != true && head.weight.rows == nil)
         return headPass(x, head, .teacher(teacher, divergence), shape, factors)
     }
 

@@ -110,19 +110,50 @@ private final class ExpertsCall {
     private func multiply(
         _ input: Matrix, _ projection: ExpertProjection, _ tile: Tile, into output: Matrix, _ worker: Worker
     ) {
-        let weight = projection.matrix(tile.expert)
-        if tile.rows == 1, weight.rowStride == 1, weight.rows > 1 {
-            let y = worker.floats(3, count: output.columns)
-            matrixVector(dtype)(y, weight.pointer, input.pointer, output.columns, input.columns)
-            worker.count(bytes: output.columns * input.columns * dtype.size)
-            loops.pointee.from_f32(output.pointer, y, output.columns)
+        if projection.isQuantized {
+            forQuantizedRows(of: projection, tile.expert, worker) { weight, first in
+                multiply(input, weight.transposed, into: output.columns(first, weight.rows), worker)
+            }
         } else {
-            worker.multiply(input, weight, into: output)
+            multiply(input, projection.matrix(tile.expert), into: output, worker)
         }
         if let biases = projection.biases {
             loops.pointee.add_bias(
                 output.pointer, output.rowStride, biases.value.f32 + tile.expert * output.columns, tile.rows,
                 output.columns)
+        }
+    }
+
+    private func multiply(_ input: Matrix, _ weight: Matrix, into output: Matrix, _ worker: Worker) {
+        guard input.rows == 1, weight.rowStride == 1, weight.rows > 1 else {
+            return worker.multiply(input, weight, into: output)
+        }
+        let y = worker.floats(3, count: output.columns)
+        matrixVector(dtype)(y, weight.pointer, input.pointer, output.columns, input.columns)
+        worker.count(bytes: output.columns * input.columns * dtype.size)
+        loops.pointee.from_f32(output.pointer, y, output.columns)
+    }
+
+    /// Decodes the rows of an expert's W, `[rows, in]`, so many at a time that they stay in a core's cache.
+    private func forQuantizedRows(
+        of projection: ExpertProjection, _ expert: Int, _ worker: Worker, _ body: (_ rows: Matrix, _ first: Int) -> Void
+    ) {
+        let total = projection.outputWidth, block = max(16, (1 << 20) / (projection.inputWidth * dtype.size) / 16 * 16)
+        for first in stride(from: 0, to: total, by: block) {
+            body(projection.rows(expert, first, min(block, total - first), worker), first)
+        }
+    }
+
+    /// dy W of an expert, f32, in `sum` or added to it.
+    private func multiplyBack(
+        _ dy: Matrix, _ projection: ExpertProjection, _ expert: Int, into sum: Matrix, accumulate: Bool,
+        _ worker: Worker
+    ) {
+        guard projection.isQuantized else {
+            return worker.multiply(dy, projection.matrix(expert).transposed, into: sum, accumulate: accumulate)
+        }
+        forQuantizedRows(of: projection, expert, worker) { weight, first in
+            worker.multiply(dy.columns(first, weight.rows), weight, into: sum, accumulate: accumulate || first > 0)
         }
     }
 
@@ -277,7 +308,7 @@ private final class ExpertsCall {
     private func propagate(_ tile: Tile, _ dOutput: Tensor, _ gradients: Gradients, _ worker: Worker) {
         let d = gather(dOutput, tile, worker, slot: 1)
         let dActive = Matrix(worker.floats(3, count: tile.rows * width), rows: tile.rows, columns: width, .f32)
-        worker.multiply(d, experts.down.matrix(tile.expert).transposed, into: dActive)
+        multiplyBack(d, experts.down, tile.expert, into: dActive, accumulate: false, worker)
         propagateAdapters(
             experts.downAdapters, columnsDown, gradients.hiddenDown, d, tile, into: dActive, worker, isDown: true)
         let scales = weigh(tile, d, dActive, gradients, worker)
@@ -291,9 +322,9 @@ private final class ExpertsCall {
         if gradients.input != nil {
             var column = 0
             for projection in experts.gateUp {
-                worker.multiply(
-                    dInner.columns(column, projection.outputWidth), projection.matrix(tile.expert).transposed,
-                    into: sum, accumulate: column > 0)
+                multiplyBack(
+                    dInner.columns(column, projection.outputWidth), projection, tile.expert, into: sum,
+                    accumulate: column > 0, worker)
                 column += projection.outputWidth
             }
         }

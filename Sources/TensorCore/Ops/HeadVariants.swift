@@ -1,6 +1,11 @@
 internal import CKernels
 import Foundation
 
+extension LowRankAdapter {
+    /// Whether a head with it goes through `wholeCrossEntropy`.
+    public var needsWholeLogits: Bool { magnitude != nil || bias != nil }
+}
+
 extension Tape {
     /// Cross-entropy of a head whose products are not simply x W^T, such as one with DoRA: all logits exist at once.
     func wholeCrossEntropy(

@@ -177,10 +177,7 @@ private struct LinearCall {
                 }
                 worker.multiply(
                     input, Matrix(weights[i]).transposed, into: output, accumulate: residual != nil)
-                if let bias = projection.bias {
-                    kernels(output.dtype).pointee.add_bias(
-                        output.pointer, output.rowStride, bias.value.f32, count, output.columns)
-                }
+                addBiases(projection, from: 0, to: output)
                 if let adapter = projection.adapter, let hidden {
                     let low = Matrix(hidden).rows(first, count).columns(columns[i], adapter.rank)
                     worker.multiply(low, Matrix(adapter.scaledB).transposed, into: output, accumulate: true)
@@ -236,10 +233,7 @@ private struct LinearCall {
             } else {
                 worker.multiply(Matrix(x), weight.transposed, into: output, accumulate: residual != nil)
             }
-            if let bias = projection.bias {
-                kernels(output.dtype).pointee.add_bias(
-                    output.pointer, output.rowStride, bias.value.f32 + first, x.rows, count)
-            }
+            addBiases(projection, from: first, to: output)
             if let adapter = projection.adapter, let hidden {
                 let b = Matrix(adapter.scaledB).rows(first, count)
                 worker.multiply(
@@ -277,9 +271,15 @@ private struct LinearCall {
         }
         kernels(output.dtype).pointee.store_rows(
             output.pointer, output.rowStride, scaled, columns.count, nil, rows.count, columns.count)
-        if let bias = projection.bias {
+        addBiases(projection, from: columns.first, to: output)
+    }
+
+    /// Adds the layer's bias, and the update's, to columns of the output that begin at the layer's `first`.
+    private func addBiases(_ projection: Projection, from first: Int, to output: Matrix) {
+        for bias in [projection.bias?.value, projection.adapter?.scaledBias] {
+            guard let bias else { continue }
             kernels(output.dtype).pointee.add_bias(
-                output.pointer, output.rowStride, bias.value.f32 + columns.first, rows.count, columns.count)
+                output.pointer, output.rowStride, bias.f32 + first, output.rows, output.columns)
         }
     }
 
@@ -380,6 +380,15 @@ private struct LinearCall {
             work += blocks(projection.outputWidth, of: 128).map { first, count in
                 { _ in
                     kernels(dy.dtype).pointee.sum_rows(gradient.f32, dy.raw, dy.rows, dy.width, first, first + count)
+                }
+            }
+        }
+        if let adapter = projection.adapter, let gradient = adapter.bias?.gradient {
+            let sums = Tensor.zeros([dy.width])
+            work += blocks(projection.outputWidth, of: 128).map { first, count in
+                { _ in
+                    kernels(dy.dtype).pointee.sum_rows(sums.f32, dy.raw, dy.rows, dy.width, first, first + count)
+                    for i in first..<first + count { gradient.f32[i] += adapter.scale * sums.f32[i] }
                 }
             }
         }

@@ -45,7 +45,7 @@ struct AdapterInfo: ParsableCommand {
         let kind =
             (object.pairs.contains(where: \.hasMagnitude) ? "DoRA" : "LoRA")
             + (config.usesRankStabilisedScale ? ", rank-stabilised" : "")
-            + (config.initialization == .pissa ? ", PiSSA on a changed base" : "")
+            + (config.initialization.takesOutOfBase ? ", \(config.initialization) on a changed base" : "")
         if output.json {
             return try Output.json([
                 "path": .string(adapter), "kind": .string(kind), "rank": .integer(config.rank),
@@ -218,8 +218,8 @@ struct AdapterConvert: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "convert", abstract: "Turn adapters of one form into another.",
         discussion: """
-            --to lora makes DoRA and PiSSA plain (needs --model; DoRA by SVD, with the error told); --to peft reads \
-            mlx-lm's adapter folders and GGUF adapters (these need --model); --to mlx and --to gguf write them (gguf \
+            --to lora makes DoRA, PiSSA and OLoRA plain (needs --model; DoRA by SVD, with the error told); --to peft \
+            reads mlx-lm's adapter folders and GGUF adapters (these need --model); --to mlx and --to gguf write them (gguf \
             needs --model).
 
             \(exitStatusHelp)
@@ -255,33 +255,6 @@ struct AdapterConvert: ParsableCommand {
         case .gguf: _ = try exportGGUFAdapter(model: model!, adapter: adapter, output: out)
         }
         try written(out, errors, output)
-    }
-}
-
-/// Adapters, each with a weight.
-struct WeightedAdapters: ParsableArguments {
-    @Option(
-        help: ArgumentHelp("A PEFT adapter folder; may be given several times.", valueName: "dir"))
-    var adapter: [String] = []
-
-    @Option(
-        parsing: .unconditionalSingleValue,
-        help: ArgumentHelp("The weight of each adapter, in their order; 1 by default.", valueName: "x"))
-    var weight: [Double] = []
-
-    func validate() throws {
-        if !weight.isEmpty, weight.count != adapter.count {
-            throw ValidationError(
-                "\(adapter.count) adapters and \(weight.count) weights: give one --weight each, or none")
-        }
-        if let bad = weight.first(where: { !$0.isFinite }) {
-            throw ValidationError("--weight must be finite, not \(bad)")
-        }
-        if Set(adapter).count != adapter.count { throw ValidationError("an adapter is given twice") }
-    }
-
-    var uses: [(path: String, weight: Double)] {
-        adapter.enumerated().map { ($1, weight.isEmpty ? 1 : weight[$0]) }
     }
 }
 

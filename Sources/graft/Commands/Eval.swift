@@ -58,7 +58,7 @@ struct Eval: ParsableCommand {
 
     func validate() throws {
         _ = try rows.requireData()
-        if baseline, base.adapter == nil { throw ValidationError("--baseline needs --adapter") }
+        if baseline, !base.hasAdapter { throw ValidationError("--baseline needs --adapter") }
         if let answers, answers < 0 { throw ValidationError("--answers must be at least 0") }
         if let maxTokens, maxTokens < 1 { throw ValidationError("--max-tokens must be at least 1") }
     }
@@ -78,7 +78,7 @@ struct Eval: ParsableCommand {
                 messages.progress("without the adapter: \($0)")
             }
         }
-        if let adapter = base.adapter { try model.attachAdapter(folder: adapter) }
+        try base.attachAdapters(to: model)
         let result = model.evaluate(loaded.examples, text: text, options: options, pool: pool) { messages.progress($0) }
         messages.clearProgress()
         try print(result, before)

@@ -77,7 +77,7 @@ struct Generate: ParsableCommand {
         }
         let model = try base.load(compute)
         try model.config.checkIDs(ids)
-        if let adapter = base.adapter { try model.attachAdapter(folder: adapter) }
+        try base.attachAdapters(to: model)
         var options = GenerationOptions()
         options.maxTokens = maxTokens
         options.stopTokens = text.stopTokens

@@ -44,7 +44,7 @@ struct Imatrix: ParsableCommand {
         let messages = output.messages, pool = compute.pool
         let loaded = try rows.load(config: base.config(), text: base.text(), messages)
         let model = try base.load(compute)
-        if let adapter = base.adapter { try model.attachAdapter(folder: adapter) }
+        try base.attachAdapters(to: model)
         let matrix = ImportanceMatrix(model, examples: loaded.examples, dataSets: loaded.files, pool: pool) {
             messages.progress("\($0) of \($1) tokens")
         }

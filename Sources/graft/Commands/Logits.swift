@@ -47,7 +47,7 @@ struct Logits: ParsableCommand {
         try refuseExisting(out)
         try base.config().checkIDs(tokens)
         let model = try base.load(compute)
-        if let adapter = base.adapter { try model.attachAdapter(folder: adapter) }
+        try base.attachAdapters(to: model)
         let logits = model.logits(tokens: tokens, pool: compute.pool)
         let writer = try SafetensorsWriter(
             path: out, tensors: [.init(name: "logits", type: .f32, shape: logits.shape)])

@@ -107,6 +107,9 @@ struct Plan: ParsableCommand {
                     + (summary.recomputedBlocks > 0 ? ", \(summary.recomputedBlocks) blocks run again" : "")
             ), ("memory", "about \(bytesText(summary.memoryBytes))"),
         ]
+        if let adapter = run.adapter, adapter.dropout > run.settings.dropout {
+            rows.append(("dropout", "off: answers are scored by the whole model, as in TRL"))
+        }
         if let limit = ProcessMemory.limitBytes { rows.append(("memory limit", bytesText(limit))) }
         rows.append(("time", "about \(durationText(seconds)), evaluation and samples not counted"))
         rows += run.data.statistics.map { ($0.name, $0.value) }

@@ -57,8 +57,7 @@ struct ModelOptions: ParsableArguments {
             "The Hugging Face model folder (config.json, safetensors, tokenizer), or a GGUF file of any type.", valueName: "dir|file.gguf"))
     var model: String
 
-    @Option(help: ArgumentHelp("A PEFT LoRA adapter folder to put on the model.", valueName: "dir"))
-    var adapter: String?
+    @OptionGroup var adapters: WeightedAdapters
 
     @Option(
         help: ArgumentHelp(
@@ -84,10 +83,42 @@ struct ModelOptions: ParsableArguments {
         return try ModelReader.any.model(model, compute.dtype, .frozen, quantization, compute.pool)
     }
 
+    var hasAdapter: Bool { !adapters.uses.isEmpty }
+
+    /// Puts the adapters on the model that was loaded.
+    func attachAdapters(to model: DecoderModel) throws { try model.attachAdapters(adapters.uses) }
+
     /// What text is read and written with; nil when there is no tokenizer.
     func text() throws -> TextResources? {
         try requirePresent()
-        return try TextResources(model: model, adapter: adapter)
+        return try TextResources(model: model, adapter: adapters.uses.first?.path)
+    }
+}
+
+/// Adapters, each with a weight.
+struct WeightedAdapters: ParsableArguments {
+    @Option(
+        help: ArgumentHelp("A PEFT adapter folder; may be given several times.", valueName: "dir"))
+    var adapter: [String] = []
+
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("The weight of each adapter, in their order; 1 by default.", valueName: "x"))
+    var weight: [Double] = []
+
+    func validate() throws {
+        if !weight.isEmpty, weight.count != adapter.count {
+            throw ValidationError(
+                "\(adapter.count) adapters and \(weight.count) weights: give one --weight each, or none")
+        }
+        if let bad = weight.first(where: { !$0.isFinite }) {
+            throw ValidationError("--weight must be finite, not \(bad)")
+        }
+        if Set(adapter).count != adapter.count { throw ValidationError("an adapter is given twice") }
+    }
+
+    var uses: [(path: String, weight: Double)] {
+        adapter.enumerated().map { ($1, weight.isEmpty ? 1 : weight[$0]) }
     }
 }
 

@@ -1,0 +1,65 @@
+import FileFormats
+import Foundation
+import TensorCore
+import Testing
+
+@testable import FineTuning
+
+/// Bases whose matrices, those of experts among them, are kept in fewer bits.
+@Suite struct QuantizedBaseTests {
+    let pool = WorkerPool(threads: 2)
+    static let root =
+        URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures/"
+
+    /// The model that computes with what the bits stand for is the same, and so are its gradients: every matrix of
+    /// experts, one by one, stacked or transposed, is decoded where it is used.
+    @Test(
+        arguments: ["llama2-untied", "mixtral", "mixtral-experts", "deepseek-v3", "qwen2-moe", "qwen3-moe", "gpt-oss"],
+        [BaseQuantization.nf4, .int8])
+    func equalsWhatItsBitsStandFor(name: String, quantization: BaseQuantization) throws {
+        let fixture = try Fixture(Self.root + name)
+        let small = try DecoderModel(folder: fixture.folder, dtype: .f32, quantization: quantization, pool: pool)
+        let kept = quantization.parameters(small.config)
+        let weights = Dictionary(uniqueKeysWithValues: small.weights.map { ($0.name, $0) })
+        #expect(!kept.isEmpty)
+        #expect(kept.allSatisfy { weights[$0.name]?.quantized != nil })
+        if quantization == .nf4, small.config.mixture != nil {
+            #expect(kept.contains { $0.name.contains("experts") })
+        }
+        let plain = try DecoderModel(config: small.config, dtype: .f32, tensor: { weights[$0.name]!.floats })
+        func run(_ model: DecoderModel) throws -> (logits: [Float], losses: [Double]) {
+            let logits = model.logits(fixture.batch, pool: pool).floats()
+            let config = AdapterConfig(rank: 4, alpha: 8, dropout: 0, targets: .allLinear, baseModel: nil)
+            try model.attachNewAdapters(config, seed: 5)
+            let optimizer = AdamW(model.trainableWeights)
+            return (
+                logits,
+                (0..<3).map { _ in
+                    let tape = Tape(pool: pool, recording: true)
+                    let losses = model.losses(tape, fixture.batch)
+                    tape.backward()
+                    optimizer.apply(learningRate: 1e-2, gradientScale: 1 / Double(losses.count), pool: pool)
+                    model.refreshWeights(pool)
+                    return losses.reduce(0, +) / Double(losses.count)
+                }
+            )
+        }
+        let (found, expected) = try (run(small), run(plain))
+        #expect(largestDifference(found.logits, expected.logits) < 1e-5)
+        for (a, b) in zip(found.losses, expected.losses) { #expect(abs(a - b) < 1e-5) }
+    }
+
+    /// What the bits stand for is near what they came from, in each matrix's own place.
+    @Test(arguments: ["gpt-oss", "mixtral", "qwen3-moe"])
+    func staysNearTheOriginal(name: String) throws {
+        let folder = Self.root + name
+        let plain = try DecoderModel(folder: folder, dtype: .f32)
+        let small = try DecoderModel(folder: folder, dtype: .f32, quantization: .nf4, pool: pool)
+        for (a, b) in zip(plain.weights, small.weights) where b.quantized != nil {
+            let (values, found) = (a.floats.floats(), b.floats.floats())
+            let error = zip(values, found).reduce(0.0) { $0 + Double(($1.0 - $1.1) * ($1.0 - $1.1)) }
+            let size = values.reduce(0.0) { $0 + Double($1 * $1) }
+            #expect((error / size).squareRoot() < 0.15, "\(a.name)")
+        }
+    }
+}
