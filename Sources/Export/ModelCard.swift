@@ -1,4 +1,5 @@
 import FileFormats
+import FineTuning
 import Foundation
 
 /// What a run directory tells of an adapter that lies in it.
@@ -33,17 +34,12 @@ struct RunFacts {
     var scores: [String] {
         func number(_ value: JSONValue?) -> String? { value?.doubleValue.map { String(format: "%.4f", $0) } }
         var rows: [String] = []
-        let trained = metrics.filter { $0["loss"] != nil },
-            evaluated = metrics.filter { $0["eval_loss"]?.doubleValue != nil }
+        let trained = metrics.filter { $0["loss"] != nil }, evaluated = EvaluationCurve(metrics)
         if let last = trained.last, let loss = number(last["loss"]) {
             rows.append("| training loss, step \(last["step"]?.intValue ?? 0) | \(loss) |")
         }
-        if let first = evaluated.first, let loss = number(first["eval_loss"]), evaluated.count > 1 {
-            rows.append("| evaluation loss, step \(first["step"]?.intValue ?? 0) | \(loss) |")
-        }
-        if let last = evaluated.last, let loss = number(last["eval_loss"]) {
-            rows.append("| evaluation loss, step \(last["step"]?.intValue ?? 0) | \(loss) |")
-        }
+        for (step, loss) in [evaluated.points.count > 1 ? evaluated.points.first : nil, evaluated.final].compactMap({ $0 })
+        { rows.append("| evaluation loss, step \(step) | \(String(format: "%.4f", loss)) |") }
         return rows
     }
 

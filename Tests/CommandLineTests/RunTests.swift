@@ -27,6 +27,11 @@ import Testing
         try readFile(folder + "/run/adapter/adapter_model.safetensors", limit: 1 << 24)
     }
 
+    private func metrics(_ folder: String) throws -> [JSONValue] {
+        try String(contentsOfFile: folder + "/run/metrics.jsonl", encoding: .utf8)
+            .split(separator: "\n").map { try JSONParser.parse(String($0)) }
+    }
+
     @Test func trainFillsTheRunDirectory() throws {
         try withRun(steps: 5) { folder in
             let result = try Program.run("train r.yaml --json", in: folder)
@@ -40,13 +45,34 @@ import Testing
             ] {
                 #expect(FileManager.default.fileExists(atPath: folder + "/run/" + name), "\(name)")
             }
-            let steps = try String(contentsOfFile: folder + "/run/metrics.jsonl", encoding: .utf8)
-                .split(separator: "\n").map { try JSONParser.parse(String($0)) }.filter { $0["loss"] != nil }
+            let steps = try metrics(folder).filter { $0["loss"] != nil }
             #expect(steps.compactMap { $0["step"]?.intValue } == [1, 2, 3, 4, 5])
             let inspected = try Program.run("inspect run --json", in: folder).json()
             #expect(inspected["kind"]?.stringValue == "run directory" && inspected["steps"]?.intValue == 5)
             let checked = try Program.run("inspect run/adapter", in: folder)
             #expect(checked.output.contains("LoRA adapter") && checked.output.contains("rank"))
+        }
+    }
+
+    /// The evaluations before the last take some of the rows, the same each time; the last takes all.
+    @Test(arguments: [("auto", 8), ("3", 3), ("all", 20)]) func evaluationsTakeASample(rows: String, count: Int) throws {
+        try withRun(steps: 10) { folder in
+            let eval = (0..<20).map { "{\"input_ids\": [\($0), 5, 6, 7], \"labels\": [\($0), 5, 6, 7]}\n" }
+            try write(eval.joined(), to: folder + "/eval.jsonl")
+            let options = "--set data.eval=[eval.jsonl] --set training.eval_every=4 --set training.eval_rows=\(rows)"
+            let result = try Program.run("train r.yaml --json \(options)", in: folder)
+            #expect(result.status == 0, "\(result.errors)")
+            let lines = try metrics(folder).filter { $0["eval_loss"] != nil }
+            let last = count < 20 ? [(10, count), (10, 20)] : [(10, 20)]
+            let expected = [(4, count), (8, count)] + last
+            #expect(lines.map { $0["step"]?.intValue } == expected.map(\.0))
+            #expect(lines.map { $0["eval_rows"]?.intValue } == expected.map(\.1))
+            #expect(try result.json()["last_eval_loss"]?.doubleValue == lines.last?["eval_loss"]?.doubleValue)
+            // What was measured at the end is what the adapter has.
+            let measured = try Program.run(
+                "eval --model \(Fixture.model) --adapter run/adapter --data eval.jsonl --json", in: folder)
+            let loss = try #require(measured.json()["loss"]?.doubleValue, "\(measured.errors)")
+            #expect(try abs(loss - #require(lines.last?["eval_loss"]?.doubleValue)) < 1e-5)
         }
     }
 
@@ -105,8 +131,7 @@ import Testing
             let last = try Program.run("train r.yaml --quiet --resume --threads 2", in: folder)
             #expect(last.status == 0, "\(last.errors)")
             #expect(try adapter(folder) == whole)
-            let steps = try String(contentsOfFile: folder + "/run/metrics.jsonl", encoding: .utf8)
-                .split(separator: "\n").map { try JSONParser.parse(String($0)) }.filter { $0["loss"] != nil }
+            let steps = try metrics(folder).filter { $0["loss"] != nil }
             #expect(steps.compactMap { $0["step"]?.intValue } == Array(1...60))
         }
     }

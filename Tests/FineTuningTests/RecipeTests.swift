@@ -71,6 +71,7 @@ private func problems(_ yaml: String, _ overrides: [String] = []) -> [RecipeProb
                   seed: 7
                   log_every: 5
                   eval_every: 0
+                  eval_rows: 64
                   save_every: 100
                 """, path: "/r/s/x.yaml")
         #expect(recipe.model == .initial(config: "/r/s/config.json", tokenizer: "/r/s/tok"))
@@ -86,6 +87,7 @@ private func problems(_ yaml: String, _ overrides: [String] = []) -> [RecipeProb
         #expect(recipe.training.optimizer.beta2 == 0.95 && recipe.training.optimizer.weightDecay == 0.01)
         #expect(recipe.training.activationCheckpointing == .on && recipe.training.precision == .bf16)
         #expect(recipe.training.evalEvery == .never && recipe.training.saveEvery == .steps(100))
+        #expect(recipe.training.evalRows == .count(64))
         let again = try Recipe(yaml: recipe.resolvedYAML, path: "/r/s/x.yaml")
         #expect(again == recipe)
         #expect(again.resolvedYAML == recipe.resolvedYAML)

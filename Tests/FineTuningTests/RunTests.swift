@@ -26,7 +26,7 @@ private let recipe = try? Recipe(
             do {
                 let log = try MetricsLog(path: path)
                 for step in 1...4 { try log.append(metrics(step)) }
-                try log.append(EvalMetrics(step: 2, loss: 1.25, trainedTokens: 7, elapsedSeconds: 1))
+                try log.append(EvalMetrics(step: 2, loss: 1.25, rows: 3, trainedTokens: 7, elapsedSeconds: 1))
                 try log.append(metrics(5, loss: .nan))
             }
             // A line that a crash tore.

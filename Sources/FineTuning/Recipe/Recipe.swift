@@ -106,6 +106,13 @@ public struct Recipe: Sendable, Equatable {
             case auto
             case tokens(Int)
         }
+        /// Rows of the evaluations before the last one, which takes all.
+        public enum EvalRows: Sendable, Equatable {
+            /// As many as cost about a hundredth of the run.
+            case auto
+            case all
+            case count(Int)
+        }
         public enum Schedule: String, Sendable, CaseIterable { case constant, linear, cosine }
         public enum Precision: String, Sendable, CaseIterable { case auto, f32, bf16 }
         public enum Checkpointing: Sendable, Equatable {
@@ -134,6 +141,7 @@ public struct Recipe: Sendable, Equatable {
         /// Steps from one line of metrics to the next.
         public var logEvery = 1
         public var evalEvery = Interval.fraction(0.1)
+        public var evalRows = EvalRows.auto
         public var saveEvery = Interval.fraction(0.1)
         public init() {}
     }

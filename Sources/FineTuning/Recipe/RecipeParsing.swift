@@ -19,6 +19,7 @@ extension Recipe {
         "training.optimizer.weight_decay", "training.max_grad_norm", "training.precision",
         "training.quantization",
         "training.activation_checkpointing", "training.seed", "training.log_every", "training.eval_every",
+        "training.eval_rows",
         "training.save_every",
     ] + AdapterOptions.keys.map { "adapter." + $0 }
 
@@ -288,6 +289,7 @@ private func readTraining(_ value: RecipeValue?, _ problems: RecipeProblems) -> 
     training.seed = UInt64(section.integer("seed", in: 0...Int.max) ?? Int(training.seed))
     training.logEvery = section.integer("log_every", in: 1...Int.max) ?? training.logEvery
     training.evalEvery = readInterval(&section, "eval_every") ?? training.evalEvery
+    training.evalRows = readEvalRows(&section)
     training.saveEvery = readInterval(&section, "save_every") ?? training.saveEvery
     section.finish()
     return training
@@ -296,6 +298,12 @@ private func readTraining(_ value: RecipeValue?, _ problems: RecipeProblems) -> 
 private func readMicrobatch(_ section: inout RecipeSection) -> Recipe.Training.MicrobatchTokens {
     guard let value = section.value("microbatch_tokens"), value.word != "auto" else { return .auto }
     return section.integer("microbatch_tokens", in: 1...1 << 30, or: ", or auto").map { .tokens($0) } ?? .auto
+}
+
+private func readEvalRows(_ section: inout RecipeSection) -> Recipe.Training.EvalRows {
+    guard let value = section.value("eval_rows"), value.word != "auto" else { return .auto }
+    if value.word == "all" { return .all }
+    return section.integer("eval_rows", in: 1...1 << 40, or: ", auto or all").map { .count($0) } ?? .auto
 }
 
 /// `auto`, or an amount such as 8GiB, 800 MB or 6000000000.

@@ -67,6 +67,12 @@ extension Recipe {
             case .auto: "auto"
             case .tokens(let count): "\(count)"
             }
+        let evalRows =
+            switch training.evalRows {
+            case .auto: "auto"
+            case .all: "all"
+            case .count(let count): "\(count)"
+            }
         let checkpointing =
             switch training.activationCheckpointing {
             case .auto: "auto"
@@ -95,6 +101,7 @@ extension Recipe {
             "  seed: \(training.seed)",
             "  log_every: \(training.logEvery)",
             "  eval_every: \(interval(training.evalEvery))",
+            "  eval_rows: \(evalRows)",
             "  save_every: \(interval(training.saveEvery))",
         ]
     }

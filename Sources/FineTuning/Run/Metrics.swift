@@ -53,12 +53,17 @@ public struct EvalMetrics: Sendable {
     public var step: Int
     /// The mean over the trained tokens of the evaluation rows, in nats.
     public var loss: Double
+    /// Evaluation rows: the sample of the evaluations during the run, or all after the last step.
+    public var rows: Int
     public var trainedTokens: Int
     public var elapsedSeconds: Double
     /// What the objective has to say beside the loss; `eval_` is put before TRL's names.
     public var metrics: [Metric]
 
-    public init(step: Int, loss: Double, trainedTokens: Int, elapsedSeconds: Double, metrics: [Metric] = []) {
+    public init(
+        step: Int, loss: Double, rows: Int, trainedTokens: Int, elapsedSeconds: Double, metrics: [Metric] = []
+    ) {
+        self.rows = rows
         self.metrics = metrics
         self.step = step
         self.loss = loss
@@ -68,9 +73,30 @@ public struct EvalMetrics: Sendable {
 
     public var json: JSONObject {
         JSONObject([
-            ("step", .integer(step)), ("eval_loss", .double(loss)), ("eval_tokens", .integer(trainedTokens)),
+            ("step", .integer(step)), ("eval_loss", .double(loss)), ("eval_rows", .integer(rows)),
+            ("eval_tokens", .integer(trainedTokens)),
             ("elapsed_seconds", .double((elapsedSeconds * 1000).rounded() / 1000)),
         ] + metrics.map { ("eval_" + $0.name, .double($0.value)) })
+    }
+}
+
+/// The evaluations that a log tells of.
+public struct EvaluationCurve: Sendable {
+    /// The losses over the same rows, in nats.
+    public private(set) var points: [(step: Int, loss: Double)] = []
+    /// The last evaluation, which is over all rows.
+    public private(set) var final: (step: Int, loss: Double)?
+
+    /// - Parameter lines: of `metrics.jsonl`, in order.
+    public init(_ lines: [JSONObject]) {
+        var rows: Int?
+        for line in lines {
+            guard let step = line["step"]?.intValue, let loss = line["eval_loss"]?.doubleValue else { continue }
+            final = (step, loss)
+            let count = line["eval_rows"]?.intValue
+            if points.isEmpty { rows = count }
+            if rows == count { points.append((step, loss)) }
+        }
     }
 }
 

@@ -44,10 +44,11 @@ public struct RunReport: Sendable {
 
     /// Takes the curves from the lines of a metrics log.
     public mutating func addCurves(fromLog path: String) throws {
-        for line in try MetricsLog.read(path) {
+        let lines = try MetricsLog.read(path)
+        evalLoss += EvaluationCurve(lines).points.map { ($0.step, $0.loss) }
+        for line in lines {
             guard let step = line["step"]?.intValue else { continue }
             if let loss = line["loss"]?.doubleValue { trainLoss.append((step, loss)) }
-            if let loss = line["eval_loss"]?.doubleValue { evalLoss.append((step, loss)) }
             if let rate = line["learning_rate"]?.doubleValue { learningRate.append((step, rate)) }
         }
     }

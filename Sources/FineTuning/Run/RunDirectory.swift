@@ -59,7 +59,8 @@ public final class RunDirectory {
         let (old, new) = (old.split(separator: "\n"), new.split(separator: "\n"))
         // Where the run stands and how often it reports may change between a run and its resumption.
         func matters(_ line: Substring) -> Bool {
-            !["output:", "  log_every:", "  eval_every:", "  save_every:"].contains { line.hasPrefix($0) }
+            !["output:", "  log_every:", "  eval_every:", "  eval_rows:", "  save_every:"]
+                .contains { line.hasPrefix($0) }
         }
         return new.difference(from: old).compactMap { change in
             switch change {

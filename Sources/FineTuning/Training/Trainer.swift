@@ -27,6 +27,8 @@ public struct TrainerSettings: Sendable {
     /// Steps from one evaluation, or saved checkpoint, to the next; nil for never.
     public var evalEvery: Int?
     public var saveEvery: Int?
+    /// Rows of the evaluations before the last one, which takes all; nil takes all every time.
+    public var evalRows: Int?
     /// Where checkpoints go; nil keeps none.
     public var checkpointFolder: String?
     /// What a checkpoint has to agree with to be resumed: the recipe and the data, hashed.
@@ -71,7 +73,7 @@ public enum TrainerEvent {
     case step(Step)
     /// Loss or gradient was not a number; the weights were left alone. `rows` are numbers of training examples.
     case skipped(step: Int, rows: [Int], detail: String)
-    case evaluated(step: Int, loss: Double, tokens: Int, metrics: [Metric])
+    case evaluated(EvalMetrics)
     case saved(step: Int, path: String)
 }
 
@@ -87,6 +89,8 @@ public final class Trainer {
     let eval: [TokenizedExample]
     let pool: WorkerPool
     private let pass: ObjectivePass
+    /// The evaluation rows of every evaluation, the same each time, so that their losses make a curve.
+    private let sample: [Int]
     /// Of the examples, by their number; only those of rows that the run comes to.
     private var references: (train: [Int: ReferenceScore], eval: [ReferenceScore]) = ([:], [])
     public internal(set) var state = TrainerState()
@@ -108,6 +112,8 @@ public final class Trainer {
             model: model, objective: settings.objective, teacher: teacher, microbatchTokens: settings.microbatchTokens,
             maxLength: settings.maxLength, pool: pool)
         pass.recomputedBlocks = settings.recomputedBlocks
+        let order = Permutation(count: max(1, eval.count), seed: settings.seed, epoch: 0)
+        sample = (0..<min(eval.count, settings.evalRows ?? eval.count)).map { order[$0] }.sorted()
         let weights = model.trainableWeights
         optimizer = AdamW(
             weights, settings.optimizer,
@@ -147,7 +153,8 @@ public final class Trainer {
                 if skipped >= Self.skipLimit { throw FineTuningError.diverged(step: state.step, detail: detail) }
             }
             let isLast = state.step == settings.totalSteps
-            if !eval.isEmpty, isLast || isDue(settings.evalEvery) { try evaluate(report) }
+            if isLast || isDue(settings.evalEvery) { try evaluate(sample, report) }
+            if isLast, sample.count < eval.count { try evaluate(Array(eval.indices), report) }
             let stops = !isLast && shouldStop()
             if let folder = settings.checkpointFolder, isLast || stops || isDue(settings.saveEvery) {
                 try report(.saved(step: state.step, path: try saveCheckpoint(in: folder)))
@@ -176,14 +183,21 @@ public final class Trainer {
         references.eval = try pass.scores(eval) { try report(.scoring(done: numbers.count + $0, of: all)) }
     }
 
-    private func evaluate(_ report: (TrainerEvent) throws -> Void) throws {
-        let result = pass.evaluate(eval, references: references.eval, batchSize: settings.batchSize)
-        if result.loss.isFinite, result.loss < state.bestEvalLoss ?? .infinity {
+    /// Losses are compared with those of the same rows only: what is best is so on the sample.
+    private func evaluate(_ rows: [Int], _ report: (TrainerEvent) throws -> Void) throws {
+        guard !rows.isEmpty else { return }
+        let result = pass.evaluate(
+            rows.map { eval[$0] }, references: references.eval.isEmpty ? [] : rows.map { references.eval[$0] },
+            batchSize: settings.batchSize)
+        if rows.count == sample.count, result.loss.isFinite, result.loss < state.bestEvalLoss ?? .infinity {
             state.bestEvalLoss = result.loss
             state.bestEvalStep = state.step
         }
         try report(
-            .evaluated(step: state.step, loss: result.loss, tokens: result.trainedTokens, metrics: result.metrics))
+            .evaluated(
+                EvalMetrics(
+                    step: state.step, loss: result.loss, rows: rows.count, trainedTokens: result.trainedTokens,
+                    elapsedSeconds: state.elapsedSeconds, metrics: result.metrics)))
     }
 
     // MARK: one step

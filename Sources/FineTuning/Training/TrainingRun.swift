@@ -116,7 +116,7 @@ public final class TrainingRun {
             } else if log == nil {
                 log = try MetricsLog(path: directory.metricsPath)
             }
-            try self.write(event, to: log!, totalSteps: settings.totalSteps, elapsed: trainer.state.elapsedSeconds)
+            try self.write(event, to: log!, totalSteps: settings.totalSteps)
             report(.trainer(event))
             if case .step(let step) = event { profile?.add(step, self.pool) }
         }
@@ -235,10 +235,31 @@ public final class TrainingRun {
         settings.seed = training.seed
         settings.evalEvery = training.evalEvery.stride(ofRun: total)
         settings.saveEvery = training.saveEvery.stride(ofRun: total)
+        settings.evalRows = evalRows(data, settings)
         settings.checkpointFolder = checkpoints
         settings.fingerprint = fingerprint(data, settings)
         return settings
     }
+
+    /// Rows of the evaluations before the last; nil for all.
+    private func evalRows(_ data: TrainingData, _ settings: TrainerSettings) -> Int? {
+        switch recipe.training.evalRows {
+        case .all: return nil
+        case .count(let count): return count
+        case .auto:
+            guard let interval = settings.evalEvery, !data.eval.isEmpty else { return nil }
+            func mean(_ rows: [TokenizedExample]) -> Double {
+                Double(rows.reduce(0) { $0 + $1.tokenCount }) / Double(rows.count)
+            }
+            let trained = Double(settings.totalSteps) * Double(min(settings.batchSize, data.train.count)) * mean(data.train)
+            // A token passes forward only: half of what a LoRA step costs.
+            let cost = 0.5 * Double(settings.totalSteps / interval) * max(1, mean(data.eval))
+            return max(Self.fewestEvalRows, Int(min(0.01 * trained / max(cost, 1), 1e9)))
+        }
+    }
+
+    /// Fewer rows would make no curve.
+    private static let fewestEvalRows = 8
 
     /// What decides the steps: the settings and every token of the data.
     private func fingerprint(_ data: TrainingData, _ settings: TrainerSettings) -> String {
@@ -269,7 +290,7 @@ public final class TrainingRun {
 
     // MARK: during the run
 
-    private func write(_ event: TrainerEvent, to log: MetricsLog, totalSteps: Int, elapsed: Double) throws {
+    private func write(_ event: TrainerEvent, to log: MetricsLog, totalSteps: Int) throws {
         switch event {
         case .step(let step):
             guard step.step % max(1, recipe.training.logEvery) == 0 || step.step == totalSteps else { return }
@@ -279,9 +300,7 @@ public final class TrainingRun {
                     tokens: step.tokens, trainedTokens: step.trainedTokens,
                     tokensPerSecond: Double(step.tokens) / max(step.seconds, 1e-9), peakRSSBytes: step.peakResidentBytes,
                     elapsedSeconds: step.elapsedSeconds, metrics: step.metrics))
-        case .evaluated(let step, let loss, let tokens, let metrics):
-            try log.append(
-                EvalMetrics(step: step, loss: loss, trainedTokens: tokens, elapsedSeconds: elapsed, metrics: metrics))
+        case .evaluated(let metrics): try log.append(metrics)
         case .skipped(let step, let rows, let detail):
             try log.append(
                 JSONObject([

@@ -84,6 +84,14 @@ struct Plan: ParsableCommand {
             ]))
     }
 
+    private func evaluation(_ run: TrainingRun.Prepared) -> String {
+        let all = run.summary.evalRows
+        guard all > 0 else { return "none" }
+        guard let interval = run.settings.evalEvery else { return "\(all) examples after the last step" }
+        guard let some = run.settings.evalRows, some < all else { return "\(all) examples every \(interval) steps" }
+        return "\(some) examples every \(interval) steps, all \(all) after the last"
+    }
+
     private func describe(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [Preview]) -> String {
         let (summary, config) = (run.summary, run.model.config)
         let longest = run.data.train.map(\.longest).max() ?? 0
@@ -99,7 +107,7 @@ struct Plan: ParsableCommand {
                 "examples",
                 "\(summary.trainRows), \(countText(summary.trainTokens)) tokens, of which "
                     + "\(countText(summary.trainedTokens)) are trained; the longest has \(longest)"
-            ), ("evaluation", summary.evalRows == 0 ? "none" : "\(summary.evalRows) examples"),
+            ), ("evaluation", evaluation(run)),
             ("steps", "\(summary.steps)"),
             (
                 "micro-batch",

@@ -141,8 +141,10 @@ private final class TrainingWatch {
             messages.progress(line(step, total))
         case .scoring(let done, let all):
             messages.progress("scores of the reference: \(done) of \(all) examples")
-        case .evaluated(let step, let loss, _, _):
-            messages.note(String(format: "step %d of %d: evaluation loss %.4f", step, total, loss))
+        case .evaluated(let metrics):
+            let rows = metrics.rows == summary?.evalRows ? "" : ", \(metrics.rows) of the rows"
+            messages.note(
+                String(format: "step %d of %d: evaluation loss %.4f", metrics.step, total, metrics.loss) + rows)
         case .resumed(let step, let path): messages.note("resumed after step \(step) from \(path)")
         case .rejected(let path, let reason):
             messages.note("\(path) is damaged (\(reason)); trying the one before it")
@@ -163,12 +165,8 @@ private final class TrainingWatch {
             + "  \(durationText(left)) left"
     }
 
-    /// First and last value of a key of the metrics log, earlier parts of a resumed run included.
-    private func ends(of key: String) -> (first: Double, last: Double)? {
-        let lines = (try? MetricsLog.read(recipe.output + "/metrics.jsonl")) ?? []
-        let values = lines.compactMap { $0[key]?.doubleValue }
-        return values.first.map { ($0, values[values.count - 1]) }
-    }
+    /// The metrics log, earlier parts of a resumed run included.
+    private var log: [JSONObject] { (try? MetricsLog.read(recipe.output + "/metrics.jsonl")) ?? [] }
 
     func noteResult() {
         if let last, seconds > 0 {
@@ -176,23 +174,26 @@ private final class TrainingWatch {
                 "done: step \(last.step) after \(durationText(last.elapsedSeconds)), "
                     + "\(Int(Double(tokens) / seconds)) tokens/s, peak memory \(bytesText(last.peakResidentBytes))")
         }
-        if let loss = ends(of: "loss") { messages.note(String(format: "loss %.4f -> %.4f", loss.first, loss.last)) }
-        if let loss = ends(of: "eval_loss") {
-            messages.note(String(format: "evaluation loss %.4f -> %.4f", loss.first, loss.last))
+        let losses = log.compactMap { $0["loss"]?.doubleValue }, curve = EvaluationCurve(log)
+        if let first = losses.first { messages.note(String(format: "loss %.4f -> %.4f", first, losses.last ?? first)) }
+        if let first = curve.points.first, let last = curve.points.last, let final = curve.final {
+            messages.note(
+                String(format: "evaluation loss %.4f -> %.4f", first.loss, last.loss)
+                    + (final.loss == last.loss ? "" : String(format: "; %.4f over all rows", final.loss)))
         }
     }
 
     func json(result: String) -> JSONValue {
         func number(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .double($0) : nil } ?? .null }
-        let (loss, evalLoss) = (ends(of: "loss"), ends(of: "eval_loss"))
+        let losses = log.compactMap { $0["loss"]?.doubleValue }, curve = EvaluationCurve(log)
         return .object(
             JSONObject([
                 ("run", .string(recipe.output)), ("result", .string(result)),
                 ("steps", .integer(summary?.steps ?? 0)), ("parameters", .integer(summary?.parameters ?? 0)),
                 ("trainable_parameters", .integer(summary?.trainableParameters ?? 0)),
                 ("precision", .string(summary?.precision ?? "")),
-                ("first_loss", number(loss?.first)), ("last_loss", number(loss?.last)),
-                ("first_eval_loss", number(evalLoss?.first)), ("last_eval_loss", number(evalLoss?.last)),
+                ("first_loss", number(losses.first)), ("last_loss", number(losses.last)),
+                ("first_eval_loss", number(curve.points.first?.loss)), ("last_eval_loss", number(curve.final?.loss)),
                 ("elapsed_seconds", number(last?.elapsedSeconds)),
                 ("tokens_per_second", number(seconds > 0 ? Double(tokens) / seconds : nil)),
                 ("peak_rss_bytes", .integer(ProcessMemory.peakResidentBytes)),

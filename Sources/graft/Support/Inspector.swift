@@ -241,15 +241,15 @@ struct Inspector {
 
     private func addCurve(_ lines: [JSONObject], to result: inout Inspection) {
         let steps = lines.filter { $0["loss"]?.doubleValue != nil }
-        let evals = lines.filter { $0["eval_loss"]?.doubleValue != nil }
+        let curve = EvaluationCurve(lines)
         result.add("steps", steps.last?["step"] ?? .integer(0))
         if let first = steps.first?["loss"], let last = steps.last?["loss"] {
             result.add("first_loss", first)
             result.add("last_loss", last)
         }
-        if let first = evals.first?["eval_loss"], let last = evals.last?["eval_loss"] {
-            result.add("first_eval_loss", first)
-            result.add("last_eval_loss", last)
+        if let first = curve.points.first, let last = curve.final {
+            result.add("first_eval_loss", .double(first.loss))
+            result.add("last_eval_loss", .double(last.loss))
         }
         if let seconds = lines.last?["elapsed_seconds"] { result.add("elapsed_seconds", seconds) }
     }
