@@ -106,11 +106,12 @@ public struct Recipe: Sendable, Equatable {
             case auto
             case tokens(Int)
         }
-        /// Rows of the evaluations before the last one, which takes all.
+        /// Rows of an evaluation.
         public enum EvalRows: Sendable, Equatable {
-            /// As many as cost about a hundredth of the run.
+            /// As many as keep all evaluations within about a hundredth of the run, and the last one within another.
             case auto
             case all
+            /// So many during the run, and all after the last step.
             case count(Int)
         }
         public enum Schedule: String, Sendable, CaseIterable { case constant, linear, cosine }

@@ -53,7 +53,7 @@ public struct EvalMetrics: Sendable {
     public var step: Int
     /// The mean over the trained tokens of the evaluation rows, in nats.
     public var loss: Double
-    /// Evaluation rows: the sample of the evaluations during the run, or all after the last step.
+    /// Evaluation rows it was made on.
     public var rows: Int
     public var trainedTokens: Int
     public var elapsedSeconds: Double
@@ -84,16 +84,16 @@ public struct EvalMetrics: Sendable {
 public struct EvaluationCurve: Sendable {
     /// The losses over the same rows, in nats.
     public private(set) var points: [(step: Int, loss: Double)] = []
-    /// The last evaluation, which is over all rows.
-    public private(set) var final: (step: Int, loss: Double)?
+    /// The last evaluation, which may be over more rows.
+    public private(set) var final: (step: Int, loss: Double, rows: Int)?
 
     /// - Parameter lines: of `metrics.jsonl`, in order.
     public init(_ lines: [JSONObject]) {
         var rows: Int?
         for line in lines {
             guard let step = line["step"]?.intValue, let loss = line["eval_loss"]?.doubleValue else { continue }
-            final = (step, loss)
             let count = line["eval_rows"]?.intValue
+            final = (step, loss, count ?? 0)
             if points.isEmpty { rows = count }
             if rows == count { points.append((step, loss)) }
         }

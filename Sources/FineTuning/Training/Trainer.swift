@@ -27,8 +27,9 @@ public struct TrainerSettings: Sendable {
     /// Steps from one evaluation, or saved checkpoint, to the next; nil for never.
     public var evalEvery: Int?
     public var saveEvery: Int?
-    /// Rows of the evaluations before the last one, which takes all; nil takes all every time.
+    /// Rows of the evaluations during the run, and of the one after the last step; nil takes all.
     public var evalRows: Int?
+    public var lastEvalRows: Int?
     /// Where checkpoints go; nil keeps none.
     public var checkpointFolder: String?
     /// What a checkpoint has to agree with to be resumed: the recipe and the data, hashed.
@@ -89,11 +90,14 @@ public final class Trainer {
     let eval: [TokenizedExample]
     let pool: WorkerPool
     private let pass: ObjectivePass
-    /// The evaluation rows of every evaluation, the same each time, so that their losses make a curve.
+    /// The rows of every evaluation, the same each time, so that their losses make a curve; and of one more at the end.
     private let sample: [Int]
+    private let lastSample: [Int]
     /// Of the examples, by their number; only those of rows that the run comes to.
     private var references: (train: [Int: ReferenceScore], eval: [ReferenceScore]) = ([:], [])
     public internal(set) var state = TrainerState()
+    /// When the run would have begun, had it never been interrupted.
+    private var began = Date()
 
     /// Steps in a row that may be skipped before the run stops.
     private static let skipLimit = 3
@@ -113,7 +117,9 @@ public final class Trainer {
             maxLength: settings.maxLength, pool: pool)
         pass.recomputedBlocks = settings.recomputedBlocks
         let order = Permutation(count: max(1, eval.count), seed: settings.seed, epoch: 0)
-        sample = (0..<min(eval.count, settings.evalRows ?? eval.count)).map { order[$0] }.sorted()
+        func chosen(_ count: Int?) -> [Int] { (0..<min(eval.count, count ?? eval.count)).map { order[$0] }.sorted() }
+        sample = chosen(settings.evalRows)
+        lastSample = chosen(settings.lastEvalRows)
         let weights = model.trainableWeights
         optimizer = AdamW(
             weights, settings.optimizer,
@@ -137,11 +143,11 @@ public final class Trainer {
         // The reference is the model as it is now; a checkpoint's weights come after.
         try scoreReference(report)
         if resume, let folder = settings.checkpointFolder { try resumeNewest(in: folder, report) }
-        let start = Date(), earlier = state.elapsedSeconds
+        began = Date().addingTimeInterval(-state.elapsedSeconds)
         var skipped = 0
         while state.step < settings.totalSteps {
             let outcome = takeStep()
-            state.elapsedSeconds = earlier + Date().timeIntervalSince(start)
+            state.elapsedSeconds = Date().timeIntervalSince(began)
             switch outcome {
             case .taken(var step):
                 skipped = 0
@@ -154,7 +160,7 @@ public final class Trainer {
             }
             let isLast = state.step == settings.totalSteps
             if isLast || isDue(settings.evalEvery) { try evaluate(sample, report) }
-            if isLast, sample.count < eval.count { try evaluate(Array(eval.indices), report) }
+            if isLast, sample.count < lastSample.count { try evaluate(lastSample, report) }
             let stops = !isLast && shouldStop()
             if let folder = settings.checkpointFolder, isLast || stops || isDue(settings.saveEvery) {
                 try report(.saved(step: state.step, path: try saveCheckpoint(in: folder)))
@@ -189,6 +195,7 @@ public final class Trainer {
         let result = pass.evaluate(
             rows.map { eval[$0] }, references: references.eval.isEmpty ? [] : rows.map { references.eval[$0] },
             batchSize: settings.batchSize)
+        state.elapsedSeconds = Date().timeIntervalSince(began)
         if rows.count == sample.count, result.loss.isFinite, result.loss < state.bestEvalLoss ?? .infinity {
             state.bestEvalLoss = result.loss
             state.bestEvalStep = state.step

@@ -235,31 +235,32 @@ public final class TrainingRun {
         settings.seed = training.seed
         settings.evalEvery = training.evalEvery.stride(ofRun: total)
         settings.saveEvery = training.saveEvery.stride(ofRun: total)
-        settings.evalRows = evalRows(data, settings)
+        (settings.evalRows, settings.lastEvalRows) = evalRows(data, settings)
         settings.checkpointFolder = checkpoints
         settings.fingerprint = fingerprint(data, settings)
         return settings
     }
 
-    /// Rows of the evaluations before the last; nil for all.
-    private func evalRows(_ data: TrainingData, _ settings: TrainerSettings) -> Int? {
+    /// Rows of the evaluations during the run and of the last one; nil for all.
+    private func evalRows(_ data: TrainingData, _ settings: TrainerSettings) -> (during: Int?, last: Int?) {
         switch recipe.training.evalRows {
-        case .all: return nil
-        case .count(let count): return count
+        case .all: return (nil, nil)
+        case .count(let count): return (count, nil)
         case .auto:
-            guard let interval = settings.evalEvery, !data.eval.isEmpty else { return nil }
+            guard !data.eval.isEmpty else { return (nil, nil) }
             func mean(_ rows: [TokenizedExample]) -> Double {
-                Double(rows.reduce(0) { $0 + $1.tokenCount }) / Double(rows.count)
+                max(1, Double(rows.reduce(0) { $0 + $1.tokenCount }) / Double(rows.count))
             }
-            let trained = Double(settings.totalSteps) * Double(min(settings.batchSize, data.train.count)) * mean(data.train)
-            // A token passes forward only: half of what a LoRA step costs.
-            let cost = 0.5 * Double(settings.totalSteps / interval) * max(1, mean(data.eval))
-            return max(Self.fewestEvalRows, Int(min(0.01 * trained / max(cost, 1), 1e9)))
+            let steps = Double(settings.totalSteps), rows = Double(min(settings.batchSize, data.train.count))
+            // As many as take a hundredth of the run, all together and then once more: a token that only passes
+            // forward costs about half of what one of a LoRA step does.
+            let affordable = min(1e9, 2 * 0.01 * steps * rows * mean(data.train) / mean(data.eval))
+            let times = max(1, settings.totalSteps / (settings.evalEvery ?? settings.totalSteps))
+            // Fewer than a handful would make no curve.
+            let during = max(4, Int(affordable) / times)
+            return (during, max(4 * during, Int(affordable)))
         }
     }
-
-    /// Fewer rows would make no curve.
-    private static let fewestEvalRows = 8
 
     /// What decides the steps: the settings and every token of the data.
     private func fingerprint(_ data: TrainingData, _ settings: TrainerSettings) -> String {

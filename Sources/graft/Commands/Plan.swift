@@ -87,9 +87,9 @@ struct Plan: ParsableCommand {
     private func evaluation(_ run: TrainingRun.Prepared) -> String {
         let all = run.summary.evalRows
         guard all > 0 else { return "none" }
-        guard let interval = run.settings.evalEvery else { return "\(all) examples after the last step" }
-        guard let some = run.settings.evalRows, some < all else { return "\(all) examples every \(interval) steps" }
-        return "\(some) examples every \(interval) steps, all \(all) after the last"
+        func rows(_ count: Int?) -> String { (count ?? all) < all ? "\(count ?? 0) of \(all)" : "all \(all)" }
+        let last = "\(rows(run.settings.lastEvalRows)) examples after the last step"
+        return run.settings.evalEvery.map { "\(rows(run.settings.evalRows)) examples every \($0) steps, \(last)" } ?? last
     }
 
     private func describe(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [Preview]) -> String {

@@ -142,7 +142,7 @@ private final class TrainingWatch {
         case .scoring(let done, let all):
             messages.progress("scores of the reference: \(done) of \(all) examples")
         case .evaluated(let metrics):
-            let rows = metrics.rows == summary?.evalRows ? "" : ", \(metrics.rows) of the rows"
+            let rows = metrics.rows == summary?.evalRows ? "" : " on \(metrics.rows) of \(summary?.evalRows ?? 0) rows"
             messages.note(
                 String(format: "step %d of %d: evaluation loss %.4f", metrics.step, total, metrics.loss) + rows)
         case .resumed(let step, let path): messages.note("resumed after step \(step) from \(path)")
@@ -179,7 +179,7 @@ private final class TrainingWatch {
         if let first = curve.points.first, let last = curve.points.last, let final = curve.final {
             messages.note(
                 String(format: "evaluation loss %.4f -> %.4f", first.loss, last.loss)
-                    + (final.loss == last.loss ? "" : String(format: "; %.4f over all rows", final.loss)))
+                    + (final.loss == last.loss ? "" : String(format: "; %.4f on %d rows", final.loss, final.rows)))
         }
     }
 
