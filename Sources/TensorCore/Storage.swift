@@ -35,9 +35,9 @@ final class Storage {
 /// Keeps freed blocks for the next step, so that a training loop stops asking the system for pages after its first
 /// step: fresh pages cost a fault and a clearing each.
 ///
-/// Micro-batches differ in length, so a block also serves requests of down to half its size, and what stays idle is
-/// bounded.
+/// Micro-batches differ in length, so a block also serves somewhat smaller requests, and what stays idle is bounded.
 final class Arena: Sendable {
+    private typealias Block = (address: UInt, size: Int)
     private struct State {
         /// Idle blocks by size class.
         var free: [Int: [UInt]] = [:]
@@ -54,10 +54,12 @@ final class Arena: Sendable {
     }
 
     static let shared = Arena()
-    /// When a request finds no block, and used and idle bytes together exceed the most that was ever used by an eighth
-    /// and this, the idle ones are returned.
-    private static let idleAllowance = 128 << 20
+    /// When a request finds no block, idle ones are returned until used and idle bytes together exceed the most that was
+    /// ever used by an eighth and this at most.
+    private static let idleAllowance = 64 << 20
     private static let hugePages: Int32 = 14  // MADV_HUGEPAGE
+    private static let hugePageSize = 1 << 21
+    private static let mappedSize = 1 << 16
     private let state = Mutex(State())
 
     /// Sizes are rounded up to eighths of a power of two: few classes, at most 12.5 % lost.
@@ -69,7 +71,7 @@ final class Arena: Sendable {
 
     func take(_ byteCount: Int) -> UnsafeMutableRawPointer {
         let size = Self.sizeClass(byteCount)
-        let (address, surplus) = state.withLock { state -> (UInt?, [UInt]) in
+        let (address, surplus) = state.withLock { state -> (UInt?, [Block]) in
             if let (address, found) = Self.find(size, in: &state) {
                 state.idleBytes -= found
                 state.use(found)
@@ -77,35 +79,57 @@ final class Arena: Sendable {
                 return (address, [])
             }
             state.use(size)
-            let kept = state.peakBytes + state.peakBytes / 8 + Self.idleAllowance
-            guard state.usedBytes + state.idleBytes > kept else { return (nil, []) }
-            return (nil, Self.removeIdle(&state))
+            return (nil, Self.removeIdle(state.peakBytes / 8 * 9 + Self.idleAllowance - state.usedBytes, &state))
         }
-        for block in surplus { Foundation.free(UnsafeMutableRawPointer(bitPattern: block)) }
-        if let address { return UnsafeMutableRawPointer(bitPattern: address)! }
-        var block: UnsafeMutableRawPointer?
-        let isLarge = size >= 1 << 21
-        let status = posix_memalign(&block, isLarge ? 1 << 21 : size >= 1 << 16 ? 4096 : 64, size)
-        precondition(status == 0 && block != nil, "out of memory: \(size) bytes")
-        // Huge pages spare the products most misses of the translation buffer; where there are none, nothing changes.
-        if isLarge { madvise(block, size, Self.hugePages) }
-        return block!
+        for block in surplus { Self.release(block) }
+        return address.map { UnsafeMutableRawPointer(bitPattern: $0)! } ?? Self.allocate(size)
     }
 
-    /// A block of the class, or the smallest of at most twice its size.
+    /// Blocks of the system's own pages come from it directly: in the C library's heap, those of changing sizes would
+    /// leave holes that no one can use, and memory would grow from step to step.
+    private static func allocate(_ size: Int) -> UnsafeMutableRawPointer {
+        var block: UnsafeMutableRawPointer?
+        guard size >= mappedSize else {
+            let status = posix_memalign(&block, 64, size)
+            precondition(status == 0 && block != nil, "out of memory: \(size) bytes")
+            return block!
+        }
+        let isLarge = size >= hugePageSize, margin = isLarge ? hugePageSize : 0
+        let address = mmap(nil, size + margin, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        precondition(address != MAP_FAILED && address != nil, "out of memory: \(size) bytes")
+        guard isLarge else { return address! }
+        // Huge pages spare the products most misses of the translation buffer; where there are none, nothing changes.
+        let before = (margin - Int(bitPattern: address!) % margin) % margin
+        if before > 0 { munmap(address!, before) }
+        if margin > before { munmap(address! + before + size, margin - before) }
+        madvise(address! + before, size, hugePages)
+        return address! + before
+    }
+
+    private static func release(_ block: Block) {
+        let pointer = UnsafeMutableRawPointer(bitPattern: block.address)!
+        if block.size >= mappedSize { munmap(pointer, block.size) } else { Foundation.free(pointer) }
+    }
+
+    /// A block of the class, or the smallest of at most a quarter more.
     private static func find(_ size: Int, in state: inout State) -> (address: UInt, size: Int)? {
         if let address = state.free[size]?.popLast() { return (address, size) }
-        let fitting = state.free.lazy.filter { $0.key > size && $0.key <= 2 * size && !$0.value.isEmpty }
+        let fitting = state.free.lazy.filter { $0.key > size && $0.key <= size + size / 4 && !$0.value.isEmpty }
         guard let best = fitting.map(\.key).min(), let address = state.free[best]?.popLast() else { return nil }
         return (address, best)
     }
 
-    private static func removeIdle(_ state: inout State) -> [UInt] {
-        defer {
-            state.free.removeAll()
-            state.idleBytes = 0
+    /// Takes out idle blocks, the largest first, until `kept` bytes of them are left.
+    private static func removeIdle(_ kept: Int, _ state: inout State) -> [Block] {
+        var removed: [Block] = []
+        guard state.idleBytes > kept else { return removed }
+        for size in state.free.keys.sorted(by: >) {
+            while state.idleBytes > kept, let address = state.free[size]?.popLast() {
+                removed.append((address, size))
+                state.idleBytes -= size
+            }
         }
-        return state.free.values.flatMap { $0 }
+        return removed
     }
 
     func give(_ pointer: UnsafeMutableRawPointer, _ byteCount: Int) {
@@ -120,8 +144,8 @@ final class Arena: Sendable {
 
     /// Returns the kept blocks to the system.
     func trim() {
-        let blocks = state.withLock { Self.removeIdle(&$0) }
-        for address in blocks { Foundation.free(UnsafeMutableRawPointer(bitPattern: address)) }
+        let blocks = state.withLock { Self.removeIdle(0, &$0) }
+        for block in blocks { Self.release(block) }
     }
 }
 

@@ -252,9 +252,9 @@ public final class TrainingRun {
                 max(1, Double(rows.reduce(0) { $0 + $1.tokenCount }) / Double(rows.count))
             }
             let steps = Double(settings.totalSteps), rows = Double(min(settings.batchSize, data.train.count))
-            // As many as take a hundredth of the run, all together and then once more: a token that only passes
+            // As many as take under a hundredth of the run, all together and then once more: a token that only passes
             // forward costs about half of what one of a LoRA step does.
-            let affordable = min(1e9, 2 * 0.01 * steps * rows * mean(data.train) / mean(data.eval))
+            let affordable = min(1e9, 2 * 0.0075 * steps * rows * mean(data.train) / mean(data.eval))
             let times = max(1, settings.totalSteps / (settings.evalEvery ?? settings.totalSteps))
             // Fewer than a handful would make no curve.
             let during = max(4, Int(affordable) / times)
