@@ -3,12 +3,12 @@ internal import CKernels
 /// Sums of the squares of what matrices are multiplied with, column by column: how much each column of a matrix
 /// matters. A tape that has one gathers them as `linear` runs.
 public final class InputSquares {
-    /// One matrix.
+    /// One matrix, or a stack of experts' matrices.
     public struct Sums: Sendable {
-        /// `[width]`
+        /// `[matrices, width]`
         public var sums: [Double]
-        /// The rows that were added up.
-        public var rows: Int
+        /// The rows that were added up for each matrix.
+        public var rows: [Int]
     }
 
     /// By the names of the weights.
@@ -29,10 +29,23 @@ public final class InputSquares {
             }
         }
         for name in names {
-            var total = byWeight[name] ?? Sums(sums: [Double](repeating: 0, count: width), rows: 0)
-            for i in part.indices { total.sums[i] += Double(part[i]) }
-            total.rows += x.rows
-            byWeight[name] = total
+            add(part, rows: x.rows, to: name, matrix: 0, of: 1)
+        }
+    }
+
+    private func add(_ part: [Float], rows: Int, to name: String, matrix: Int, of count: Int) {
+        let width = part.count
+        let none = Sums(
+            sums: [Double](repeating: 0, count: count * width), rows: [Int](repeating: 0, count: count))
+        for i in part.indices { byWeight[name, default: none].sums[matrix * width + i] += Double(part[i]) }
+        byWeight[name, default: none].rows[matrix] += rows
+    }
+
+    /// Adds what `rows` rows of an expert's layer were multiplied with: `part`, their sums of squares `[width]`.
+    func add(_ part: [Float], rows: Int, _ projection: ExpertProjection, expert: Int, of count: Int) {
+        switch projection.storage {
+        case .separate(let weights): add(part, rows: rows, to: weights[expert].name, matrix: 0, of: 1)
+        case .stacked(let weight, _): add(part, rows: rows, to: weight.name, matrix: expert, of: count)
         }
     }
 }

@@ -143,6 +143,45 @@ import TextData
         _ = try exportGGUF(model: scratch("m"), output: scratch("o"), options: options, pool: pool)
     }
 
+    /// Each token's normed stream goes into the router once and into `active` experts; a run of many tokens, whose
+    /// experts get filled tiles, gathers what runs of one token each do.
+    @Test(arguments: ["qwen3-moe", "mixtral", "gpt-oss", "deepseek-v3"])
+    func importanceOfExperts(fixture: String) throws {
+        let model = try DecoderModel(folder: fixturesFolder + "/" + fixture, dtype: .f32)
+        let experts = try #require(model.config.mixture).router
+        let examples = (0..<40).map { TokenizedExample(ids: [Int32($0 * 3 % 64)], isTrained: [false]) }
+        func matrix(_ examples: [TokenizedExample]) -> ImportanceMatrix {
+            ImportanceMatrix(model, examples: examples, dataSets: [], pool: pool)
+        }
+        let all = matrix(examples)
+        var sums: [String: [Float]] = [:], counts: [String: [Float]] = [:]
+        for entry in examples.flatMap({ matrix([$0]).entries }) {
+            func add(_ a: [Float]?, _ b: [Float]) -> [Float] { a.map { zip($0, b).map { $0 + $1 } } ?? b }
+            sums[entry.name] = add(sums[entry.name], entry.entry.sums)
+            counts[entry.name] = add(counts[entry.name], entry.entry.counts)
+        }
+        func expectEqual(_ a: [Float], _ b: [Float], _ what: String) {
+            #expect(a.count == b.count && zip(a, b).allSatisfy { abs($0 - $1) <= 1e-4 * abs($1) + 1e-9 }, "\(what)")
+        }
+        for (name, entry) in all.entries {
+            #expect(counts[name] == entry.counts, "\(name)")
+            expectEqual(entry.sums, sums[name] ?? [], name)
+        }
+        let layer = model.config.layers.firstIndex { $0.mixes } ?? 0
+        let router = try #require(all.entries.first { $0.name == "blk.\(layer).ffn_gate_inp.weight" }).entry
+        for part in ["gate", "up", "down"] {
+            let entry = try #require(all.entries.first { $0.name == "blk.\(layer).ffn_\(part)_exps.weight" }).entry
+            #expect(entry.counts.count == experts.experts)
+            #expect(entry.counts.reduce(0, +) == Float(experts.active * examples.count))
+            guard part != "down" else { continue }
+            let width = router.sums.count
+            let total = (0..<width).map { column in
+                stride(from: column, to: entry.sums.count, by: width).reduce(0) { $0 + entry.sums[$1] }
+            }
+            expectEqual(total, router.sums.map { $0 * Float(experts.active) }, part)
+        }
+    }
+
     @Test func damagedMatricesAreRefused() throws {
         let matrix = ImportanceMatrix(
             entries: [("blk.0.attn_q.weight", .init(sums: [1, 2, 3, 4], counts: [2]))], dataSets: [], chunkCount: 1,

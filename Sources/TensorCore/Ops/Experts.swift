@@ -17,7 +17,7 @@ extension Tape {
         let call = ExpertsCall(
             executor: executor, x: x, routing: routing, experts: experts,
             dropout: dropout.flatMap { $0.probability > 0 ? $0 : nil })
-        call.forward(residual, into: result)
+        call.forward(residual, into: result, squares: inputSquares)
         guard x.requiresGradient || residual.requiresGradient || routing.weights.requiresGradient
             || experts.isTrainable
         else { return result }
@@ -76,9 +76,10 @@ private final class ExpertsCall {
 
     // MARK: forward
 
-    func forward(_ residual: Tensor, into result: Tensor) {
+    func forward(_ residual: Tensor, into result: Tensor, squares: InputSquares?) {
         let output = Tensor([max(1, slots.count), result.width], dtype)
         let tiles = slots.tiles.sorted { $0.rows > $1.rows }
+        let sums = squares.map { _ in TileSquares(tiles: tiles.count, x.width, width) }
         executor.loop(tiles.count, .experts) { [self] i, worker in
             let tile = tiles[i], input = gather(x, tile, worker, slot: 1)
             let inner = Matrix(inner).rows(tile.first, tile.rows)
@@ -89,10 +90,15 @@ private final class ExpertsCall {
             }
             addAdapters(experts.gateUpAdapters, columns, hidden, dropped(input, tile, worker), tile, to: inner, worker)
             let active = activate(tile, worker), y = Matrix(output).rows(tile.first, tile.rows)
+            if let sums {
+                sumSquares(of: input, tile, into: sums.inputs, at: i)
+                sumSquares(of: active, tile, into: sums.active, at: i)
+            }
             multiply(active, experts.down, tile, into: y, worker)
             addAdapters(
                 experts.downAdapters, columnsDown, hiddenDown, droppedDown(active, tile, worker), tile, to: y, worker)
         }
+        if let squares, let sums { add(sums, of: tiles, to: squares) }
         let weights = routing.weights
         executor.rows(result.rows, .experts, bytesPerRow: result.width * (8 + slots.active * dtype.size)) {
             [self] first, count, _ in
@@ -104,6 +110,34 @@ private final class ExpertsCall {
                         target, output.row(Int(slots.slots[choice])), weights.f32[choice], result.width)
                 }
             }
+        }
+    }
+
+    /// Sums of squares of each tile's columns, f32.
+    private struct TileSquares {
+        /// Of gate's and up's inputs, `[tiles, C]`, and of down's, `[tiles, F]`.
+        let inputs, active: Tensor
+
+        init(tiles: Int, _ inputWidth: Int, _ innerWidth: Int) {
+            (inputs, active) = (Tensor.zeros([max(1, tiles), inputWidth]), Tensor.zeros([max(1, tiles), innerWidth]))
+        }
+    }
+
+    /// The filling of a tile is no input: its activated values are those of the biases.
+    private func sumSquares(of values: Matrix, _ tile: Tile, into sums: Tensor, at index: Int) {
+        loops.pointee.rms_norm_weight_backward(
+            sums.f32 + index * sums.width, values.pointer, values.pointer, tile.used, sums.width, 0, sums.width)
+    }
+
+    private func add(_ sums: TileSquares, of tiles: [Tile], to squares: InputSquares) {
+        func row(_ tensor: Tensor, _ index: Int) -> [Float] {
+            Array(UnsafeBufferPointer(start: tensor.f32 + index * tensor.width, count: tensor.width))
+        }
+        for (i, tile) in tiles.enumerated() {
+            for projection in experts.gateUp {
+                squares.add(row(sums.inputs, i), rows: tile.used, projection, expert: tile.expert, of: experts.count)
+            }
+            squares.add(row(sums.active, i), rows: tile.used, experts.down, expert: tile.expert, of: experts.count)
         }
     }
 
