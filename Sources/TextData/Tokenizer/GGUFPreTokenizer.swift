@@ -21,19 +21,42 @@ enum GGUFPreTokenizer {
             ].contains(name)
     }
 
+    /// A step that splits text.
+    private enum Step: Equatable {
+        case scanner(SplitScanner), numbers
+        case expression(String)
+
+        func pattern() throws -> SplitPattern {
+            switch self {
+            case .scanner(let scanner): .scanner(scanner)
+            case .numbers: .scalars(.number)
+            case .expression(let text): try .regularExpression(text)
+            }
+        }
+    }
+
     /// - Returns: nil for a name that is not known.
     static func named(_ name: String) throws -> PreTokenizer? {
-        if let scanner = scanner(name) { return splits([.scanner(scanner)]) }
+        guard let steps = steps(name) else { return nil }
+        return splits(try steps.map { try $0.pattern() })
+    }
+
+    /// Whether two names that llama.cpp knows mean the same for every text.
+    static func areAlike(_ first: String, _ second: String) -> Bool {
+        guard let steps = steps(first), steps == self.steps(second) else { return false }
+        return ignoresMerges(first) == ignoresMerges(second)
+    }
+
+    private static func steps(_ name: String) -> [Step]? {
+        if let scanner = scanner(name) { return [.scanner(scanner)] }
         switch name {
         case "gpt-2", "phi-2", "olmo", "mpt", "jais", "trillion", "granite-docling", "jina-es", "jina-de", "gigachat",
             "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum", "modern-bert", "jina-v1-en", "jina-v2-code", "roberta-bpe",
             "exaone4":
-            return splits([.scanner(.gpt2)])
+            return [.scanner(.gpt2)]
         case "smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2":
-            return splits([.scalars(.number), .scanner(.gpt2)])
-        default:
-            guard let patterns = patterns(name) else { return nil }
-            return splits(try patterns.map { try .regularExpression($0) })
+            return [.numbers, .scanner(.gpt2)]
+        default: return patterns(name)?.map { .expression($0) }
         }
     }
 
@@ -159,4 +182,11 @@ enum GGUFPreTokenizer {
         """.split { $0 == " " || $0 == "\n" }.map { range in
             range.split(separator: "-").map { #"\x{\#($0)}"# }.joined(separator: "-")
         }.joined()
+}
+
+extension Tokenizer {
+    /// Whether llama.cpp splits every text alike under two values of `tokenizer.ggml.pre`.
+    public static func splitsAlike(preTokenizer first: String, _ second: String) -> Bool {
+        GGUFPreTokenizer.areAlike(first, second)
+    }
 }
