@@ -5,8 +5,8 @@ import TextData
 /// What a written model is tried on: texts, conversations, and token sequences for the logits.
 struct ParitySample {
     /// The tokens of all sequences together, and of the longest.
-    static let tokenLimit = 192
-    static let sequenceLimit = 48
+    let tokenLimit: Int
+    private static let sequenceLimit = 48
 
     var texts: [String] = []
     var conversations: [Conversation] = []
@@ -15,6 +15,7 @@ struct ParitySample {
     /// - Parameter data: files of rows to take the sample from; none takes the built-in one.
     /// - Throws: what is wrong with the rows.
     init(text: TextResources?, vocabulary: Int, config: ModelConfig?, data: [String]) throws {
+        tokenLimit = Self.tokenLimit(config)
         if !data.isEmpty, let config {
             try takeRows(data, text: text, config: config)
         } else if let text {
@@ -22,7 +23,16 @@ struct ParitySample {
             conversations = Self.builtInConversations
             takeSequences(of: text, vocabulary: vocabulary)
         }
-        if sequences.isEmpty { sequences = Self.arbitrarySequences(vocabulary: vocabulary) }
+        if sequences.isEmpty {
+            sequences = Self.arbitrarySequences(vocabulary: vocabulary, count: min(4, tokenLimit / 32))
+        }
+    }
+
+    /// Fewer for large models, whose every token costs more: the weights are compared one by one as well.
+    private static func tokenLimit(_ config: ModelConfig?) -> Int {
+        guard let config else { return 192 }
+        let parameters = ParameterTable(config).parameters.reduce(0.0) { $0 + Double($1.shape.reduce(1, *)) }
+        return Int(min(192, max(64, 192 * 2.5e8 / max(1, parameters))))
     }
 
     /// Shortens all sequences to `length` tokens.
@@ -36,8 +46,8 @@ struct ParitySample {
         for index in 0..<wanted {
             let ids = rows.examples[index * rows.examples.count / wanted].ids
             if let text { texts.append(text.tokenizer.decode(ids, skipSpecialTokens: false)) }
-            guard taken < Self.tokenLimit else { continue }
-            sequences.append(Array(ids.prefix(min(2 * Self.sequenceLimit, Self.tokenLimit - taken))))
+            guard taken < tokenLimit else { continue }
+            sequences.append(Array(ids.prefix(min(2 * Self.sequenceLimit, tokenLimit - taken))))
             taken += sequences[sequences.count - 1].count
         }
         if text?.template != nil { conversations = Self.builtInConversations }
@@ -56,8 +66,8 @@ struct ParitySample {
         }
         candidates += texts.compactMap { try? text.tokenizer.encoding(of: $0, addSpecialTokens: true).ids }
         var taken = 0
-        for ids in candidates where taken < Self.tokenLimit {
-            let part = ids.prefix(min(Self.sequenceLimit, Self.tokenLimit - taken))
+        for ids in candidates where taken < tokenLimit {
+            let part = ids.prefix(min(Self.sequenceLimit, tokenLimit - taken))
             guard !part.isEmpty, part.allSatisfy({ Int($0) < vocabulary }) else { continue }
             sequences.append(Array(part))
             taken += part.count
@@ -65,9 +75,9 @@ struct ParitySample {
     }
 
     /// Ids spread over the vocabulary, for models without a tokenizer.
-    private static func arbitrarySequences(vocabulary: Int) -> [[Int32]] {
+    private static func arbitrarySequences(vocabulary: Int, count: Int) -> [[Int32]] {
         var state: UInt64 = 0x9E37_79B9
-        return (0..<4).map { _ in
+        return (0..<count).map { _ in
             (0..<32).map { _ in
                 state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
                 return Int32(state >> 33 & 0x7FFF_FFFF) % Int32(vocabulary)

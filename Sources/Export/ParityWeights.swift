@@ -1,3 +1,4 @@
+import CKernels
 import FileFormats
 import FineTuning
 import Foundation
@@ -40,46 +41,39 @@ struct WeightComparison {
     }
 
     private mutating func compare(_ pair: Pair) throws {
-        let (expected, written) = (pair.expected, pair.written)
-        guard written.shape == expected.source.shape else {
-            problems.append("\(expected.name): expected shape \(expected.source.shape), found \(written.shape)")
+        guard pair.written.shape == pair.expected.source.shape else {
+            problems.append(
+                "\(pair.expected.name): expected shape \(pair.expected.source.shape), found \(pair.written.shape)")
             return
         }
-        var sums = DifferenceSums(rounding: ParityBounds.rounding(pair.type))
-        // Of a tensor that adapters change, the whole is kept until the base alone has come by.
-        var changed: [Float] = []
-        if !expected.updates.isEmpty { changed.reserveCapacity(written.elementCount) }
-        let reader = PieceReader(written)
-        try forEachPiece(of: expected) { values, place in
-            sums.add(expected: values, found: try reader.read(place..<place + values.count))
-            if !expected.updates.isEmpty { changed.append(contentsOf: values) }
-        }
-        if !changed.isEmpty {
-            var base = expected
-            base.updates = AdapterChanges.Changes()
-            try changed.withUnsafeBufferPointer { changed in
-                try forEachPiece(of: base) { values, place in
-                    let range = place..<place + values.count
-                    sums.addChange(
-                        expected: UnsafeBufferPointer(rebasing: changed[range]), found: try reader.read(range),
-                        base: values)
+        judge(pair, try sums(pair), elements: pair.written.elementCount)
+    }
+
+    /// Makes the tensor once more, tile by tile on all threads, and reads each tile of what was written.
+    private func sums(_ pair: Pair) throws -> DifferenceSums {
+        let maker = TensorMaker(pair.expected)
+        var plain = pair.expected
+        plain.updates = AdapterChanges.Changes()
+        let base = pair.expected.updates.isEmpty ? nil : TensorMaker(plain, rowWidth: maker.width)
+        let tiles = maker.tiles(of: 0..<maker.rowCount)
+        let memory = (0..<pool.count).map { _ in (TileMemory(), TileMemory(), TileMemory()) }
+        var results = [Result<DifferenceSums, any Error>?](repeating: nil, count: tiles.count)
+        results.withUnsafeMutableBufferPointer { results in
+            pool.parallelFor(tiles.count) { i, worker in
+                let (first, second, third) = memory[worker.index]
+                results[i] = Result {
+                    let rows = tiles[i]
+                    let values = UnsafeBufferPointer(try maker.values(of: rows, first, worker).values)
+                    let base = try base.map { UnsafeBufferPointer(try $0.values(of: rows, second, worker).values) }
+                    let found = try third.read(
+                        rows.lowerBound * maker.width..<rows.upperBound * maker.width, of: pair.written)
+                    return DifferenceSums(expected: values, found: found, base: base, ParityBounds.rounding(pair.type))
                 }
             }
         }
-        withExtendedLifetime(reader) {}
-        judge(pair, sums, elements: written.elementCount)
-    }
-
-    /// Calls `body` with the values of each piece of a tensor and the number of values before it.
-    private func forEachPiece(
-        of tensor: StreamedTensor, _ body: (UnsafeBufferPointer<Float>, Int) throws -> Void
-    ) throws {
-        var place = 0
-        _ = try [tensor].write(pool: pool) { _, bytes in
-            let values = bytes.assumingMemoryBound(to: Float.self)
-            try body(values, place)
-            place += values.count
-        }
+        var total = DifferenceSums()
+        for result in results { total.add(try result!.get()) }
+        return total
     }
 
     private mutating func judge(_ pair: Pair, _ sums: DifferenceSums, elements: Int) {
@@ -96,7 +90,7 @@ struct WeightComparison {
         // What is not a number fails the first comparison.
         let isOff =
             !(error <= ParityBounds(pair.type).weightError)
-            || sums.rounding != nil && Double(sums.largestExcess) > 1e-5 * scale + 1e-30
+            || ParityBounds.rounding(pair.type) != nil && Double(sums.largestExcess) > 1e-5 * scale + 1e-30
         guard isOff else { return }
         problems.append(
             "\(name): differs from base and adapter by \(decimal(error)) of its size, more than \(pair.type.name) "
@@ -116,70 +110,49 @@ struct WeightComparison {
 
 /// Sums over the elements of a tensor.
 private struct DifferenceSums {
-    let rounding: (relative: Float, absolute: Float)?
-    var squaredError = 0.0
-    var squaredExpected = 0.0
+    private var sums = graft_difference_sums()
+
+    var squaredError: Double { sums.squared_error }
+    var squaredExpected: Double { sums.squared_expected }
     /// By how much an element is further off than its rounding explains.
-    var largestExcess: Float = 0
+    var largestExcess: Float { sums.largest_excess }
     /// (found - expected) . change, and change . change, with change = expected - base.
-    var alongChange = 0.0
-    var squaredChange = 0.0
+    var alongChange: Double { sums.along_change }
+    var squaredChange: Double { sums.squared_change }
 
-    init(rounding: (relative: Float, absolute: Float)?) { self.rounding = rounding }
+    init() {}
 
-    mutating func add(expected: UnsafeBufferPointer<Float>, found: UnsafeBufferPointer<Float>) {
-        let (relative, absolute) = rounding ?? (0, 0)
-        Self.forBlocks(of: expected.count) { range in
-            var error: Float = 0, size: Float = 0, excess: Float = 0
-            for i in range {
-                let difference = found[i] - expected[i], magnitude = abs(expected[i])
-                error += difference * difference
-                size += magnitude * magnitude
-                excess = max(excess, abs(difference) - relative * magnitude - absolute)
-            }
-            squaredError += Double(error)
-            squaredExpected += Double(size)
-            largestExcess = max(largestExcess, excess)
-        }
-    }
-
-    /// Adds what base, expected and found say of the adapters' change.
-    mutating func addChange(
-        expected: UnsafeBufferPointer<Float>, found: UnsafeBufferPointer<Float>, base: UnsafeBufferPointer<Float>
+    /// - Parameters:
+    ///   - base: the values without the adapters; nil where they change nothing
+    ///   - rounding: how far an element may be off: a part of its size, and a fixed amount
+    init(
+        expected: UnsafeBufferPointer<Float>, found: UnsafeBufferPointer<Float>, base: UnsafeBufferPointer<Float>?,
+        _ rounding: (relative: Float, absolute: Float)?
     ) {
-        Self.forBlocks(of: expected.count) { range in
-            var along: Float = 0, square: Float = 0
-            for i in range {
-                let change = expected[i] - base[i]
-                along += (found[i] - expected[i]) * change
-                square += change * change
-            }
-            alongChange += Double(along)
-            squaredChange += Double(square)
-        }
+        precondition(found.count == expected.count && base.map { $0.count == expected.count } ?? true)
+        guard !expected.isEmpty else { return }
+        let (relative, absolute) = rounding ?? (0, 0)
+        sums = graft_differences(
+            expected.baseAddress, found.baseAddress, base?.baseAddress, relative, absolute, expected.count)
     }
 
-    /// Short runs are summed in f32, the runs in double.
-    private static func forBlocks(of count: Int, _ body: (Range<Int>) -> Void) {
-        for start in stride(from: 0, to: count, by: 512) { body(start..<min(count, start + 512)) }
+    mutating func add(_ other: DifferenceSums) {
+        sums.squared_error += other.sums.squared_error
+        sums.squared_expected += other.sums.squared_expected
+        sums.along_change += other.sums.along_change
+        sums.squared_change += other.sums.squared_change
+        sums.largest_excess = max(sums.largest_excess, other.sums.largest_excess)
     }
 }
 
-/// Reads a written tensor in pieces, in f32.
-private final class PieceReader {
-    private let source: TensorSource
-    private let bytes = GrowingBuffer()
-    private let values = GrowingBuffer()
-
-    init(_ source: TensorSource) { self.source = source }
-
-    /// Elements that begin and end with a row; valid until the next call.
-    func read(_ range: Range<Int>) throws -> UnsafeBufferPointer<Float> {
-        let bytes = bytes.bytes(source.size(of: range.count)), start = source.size(of: range.lowerBound)
-        try source.read(start..<start + bytes.count, into: bytes)
-        let values = values.bytes(range.count * 4).bindMemory(to: Float.self)
-        source.widen(UnsafeRawBufferPointer(bytes), into: values)
-        return UnsafeBufferPointer(values)
+extension TileMemory {
+    /// Elements of a written tensor in f32, which begin and end with a row; valid until the next call.
+    fileprivate func read(_ range: Range<Int>, of tensor: TensorSource) throws -> UnsafeBufferPointer<Float> {
+        let bytes = source.bytes(tensor.size(of: range.count)), start = tensor.size(of: range.lowerBound)
+        try tensor.read(start..<start + bytes.count, into: bytes)
+        let numbers = values.bytes(range.count * 4).bindMemory(to: Float.self)
+        tensor.widen(UnsafeRawBufferPointer(bytes), into: numbers)
+        return UnsafeBufferPointer(numbers)
     }
 }
 

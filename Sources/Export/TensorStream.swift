@@ -99,14 +99,15 @@ extension [StreamedTensor] {
 }
 
 /// Makes the rows of one tensor.
-private struct TensorMaker {
+struct TensorMaker {
     private let tensor: StreamedTensor
     /// Where rows of the output are in the source.
     private let order: RowOrder
     /// Updates of rows; the rows of their B are in the order of the output.
     private let updates: [(rows: Range<Int>, adapter: LowRankAdapter)]
     private let rows: TensorRows?
-    private let width: Int
+    /// Elements a row.
+    let width: Int
     private let sourceRowSize: Int
     /// The size in bytes of a row of the output.
     let rowSize: Int
@@ -115,7 +116,8 @@ private struct TensorMaker {
     let rowsAPiece: Int
     private let rowsATile: Int
 
-    init(_ tensor: StreamedTensor) {
+    /// - Parameter rowWidth: of a vector, when its rows are to be as long as another one's.
+    init(_ tensor: StreamedTensor, rowWidth: Int? = nil) {
         self.tensor = tensor
         let source = tensor.source
         let isMoved = tensor.heads != nil && !(tensor.isPermuted && tensor.updates.replacement == nil)
@@ -128,7 +130,7 @@ private struct TensorMaker {
             return
         }
         // Values of a permuted bias move one by one: they are rows of one.
-        let width = source.shape.count == 1 && isMoved ? 1 : source.shape.last ?? 1
+        let width = rowWidth ?? (source.shape.count == 1 && isMoved ? 1 : source.shape.last ?? 1)
         guard let rowSize = type.byteCount(of: [width]) else { preconditionFailure("rows of \(width) as \(type)") }
         self.width = width
         self.rowSize = rowSize
@@ -169,18 +171,16 @@ private struct TensorMaker {
         _ rows: Range<Int>, into bytes: UnsafeMutableRawBufferPointer, _ memory: [TileMemory], pool: WorkerPool,
         meanwhile: () throws -> Void
     ) throws -> Float {
-        let tiles = (rows.count + rowsATile - 1) / rowsATile
-        var results = [Result<Float, any Error>](repeating: .success(0), count: tiles + 1)
+        let tiles = tiles(of: rows)
+        var results = [Result<Float, any Error>](repeating: .success(0), count: tiles.count + 1)
         results.withUnsafeMutableBufferPointer { results in
-            pool.parallelFor(tiles + 1) { item, worker in
+            pool.parallelFor(tiles.count + 1) { item, worker in
                 results[item] = Result {
                     guard item > 0 else {
                         try meanwhile()
                         return 0
                     }
-                    let first = rows.lowerBound + (item - 1) * rowsATile
-                    let tile = first..<min(rows.upperBound, first + rowsATile)
-                    let start = (first - rows.lowerBound) * rowSize
+                    let tile = tiles[item - 1], start = (tile.lowerBound - rows.lowerBound) * rowSize
                     let target = UnsafeMutableRawBufferPointer(
                         rebasing: bytes[start..<start + tile.count * rowSize])
                     return try make(tile, into: target, memory[worker.index], worker)
@@ -188,6 +188,13 @@ private struct TensorMaker {
             }
         }
         return try results.reduce(0) { max($0, try $1.get()) }
+    }
+
+    /// Runs of rows that a thread makes at once.
+    func tiles(of rows: Range<Int>) -> [Range<Int>] {
+        stride(from: rows.lowerBound, to: rows.upperBound, by: rowsATile).map {
+            $0..<min(rows.upperBound, $0 + rowsATile)
+        }
     }
 
     private func make(
@@ -198,6 +205,15 @@ private struct TensorMaker {
             try tensor.source.read(rows, into: target)
             return 0
         }
+        let (values, change) = try values(of: rows, memory, worker)
+        guard encode(rows, values, as: type, into: target) else { throw badValue(rows, values, type) }
+        return change
+    }
+
+    /// The values of rows with all changes, in `memory` until its next use, and the largest change by the updates.
+    func values(
+        of rows: Range<Int>, _ memory: TileMemory, _ worker: WorkerPool.Worker
+    ) throws -> (values: UnsafeMutableBufferPointer<Float>, change: Float) {
         let source = memory.source.bytes(rows.count * sourceRowSize)
         try read(rows, into: source)
         let values = memory.values.bytes(rows.count * width * 4).bindMemory(to: Float.self)
@@ -218,8 +234,7 @@ private struct TensorMaker {
         // How far a tensor that comes whole is from the base's is not measured; that it came is a change.
         if tensor.updates.replacement != nil { change = max(change, .leastNormalMagnitude) }
         if tensor.offset != 0 { for i in values.indices { values[i] += tensor.offset } }
-        guard encode(rows, values, as: type, into: target) else { throw badValue(rows, values, type) }
-        return change
+        return (values, change)
     }
 
     private func encode(
@@ -300,7 +315,7 @@ private struct TensorRows {
 }
 
 /// What a worker needs to make a tile.
-private final class TileMemory {
+final class TileMemory {
     let source = GrowingBuffer()
     let values = GrowingBuffer()
 }

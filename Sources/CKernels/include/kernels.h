@@ -6,6 +6,7 @@
 #ifndef GRAFT_KERNELS_H
 #define GRAFT_KERNELS_H
 #include "codecs.h"
+#include "differences.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -55,7 +55,9 @@ extension Tape {
             executor: executor, x: x, dropped: dropout.flatMap { $0.probability > 0 ? apply($0, to: x) : nil } ?? x,
             dropout: dropout.flatMap { $0.probability > 0 ? $0 : nil }, projections: projections,
             isRecording: isRecording)
-        if x.rows <= 16 {
+        // A decoded weight need not be whole in memory for rows that a block of it can be multiplied with at once.
+        let isDecoded = !isRecording && x.rows <= 256 && projections.contains { $0.weight.quantized != nil }
+        if x.rows <= 16 || isDecoded {
             call.forwardNarrow(outputs, residual)
         } else {
             call.forward(outputs, residual)
