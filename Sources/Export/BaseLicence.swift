@@ -7,6 +7,10 @@ struct BaseLicence {
     let files: [String]
     /// As in the front matter of the card, such as `apache-2.0`.
     let identifier: String?
+    /// What the card calls a licence that has no identifier.
+    let name: String?
+    /// The languages that the card names.
+    let languages: [String]
 
     private static let starts = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "USE_POLICY"]
     private static let sizeLimit = 4 << 20
@@ -21,27 +25,25 @@ struct BaseLicence {
         files = names.filter { name in Self.starts.contains { name.uppercased().utf8.starts(with: $0.utf8) } }
             .map { (folder as NSString).appendingPathComponent($0) }
         if isFolder.boolValue {
-            identifier = Self.identifier(inCard: folder + "/README.md")
+            let card = BaseCard(path: folder + "/README.md")
+            (identifier, name) = (card.values("license").first, card.values("license_name").first)
+            languages = card.values("language")
         } else {
             identifier = (try? GGUFFile(path: model))?["general.license"]?.stringValue
+            (name, languages) = (nil, [])
         }
     }
 
-    private static func identifier(inCard path: String) -> String? {
-        guard let bytes = try? readFile(path, limit: sizeLimit) else { return nil }
-        let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n", maxSplits: 200)
-        guard lines.first?.trimmingCharacters(in: .whitespaces) == "---" else { return nil }
-        for line in lines.dropFirst().prefix(while: { !$0.hasPrefix("---") }) where line.hasPrefix("license:") {
-            let value = line.dropFirst("license:".count).trimmingCharacters(in: CharacterSet(charactersIn: " \t\r'\""))
-            // A name and no more: it goes into other files' front matter.
-            return value.isEmpty || value.utf8.contains(where: { !isNameByte($0) }) ? nil : value
+    /// The lines of a card's front matter that name the terms.
+    var frontMatter: [String] {
+        var lines = identifier.map { ["license: \($0)"] } ?? []
+        if identifier == "other" {
+            lines += (name.map { ["license_name: \($0)"] } ?? [])
+            let file = files.first.map { ($0 as NSString).lastPathComponent }
+            lines += file.map { ["license_link: \(yamlText($0))"] } ?? []
         }
-        return nil
-    }
-
-    private static func isNameByte(_ byte: UInt8) -> Bool {
-        (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
-            || [0x2D, 0x2E, 0x5F].contains(byte)
+        if !languages.isEmpty { lines += ["language:"] + languages.map { "- \(yamlText($0))" } }
+        return lines
     }
 
     /// The text of the licence itself, without notices and policies.
@@ -81,4 +83,49 @@ struct BaseLicence {
         if starts("cc-by") { return ["Name the authors of the base and state that it was changed."] }
         return ["The base's terms hold for this model, too: read them before it is passed on."]
     }
+}
+
+/// The front matter of a model's card, as far as its values are plain names.
+private struct BaseCard {
+    private let lines: [Substring]
+
+    init(path: String) {
+        let bytes = (try? readFile(path, limit: 4 << 20)) ?? []
+        let all = String(decoding: bytes, as: UTF8.self).split(maxSplits: 200) { $0 == "\n" || $0 == "\r\n" }
+        let isFront = all.first?.trimmingCharacters(in: .whitespaces) == "---"
+        lines = isFront ? all.dropFirst().prefix { !$0.hasPrefix("---") } : []
+    }
+
+    /// The value of a key, or the values of its list. They go into other files' front matter, so that anything but
+    /// names is left out.
+    func values(_ key: String) -> [String] {
+        guard let index = lines.firstIndex(where: { $0.hasPrefix(key + ":") }) else { return [] }
+        let inline = lines[index].dropFirst(key.utf8.count + 1).trimmingCharacters(in: .whitespaces)
+        let parts: [String]
+        if inline.hasPrefix("[") {
+            parts = inline.dropFirst().prefix { $0 != "]" }.split(separator: ",").map(String.init)
+        } else if inline.isEmpty {
+            parts = lines[(index + 1)...].map { $0.trimmingCharacters(in: .whitespaces) }
+                .prefix { $0.hasPrefix("- ") }.map { String($0.dropFirst(2)) }
+        } else {
+            parts = [inline]
+        }
+        return parts.map { $0.trimmingCharacters(in: CharacterSet(charactersIn: " \t\r'\"")) }
+            .filter { !$0.isEmpty && $0.utf8.allSatisfy(isNameByte) }
+    }
+}
+
+/// Letters, digits, and what joins them in names.
+private func isNameByte(_ byte: UInt8) -> Bool {
+    (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+        || [0x2D, 0x2E, 0x5F].contains(byte)
+}
+
+/// A text as a value of YAML: plain where it cannot be read as anything else, otherwise in double quotes.
+func yamlText(_ text: String) -> String {
+    let words = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"]
+    let isPlain =
+        text.utf8.allSatisfy { isNameByte($0) || $0 == UInt8(ascii: "/") }
+        && text.utf8.first.map { $0 | 0x20 >= 0x61 && $0 | 0x20 <= 0x7A } ?? false && !words.contains(text.lowercased())
+    return isPlain ? text : JSONWriter.text(.string(text))
 }

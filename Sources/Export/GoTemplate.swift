@@ -91,6 +91,10 @@ struct GoTemplate {
             let scalar = text.unicodeScalars[index]
             let next = text.unicodeScalars.index(after: index)
             if scalar == "\"" { isQuoted.toggle() }
+            if isQuoted, scalar == "\\", next < text.endIndex {
+                index = text.unicodeScalars.index(after: next)
+                continue
+            }
             if !isQuoted, scalar == " " || scalar == "(" || scalar == ")" || scalar == "," {
                 close(index)
                 if scalar != " " { words.append(text[index..<next]) }
@@ -217,6 +221,30 @@ struct GoTemplate {
             throw Fault(reason: "\(first) with \(operands.count) operands")
         }
 
+        /// A text without its quotes and with the escapes that graft writes.
+        private static func unquoted(_ word: Substring) throws -> [UInt8] {
+            var result = String.UnicodeScalarView(), rest = word.unicodeScalars.dropFirst().dropLast()
+            while let scalar = rest.popFirst() {
+                guard scalar == "\\" else {
+                    result.append(scalar)
+                    continue
+                }
+                switch rest.popFirst() {
+                case "\""?: result.append("\"")
+                case "\\"?: result.append("\\")
+                case "U"?:
+                    let digits = String(rest.prefix(8))
+                    guard let code = UInt32(digits, radix: 16), let scalar = Unicode.Scalar(code) else {
+                        throw Fault(reason: "\(word) is no text")
+                    }
+                    result.append(scalar)
+                    rest = rest.dropFirst(8)
+                default: throw Fault(reason: "\(word) is no text")
+                }
+            }
+            return Array(String(result).utf8)
+        }
+
         private func operand(_ words: inout ArraySlice<Substring>) throws -> Value {
             guard let word = words.popFirst() else { throw Fault(reason: "an operand is missing") }
             if word == "(" {
@@ -224,7 +252,7 @@ struct GoTemplate {
                 guard words.popFirst() == ")" else { throw Fault(reason: "a parenthesis is not closed") }
                 return result
             }
-            if word.utf8.first == UInt8(ascii: "\"") { return .text(Array(word.utf8.dropFirst().dropLast())) }
+            if word.utf8.first == UInt8(ascii: "\"") { return .text(try Self.unquoted(word)) }
             if let number = Int(word) { return .number(number) }
             if let value = variables[word] { return value }
             switch (word, dot) {

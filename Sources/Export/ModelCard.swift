@@ -84,22 +84,41 @@ struct ModelCard {
     var licence: BaseLicence
     var run: RunFacts?
     var adapter: JSONObject?
-    var tags: [String]
+    var kind: Kind
     /// Commands, one a line.
     var usage: [String]
     var notes: [String] = []
     var parity: ParityReport?
 
+    /// What the card is of.
+    enum Kind: String {
+        case gguf, peft, transformers
+
+        /// What the model is to its base, in the words of the Hub.
+        func relation(isTuned: Bool) -> String? {
+            switch self {
+            case .gguf: isTuned ? "finetune" : "quantized"
+            case .peft: "adapter"
+            case .transformers: isTuned ? "finetune" : nil
+            }
+        }
+    }
+
+    /// The metadata that the Hub reads (https://huggingface.co/docs/hub/model-cards).
+    private var frontMatter: [String] {
+        var lines = ["---"] + licence.frontMatter + ["base_model: \(yamlText(base))"]
+        if let relation = kind.relation(isTuned: adapter != nil) { lines.append("base_model_relation: \(relation)") }
+        lines += ["library_name: \(kind.rawValue)", "pipeline_tag: text-generation", "tags:"]
+        return lines + ([kind.rawValue] + (kind == .peft ? ["lora"] : []) + ["graft"]).map { "- \($0)" } + ["---"]
+    }
+
     var text: String {
-        var lines = ["---"]
-        if let identifier = licence.identifier { lines.append("license: \(identifier)") }
-        lines +=
-            ["base_model: \(base)", "tags:"] + (tags + ["graft"]).map { "- \($0)" } + ["---", "", "# \(title)", ""]
-        lines += ["A fine-tuned version of \(base).", "", "## How to run", "", "```sh"] + usage + ["```", ""]
+        var lines = frontMatter + ["", "# \(title)", ""]
+        lines += [adapter == nil ? "\(base) in another form." : "A fine-tuned version of \(base).", "", "## How to run", "", "```sh"] + usage + ["```", ""]
         if !notes.isEmpty { lines += notes.map { "- \($0)" } + [""] }
         lines += ["## Base and licence", ""]
         lines.append("- base: \(base)")
-        lines.append("- licence: \(licence.identifier ?? "not named by the base's card")")
+        lines.append("- licence: \(licence.name ?? licence.identifier ?? "not named by the base's card")")
         lines += licence.files.map { "- see \(($0 as NSString).lastPathComponent)" }
         lines += licence.duties.map { "- \($0)" } + [""]
         lines += training

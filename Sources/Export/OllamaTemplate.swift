@@ -22,7 +22,8 @@ struct OllamaTemplate {
         let original = Original(template: template, addedStart: addedStart)
         let pieces = try Pieces(original)
         source = pieces.goTemplate
-        notes = try Self.check(source, original, pieces)
+        let dated = original.isDated ? ["the date that the model's template writes stays the day of this export"] : []
+        notes = try dated + Self.check(source, original, pieces)
     }
 
     // MARK: the model's template
@@ -33,14 +34,24 @@ struct OllamaTemplate {
     private struct Original {
         let template: ChatTemplate
         let addedStart: String?
+        /// Ollama's language gives no date in the form that a template wants: one is written for all time.
+        let now = CivilTime.now()
+
+        /// Whether the template writes the date.
+        var isDated: Bool {
+            var later = now
+            (later.year, later.month, later.day) = (now.year + 1, 1 + now.month % 12, 1)
+            let simple: [Message] = [("user", "hello")]
+            return text(simple) != text(simple, now: later)
+        }
 
         /// The text, or nil when the template refuses the conversation.
-        func text(_ messages: [Message], prompts: Bool = true, now: CivilTime = .now()) -> String? {
+        func text(_ messages: [Message], prompts: Bool = true, now: CivilTime? = nil) -> String? {
             let values = messages.map { message -> JSONValue in
                 ["role": .string(message.role), "content": .string(message.content)]
             }
             let rendered = try? template.render(
-                messages: values, addGenerationPrompt: prompts, continueFinalMessage: !prompts, now: now
+                messages: values, addGenerationPrompt: prompts, continueFinalMessage: !prompts, now: now ?? self.now
             ).text
             guard let rendered else { return nil }
             guard let addedStart, rendered.utf8.starts(with: addedStart.utf8) else { return rendered }
@@ -82,12 +93,6 @@ struct OllamaTemplate {
         var prompt: String
 
         init(_ original: Original) throws {
-            var later = CivilTime.now()
-            (later.year, later.month, later.day) = (later.year + 1, 1 + later.month % 12, 1)
-            let simple: [Message] = [("user", "hello")]
-            guard original.text(simple) == original.text(simple, now: later) else {
-                throw Refusal(reason: "it writes the date")
-            }
             guard let plain = try original.gaps(["user", "assistant", "user"]) else {
                 throw Refusal(reason: "it refuses a plain conversation")
             }
@@ -127,11 +132,24 @@ struct OllamaTemplate {
             }
         }
 
+        /// A text in Go's template, in a Modelfile: what would begin an action or end the value, and the characters
+        /// that Ollama drops, stand inside actions.
+        private static func quoted(_ literal: String) -> String {
+            var result = ""
+            for scalar in literal.replacingOccurrences(of: "{{", with: "{{ \"{{\" }}").unicodeScalars {
+                if Modelfile.keeps(scalar) {
+                    result.unicodeScalars.append(scalar)
+                } else {
+                    let code = String(scalar.value, radix: 16)
+                    result += "{{ \"\\U" + String(repeating: "0", count: 8 - code.utf8.count) + code + "\" }}"
+                }
+            }
+            return result.replacingOccurrences(of: "\"\"\"", with: "\"{{ \"\\\"\\\"\" }}")
+        }
+
         /// Go's template; it has no marks that trim, so that its texts stand as they are.
         var goTemplate: String {
-            func text(_ literal: String) -> String {
-                literal.replacingOccurrences(of: "{{", with: "{{ \"{{\" }}")
-            }
+            func text(_ literal: String) -> String { Self.quoted(literal) }
             let sharesStart = startSystem == nil || startSystem == start
             var source = sharesStart ? text(start) : ""
             source += "{{ range $i, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $i)) 1 }}"

@@ -56,7 +56,7 @@ public struct ReadyFolder {
             report = try mergeModel(
                 model: model, adapters: adapters, output: root, type: mergedType, pool: pool, progress: progress)
             try compare(root, gate, &report, output)
-            try finish(root, card: root, usage: Self.transformers, tags: ["transformers"], report)
+            try finish(root, card: root, usage: Self.transformers, .transformers, report)
         case .vllm: report = try writeAdapter(to: root, pool: pool)
         case .ollama, .lmstudio:
             let folder = target == .ollama ? root : "\(root)/\(publisher)/\(name)"
@@ -70,7 +70,7 @@ public struct ReadyFolder {
                 target == .ollama
                 ? ["ollama create \(name) -f Modelfile", "ollama run \(name)"]
                 : ["cp -r \(publisher) ~/.lmstudio/models/", "lms load \(publisher)/\(name)"]
-            try finish(folder, card: folder, usage: usage, tags: ["gguf"], report)
+            try finish(folder, card: folder, usage: usage, .gguf, report)
         }
         try stage.publishContents()
         report.path = output
@@ -124,8 +124,9 @@ public struct ReadyFolder {
     // MARK: what lies beside the weights
 
     /// The card and the base's terms.
-    private func finish(_ folder: String, card: String, usage: [String], tags: [String], _ report: ExportReport) throws
-    {
+    private func finish(
+        _ folder: String, card: String, usage: [String], _ kind: ModelCard.Kind, _ report: ExportReport
+    ) throws {
         let licence = BaseLicence(model: model)
         for path in licence.files {
             let target = folder + "/" + (path as NSString).lastPathComponent
@@ -136,7 +137,7 @@ public struct ReadyFolder {
         let adapter = try adapters.first.flatMap { try ModelFiles.object($0.path + "/adapter_config.json") }
         let text = ModelCard(
             title: name, base: baseName, licence: licence, run: adapters.first.flatMap { RunFacts(adapter: $0.path) },
-            adapter: adapter, tags: tags, usage: usage, notes: report.warnings, parity: report.parity
+            adapter: adapter, kind: kind, usage: usage, notes: report.warnings, parity: report.parity
         ).text
         try AtomicFile.write(Array(text.utf8), to: card + "/README.md", replacing: true)
     }
@@ -174,6 +175,10 @@ public struct ReadyFolder {
                 modelfile.remark = "the model has no chat template"
             }
         }
+        guard modelfile.problems.isEmpty else {
+            throw ExportError.ready(target: target.rawValue, path: model, problems: modelfile.problems)
+        }
+        report.warnings += modelfile.warnings
         try AtomicFile.write(Array(modelfile.text.utf8), to: folder + "/Modelfile")
     }
 
@@ -210,7 +215,7 @@ public struct ReadyFolder {
             "curl localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \\",
             "  -d '{\"model\": \"\(name)\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'",
         ]
-        try finish(folder, card: folder, usage: usage, tags: ["peft", "lora"], report)
+        try finish(folder, card: folder, usage: usage, .peft, report)
         return report
     }
 }

@@ -63,6 +63,15 @@ import Testing
             try make(own + chatML).source.contains(
                 "{{ if and (eq $i 0) (ne .Role \"system\") }}<|im_start|>system\nBe good."))
     }
+    /// What Ollama drops from a Modelfile, and what would end the value.
+    @Test func charactersThatAModelfileCannotHold() throws {
+        let special = "<\u{2581}\u{200D}\u{3000}\"\"\"\n{{ '{{' }}>"
+        let made = try make(chatML.replacingOccurrences(of: "<|im_start|>", with: special))
+        #expect(made.source.unicodeScalars.allSatisfy(Modelfile.keeps))
+        #expect(!made.source.contains("\"\"\""))
+        let text = try GoTemplate(made.source).render([(role: "user", content: "a")])
+        #expect(text.hasPrefix("<\u{2581}\u{200D}\u{3000}\"\"\"\n{{>user\na"))
+    }
     /// Llama 2's: the system message stands inside the first question.
     @Test func systemInTheFirstQuestion() throws {
         let jinja =
@@ -85,17 +94,47 @@ import Testing
         #expect(try make(jinja).source.contains("{{ if and $last $.System }}{{ $.System }}\n\n{{ end }}"))
     }
     @Test func whatTheTemplateDoesOtherwiseIsTold() throws {
+        #expect(try make("{{ strftime_now('%Y') }}" + chatML).notes.contains { $0.contains("the day of this export") })
         #expect(try make(chatML.replacingOccurrences(of: "m.content", with: "m.content | trim")).notes.count == 1)
         let strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + chatML
         #expect(try make(strict).notes.contains { $0.contains("no system message") })
     }
     @Test(arguments: [
-        "{{ strftime_now('%Y') }}{% for m in messages %}{{ m.content }}{% endfor %}",
         "{% for m in messages | reverse %}[{{ m.content }}]{% endfor %}",
         "{% for m in messages %}{{ m.role }}{{ m.content }}{{ m.content | length }}{% endfor %}",
         "{{ raise_exception('never') }}",
     ]) func whatHasNoCounterpartIsRefused(jinja: String) {
         #expect(throws: OllamaTemplate.Refusal.self) { try make(jinja) }
+    }
+}
+
+@Suite struct ModelfileTests {
+    private func text(_ change: (inout Modelfile) -> Void) -> String {
+        var file = Modelfile(
+            file: "m.gguf", template: nil, system: nil, stops: [], context: 64, maximumContext: 64, licence: nil,
+            remark: nil)
+        change(&file)
+        return file.text
+    }
+
+    /// Ollama takes what stands between quotes as it is, over lines as well.
+    @Test(arguments: [
+        ("<|im_end|>", "\"<|im_end|>\""), (#"a\n"#, #""a\n""#), ("\n\n", "\"\n\n\""), ("say \"x\" now", "\"say \"x\" now\""),
+        ("\"\nUser", "\"\"\"\"\nUser\"\"\""),
+    ]) func stopsHaveNoEscapes(stop: String, written: String) {
+        #expect(text { $0.stops = [stop] }.contains("PARAMETER stop \(written)\n"))
+    }
+    @Test func quotesInLongTexts() {
+        #expect(text { $0.system = "Say \"yes\"" }.contains("SYSTEM \"\"\"Say \"yes\"\"\"\"\n"))
+        #expect(text { $0.licence = "a\"\"\"b" }.contains("LICENSE \"\"\"a\"\"\"b\"\"\"\n"))
+        #expect(!text { $0.licence = "a\"\"\" \nb" }.contains("LICENSE"))
+    }
+    @Test func whatOllamaLosesIsTold() {
+        var file = Modelfile(
+            file: "m.gguf", system: "क्\u{200D}ष", stops: [], context: 64, maximumContext: 64)
+        #expect(file.problems.isEmpty && file.warnings.count == 1)
+        file.system = "a\"\"\"\nb"
+        #expect(file.problems.count == 1)
     }
 }
 
@@ -107,7 +146,7 @@ import Testing
     private func prepare(extra: JSONObject = JSONObject()) throws {
         try writeChatModel(to: scratch("base"))
         try AtomicFile.write(Array("The terms.".utf8), to: scratch("base/LICENSE"))
-        try AtomicFile.write(Array("---\nlicense: apache-2.0\n---\n".utf8), to: scratch("base/README.md"))
+        try AtomicFile.write(Array("---\nlicense: apache-2.0\nlanguage:\n- hi\n- no\n---\n".utf8), to: scratch("base/README.md"))
         mkdir(scratch("run"), 0o777)
         try TinyModel(vocabulary: 264, hidden: 64, inner: 96).writeAdapter(
             to: scratch("run/adapter"), modules: [(module, 4)], extra: extra)
@@ -146,6 +185,10 @@ import Testing
     @Test func huggingFace() throws {
         try prepare()
         _ = try write(.hf)
+        #expect(
+            try text("out/README.md").hasPrefix(
+                "---\nlicense: apache-2.0\nlanguage:\n- hi\n- \"no\"\nbase_model: base\nbase_model_relation: finetune\n"
+                    + "library_name: transformers\npipeline_tag: text-generation\ntags:\n- transformers\n- graft\n---\n"))
         #expect(
             try Set(names("out")).isSuperset(of: [
                 "README.md", "LICENSE", "config.json", "model.safetensors", "tokenizer.json",
