@@ -114,7 +114,8 @@ struct ModelCard {
 
     var text: String {
         var lines = frontMatter + ["", "# \(title)", ""]
-        lines += [adapter == nil ? "\(base) in another form." : "A fine-tuned version of \(base).", "", "## How to run", "", "```sh"] + usage + ["```", ""]
+        lines.append(adapter == nil ? "\(base) in another form." : "A fine-tuned version of \(base).")
+        lines += ["", "## How to run", "", "```sh"] + usage + ["```", ""]
         if !notes.isEmpty { lines += notes.map { "- \($0)" } + [""] }
         lines += ["## Base and licence", ""]
         lines.append("- base: \(base)")

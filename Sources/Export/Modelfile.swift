@@ -51,8 +51,7 @@ struct Modelfile {
             let code = String(first.value, radix: 16, uppercase: true)
             return "Modelfile: Ollama drops some characters of \(name), such as U+\(code)"
         }
-        return [dropped(system, "SYSTEM"), dropped(stops.first { !$0.unicodeScalars.allSatisfy(Self.keeps) }, "a stop")]
-            .compactMap { $0 }
+        return ([dropped(system, "SYSTEM")] + stops.map { dropped($0, "a stop") }).compactMap { $0 }
     }
 
     var text: String {
