@@ -60,6 +60,16 @@ import Testing
         let full = try Descriptor.opened("/dev/full", O_RDWR) { .io(operation: "open", path: "/dev/full", code: $0) }
         #expect(status { try [UInt8(1)].withUnsafeBytes { try full.write($0, at: 0) } } == .io)
     }
+    /// Room set aside does not show in the size; more than any disk has is refused before a byte is written.
+    @Test func reservedRoom() throws {
+        let file = try AtomicFile(path: scratch("a"))
+        try file.reserve(1 << 20)
+        try file.write([1, 2, 3])
+        try file.commit()
+        #expect(try readFile(scratch("a"), limit: 10) == [1, 2, 3])
+        #expect(status { try AtomicFile(path: scratch("b")).reserve(1 << 60) } == .io)
+        #expect(scratch.names == ["a"])
+    }
     @Test func atomicFolder() throws {
         let folder = try AtomicFolder(path: scratch("d"))
         try AtomicFile.write([1], to: folder.path(of: "x"))

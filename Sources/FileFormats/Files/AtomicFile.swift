@@ -30,6 +30,11 @@ public final class AtomicFile {
     /// Where the file is until it is published, for libraries that write by path.
     var temporaryPath: String { temporary.path }
 
+    /// Sets room on the disk aside for a file of `count` bytes.
+    ///
+    /// - Throws: `FileError.io` when there is none.
+    func reserve(_ count: Int) throws { try descriptor.reserve(count) }
+
     /// The number of bytes written so far.
     public var position: Int { flushed + buffer.count }
 

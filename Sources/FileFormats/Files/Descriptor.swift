@@ -100,6 +100,20 @@ final class Descriptor {
         }
     }
 
+    /// Sets blocks of the disk aside for the first `count` bytes, whose size does not change: a disk that is too small
+    /// shows before anything is written. File systems that cannot do it are left as they are.
+    ///
+    /// - Throws: `FileError.io` when there is no room.
+    func reserve(_ count: Int) throws {
+        // Linux's fallocate(2) with FALLOC_FL_KEEP_SIZE.
+        typealias Call = @convention(c) (Int32, Int32, off_t, off_t) -> Int32
+        guard count > 0, let symbol = dlsym(nil, "fallocate") else { return }
+        guard unsafeBitCast(symbol, to: Call.self)(number, 1, 0, off_t(count)) != 0 else { return }
+        if [ENOSPC, EDQUOT, EFBIG].contains(errno) {
+            throw FileError.io(operation: "reserve \(count) bytes for", path: path, code: errno)
+        }
+    }
+
     /// Has the system begin to write a range to the disk, so that `synchronize` has less to wait for. A hint: where
     /// the call is missing or fails, nothing is lost.
     func startWriting(_ range: Range<Int>) {

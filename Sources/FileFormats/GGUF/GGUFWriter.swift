@@ -77,6 +77,7 @@ public final class GGUFWriter {
         self.alignment = alignment
         dataStart = header.count
         file = try AtomicFile(path: path, replacing: replacing)
+        try file.reserve(dataStart + offset)
         try file.write(header)
     }
 

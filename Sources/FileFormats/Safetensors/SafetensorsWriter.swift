@@ -55,6 +55,7 @@ public final class SafetensorsWriter {
         self.entries = entries
         dataStart = 8 + header.count
         file = try AtomicFile(path: path, replacing: replacing)
+        try file.reserve(dataStart + end)
         try withUnsafeBytes(of: UInt64(header.count).littleEndian) { try file.write($0) }
         try file.write(header)
     }
