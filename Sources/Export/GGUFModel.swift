@@ -125,6 +125,17 @@ extension GGUFModel {
     }
 }
 
+extension GGUFModel {
+    /// What the frozen model takes in memory: the bits of the file where they stay, numbers of the computation elsewhere.
+    func frozenBytes(_ dtype: DType) -> Int {
+        let kept = Set(BaseQuantization.nf4.parameters(config).map { ByteString($0.name) })
+        return ParameterTable(config).parameters.reduce(0) { sum, parameter in
+            let bits = kept.contains(ByteString(parameter.name)) ? quantized(parameter)?.byteCount : nil
+            return sum + (bits ?? parameter.shape.reduce(1, *) * (parameter.isMatrix ? dtype.size : 4))
+        }
+    }
+}
+
 extension ModelReader {
     /// Reads folders and GGUF files. Frozen linear layers stay in the bits of the file, mapped, and are decoded where
     /// they are multiplied; other tensors are decoded as they are read, one at a time.
@@ -143,7 +154,8 @@ extension ModelReader {
             let file = try GGUFModel(path: path)
             return DecoderModel(
                 config: file.config, dtype: dtype, training: training, quantized: file.quantized, tensor: file.tensor)
-        })
+        },
+        frozenBytes: { TextResources.isGGUF($0) ? try GGUFModel(path: $0).frozenBytes($1) : nil })
 }
 
 /// A GGUF file's metadata as the config.json that it came from.

@@ -8,10 +8,16 @@ public struct ModelReader: Sendable {
 
     public var config: @Sendable (_ path: String) throws -> ModelConfig
     public var model: Loading
+    /// What a frozen base takes in memory in a type of computation where that does not follow from its configuration.
+    public var frozenBytes: @Sendable (_ path: String, DType) throws -> Int?
 
-    public init(config: @escaping @Sendable (_ path: String) throws -> ModelConfig, model: @escaping Loading) {
+    public init(
+        config: @escaping @Sendable (_ path: String) throws -> ModelConfig, model: @escaping Loading,
+        frozenBytes: @escaping @Sendable (_ path: String, DType) throws -> Int? = { _, _ in nil }
+    ) {
         self.config = config
         self.model = model
+        self.frozenBytes = frozenBytes
     }
 
     public static let folders = ModelReader(

@@ -14,6 +14,7 @@ extension TrainingRun {
         var plan = MemoryPlan(
             config, dtype: dtype, trainableCount: isFull ? config.parameterCount : 0, threads: pool.count,
             quantization: recipe.training.quantization)
+        if let frozen = try frozenBytes(dtype) { plan.weightBytes = frozen }
         if let teacher { plan.add(teacher: teacher, dtype: dtype) }
         let isCheckpointed = recipe.training.activationCheckpointing != .off
         let recomputed = isCheckpointed ? config.layerCount : 0
@@ -34,7 +35,7 @@ extension TrainingRun {
         }
         if !isCheckpointed { lines.append("training.activation_checkpointing: true keeps less for the backward pass") }
         if dtype == .f32, supportsBF16Products { lines.append("training.precision: bf16 halves the weights") }
-        if !isFull, recipe.training.quantization == .none {
+        if !isFull, recipe.training.quantization == .none, try frozenBytes(dtype) == nil {
             lines.append("training.quantization: nf4 keeps the frozen weights in a quarter of the memory of bf16")
         }
         if let allowed = recipe.training.memoryBytes, ProcessMemory.limitBytes.map({ needed <= $0 }) ?? true {

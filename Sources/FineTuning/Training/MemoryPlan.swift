@@ -27,7 +27,9 @@ public struct MemoryPlan: Sendable {
         let inner = config.widestInner
         let resident = Self.residentParameters(config, dtype: dtype, isFrozen: trainableCount < config.parameterCount)
         let linear = quantization.parameters(config).reduce(0) { $0 + $1.shape.reduce(1, *) }
-        weightBytes = quantization.byteCount(of: linear).map { $0 + (resident - linear) * size } ?? resident * size
+        // What is quantised is no longer mapped: it counts whole.
+        weightBytes =
+            quantization.byteCount(of: linear).map { $0 + (config.parameterCount - linear) * size } ?? resident * size
         trainableBytes = trainableCount * (4 * 4 + size)
         // The norms' units, or a branch's input where no norm stands before it; q, k, v, attention's result, gate and up
         // in the computation's type; the log sums of attention. What follows from these row by row is computed again.
@@ -52,6 +54,18 @@ public struct MemoryPlan: Sendable {
         guard let mixture = config.mixture, isFrozen, config.isStored(as: dtype) else { return all }
         let routed = 3 * config.hiddenSize * mixture.innerWidth * config.layers.reduce(0) { $0 + ($1.mixes ? 1 : 0) }
         return all - routed * (mixture.router.experts - mixture.router.active)
+    }
+
+    /// Adds what DoRA keeps: the products before their gain, and the gradients after it.
+    ///
+    /// - Parameter updates: all of the adapter's
+    mutating func add(magnitudesOf updates: [AdapterPlan.Update], dtype: DType) {
+        var widths = [Int](repeating: 0, count: layerCount)
+        for update in updates where update.hasMagnitude {
+            if case .linear(let layer, _) = update.site.place { widths[layer] += update.site.outputWidth }
+        }
+        blockBytesPerToken += (widths.reduce(0, +) + layerCount - 1) / layerCount * dtype.size
+        workingBytesPerToken += (widths.max() ?? 0) * dtype.size
     }
 
     /// Adds what a teacher needs, which never runs backward: its weights and a tile of its logits.

@@ -43,6 +43,27 @@ public struct TrainerSettings: Sendable {
     }
 }
 
+extension TrainerSettings {
+    /// The numbers of the examples of step `step`, counted from 0, of `count`.
+    func rows(ofStep step: Int, of count: Int) -> [Int] {
+        let perEpoch = Trainer.stepsPerEpoch(rows: count, batchSize: batchSize)
+        let (epoch, index) = (step / perEpoch, step % perEpoch)
+        let first = index * batchSize, last = min(first + batchSize, count)
+        guard shuffles else { return Array(first..<last) }
+        let order = Permutation(count: count, seed: seed, epoch: epoch)
+        return (first..<last).map { order[$0] }
+    }
+
+    /// The tokens of the largest micro-batch of the first epoch, for examples of these lengths.
+    func largestMicrobatch(_ lengths: [Int]) -> Int {
+        let steps = min(totalSteps, Trainer.stepsPerEpoch(rows: lengths.count, batchSize: batchSize))
+        return (0..<steps).reduce(0) { largest, step in
+            let own = rows(ofStep: step, of: lengths.count).map { lengths[$0] }
+            return evenRanges(of: own, limit: microbatchTokens).reduce(largest) { max($0, own[$1].reduce(0, +)) }
+        }
+    }
+}
+
 /// What a trainer tells while it runs.
 public enum TrainerEvent {
     /// One optimiser step.
@@ -215,14 +236,7 @@ public final class Trainer {
     }
 
     /// The numbers of the examples of step `step`, counted from 0.
-    func rows(ofStep step: Int) -> [Int] {
-        let perEpoch = Self.stepsPerEpoch(rows: train.count, batchSize: settings.batchSize)
-        let (epoch, index) = (step / perEpoch, step % perEpoch)
-        let first = index * settings.batchSize, last = min(first + settings.batchSize, train.count)
-        guard settings.shuffles else { return Array(first..<last) }
-        let order = Permutation(count: train.count, seed: settings.seed, epoch: epoch)
-        return (first..<last).map { order[$0] }
-    }
+    func rows(ofStep step: Int) -> [Int] { settings.rows(ofStep: step, of: train.count) }
 
     /// Whatever is divided by a number of tokens or rows is divided by that of the whole step, so that the cut into
     /// micro-batches does not change what is computed.

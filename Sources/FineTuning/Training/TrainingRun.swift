@@ -70,6 +70,8 @@ public final class TrainingRun {
         var plan = MemoryPlan(
             config, dtype: dtype, trainableCount: model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) },
             threads: pool.count, quantization: recipe.training.quantization)
+        if let frozen = try frozenBytes(dtype) { plan.weightBytes = frozen }
+        if let updates = model.attached?.plan.updates { plan.add(magnitudesOf: updates, dtype: dtype) }
         if let teacherConfig { plan.add(teacher: teacherConfig, dtype: dtype) }
         let settings = makeSettings(data, plan, adapter)
         let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
@@ -81,8 +83,7 @@ public final class TrainingRun {
             precision: dtype == .bf16 ? "bf16" : "f32", microbatchTokens: settings.microbatchTokens,
             recomputedBlocks: settings.recomputedBlocks,
             memoryBytes: plan.peakBytes(
-                microbatchTokens: min(
-                    max(settings.microbatchTokens, longest), data.train.reduce(0) { $0 + $1.tokenCount }),
+                microbatchTokens: settings.largestMicrobatch(data.train.map(\.tokenCount)),
                 recomputed: settings.recomputedBlocks),
             statistics: data.statistics.map { "\($0.name): \($0.value)" })
         return Prepared(
@@ -140,6 +141,12 @@ public final class TrainingRun {
         case .folder(let path): try reader.config(path)
         case .initial(let config, _): try ModelConfig(path: config)
         }
+    }
+
+    /// What the frozen base takes in memory, where its reader knows better than its configuration.
+    func frozenBytes(_ dtype: DType) throws -> Int? {
+        guard case .folder(let path) = recipe.model, recipe.adapter.method == .lora else { return nil }
+        return try reader.frozenBytes(path, dtype)
     }
 
     private func precision() throws -> DType {
