@@ -62,4 +62,33 @@ import Testing
             #expect((error / size).squareRoot() < 0.15, "\(a.name)")
         }
     }
+
+    /// What a plan counts for the base is what its weights take.
+    @Test(arguments: ["mixtral", "gpt-oss", "llama2-untied"])
+    func planCountsQuantisedWeightsWhole(name: String) throws {
+        let model = try DecoderModel(folder: Self.root + name, dtype: .f32, quantization: .nf4, pool: pool)
+        let taken = model.weights.reduce(0) { $0 + ($1.quantized?.byteCount ?? $1.shape.reduce(1, *) * 4) }
+        let plan = MemoryPlan(model.config, dtype: .f32, trainableCount: 0, threads: 1, quantization: .nf4)
+        #expect(abs(plan.weightBytes - taken) < taken / 20)
+    }
+
+    @Test func planCountsWhatDoRAKeepsAndMicrobatchesAsTheyAreCut() throws {
+        let model = try DecoderModel(folder: Self.root + "llama2-untied", dtype: .f32)
+        var config = AdapterConfig(rank: 4, alpha: 8, dropout: 0, targets: .names(["q_proj", "up_proj"]), baseModel: nil)
+        config.usesDoRA = true
+        var plan = MemoryPlan(model.config, dtype: .f32, trainableCount: 0, threads: 1)
+        let before = plan.blockBytesPerToken
+        plan.add(magnitudesOf: model.plan(config).updates, dtype: .f32)
+        #expect(plan.blockBytesPerToken - before == 4 * (model.config.hiddenSize + model.config.intermediateSize))
+
+        var settings = TrainerSettings(
+            totalSteps: 1, batchSize: 5, microbatchTokens: 100,
+            schedule: LearningRateSchedule(shape: .constant, peak: 0, warmupSteps: 0, totalSteps: 1))
+        settings.shuffles = false
+        // Three parts of at most 100: 40 + 40, 60 + 30, 70.
+        #expect(settings.largestMicrobatch([40, 40, 60, 30, 70]) == 90)
+        #expect(settings.largestMicrobatch([40, 40, 250, 30, 70, 900]) == 250)
+        settings.totalSteps = 2
+        #expect(settings.largestMicrobatch([40, 40, 250, 30, 70, 900]) == 900)
+    }
 }
