@@ -20,18 +20,27 @@ struct AdapterChanges {
     struct RowUpdate {
         var rows: Range<Int>
         var part: AdapterStack.Part
-        /// The expert that the rows are of, where the update is one of all experts.
-        var expert: (index: Int, outputs: [Int], isTransposed: Bool)?
+        /// Where the rows are not B A as it stands: of B the rows `outputs`, or A and B turned around, and of an update of
+        /// all experts the one that is meant.
+        var piece: (expert: Int?, outputs: [Int], isTransposed: Bool)?
 
         /// A, B and the scale for these rows.
         ///
         /// - Parameter weight: gives the base's tensor in f32
         func matrices(_ weight: () -> Tensor) -> (a: Tensor, b: Tensor, scale: Float) {
-            guard let expert else { return AdapterStack.joined([part], weight: weight) }
-            let (a, b) = part.member.file.matrices(of: part.update, expert: expert.index, outputs: expert.outputs)
-            let scale = Float(part.update.scale * part.member.weight)
+            guard let piece else { return AdapterStack.joined([part], weight: weight) }
+            var (a, b, scale): (Tensor, Tensor, Float)
+            if let expert = piece.expert {
+                (a, b) = part.member.file.matrices(of: part.update, expert: expert, outputs: piece.outputs)
+                scale = Float(part.update.scale * part.member.weight)
+            } else {
+                (a, b, scale) = AdapterStack.joined([part], weight: weight)
+                let (rank, all) = (b.shape[1], b.floats())
+                b = Tensor(
+                    [piece.outputs.count, rank], values: piece.outputs.flatMap { all[$0 * rank..<($0 + 1) * rank] })
+            }
             // (B A)^T = A^T B^T
-            return expert.isTransposed ? (b.transposed(), a.transposed(), scale) : (a, b, scale)
+            return piece.isTransposed ? (b.transposed(), a.transposed(), scale) : (a, b, scale)
         }
     }
 

@@ -26,7 +26,7 @@ extension AdapterChanges {
                 let isTransposed = config.mixture?.storage == .inputMajor
                 for expert in 0..<count {
                     func piece(_ rows: Range<Int>, _ outputs: Range<Int>) -> RowUpdate {
-                        RowUpdate(rows: rows, part: part, expert: (expert, Array(outputs), isTransposed))
+                        RowUpdate(rows: rows, part: part, piece: (expert, Array(outputs), isTransposed))
                     }
                     if let stack = table.stack(layer, which, config) {
                         let size = isTransposed ? stack.inputWidth : stack.outputWidth

@@ -82,7 +82,7 @@ struct GGUFPlan {
         var architecture = GGUFArchitecture(source.config), needsPhi3Name = false
         metadata = [
             ("general.architecture", .string(architecture.name)), ("general.type", .string("model")),
-            ("general.name", .string(options.name ?? folderName(folder))),
+            ("general.name", .string(options.name ?? HubCache.name(ofFolder: folder))),
             ("general.file_type", .uint32((options.type ?? .f16).fileType)), ("general.quantization_version", .uint32(2)),
         ]
         metadata += try architecture.metadata(path: folder)
@@ -176,11 +176,6 @@ struct GGUFPlan {
     }
 }
 
-/// The name of a folder, links followed.
-func folderName(_ path: String) -> String {
-    URL(fileURLWithPath: path).resolvingSymlinksInPath().lastPathComponent
-}
-
 /// What a GGUF adapter has no place for.
 private func uncarried(_ source: WeightSource) -> [String] {
     guard let member = source.changes.adapters.members.first else { return [] }
@@ -230,7 +225,7 @@ public func exportGGUFAdapter(
     let alpha = Float((updates.first?.update).map { $0.scale * Double($0.rank) } ?? 0)
     let metadata: [(key: String, value: GGUFValue)] = [
         ("general.architecture", .string(GGUFArchitecture(source.config).name)), ("general.type", .string("adapter")),
-        ("general.name", .string(name ?? folderName(adapter))), ("general.file_type", .uint32(0)),
+        ("general.name", .string(name ?? HubCache.name(ofFolder: adapter))), ("general.file_type", .uint32(0)),
         ("general.quantization_version", .uint32(2)), ("adapter.type", .string("lora")),
         ("adapter.lora.alpha", .float32(alpha)),
     ]

@@ -49,6 +49,8 @@ extension WeightSource {
                     permutedHeads: parameter.permutedHeads, offset: parameter.offset), as: nil)
             if parameter.isStack {
                 result += columns(parameter, tensor)
+            } else if !parameter.stackNames.isEmpty {
+                result += halves(parameter, tensor)
             } else if parameter.expert == nil {
                 result.append((parameter.ggufName, tensor))
             } else if let place = places[ByteString(parameter.ggufName)] {
@@ -68,19 +70,47 @@ extension WeightSource {
     private func columns(_ parameter: ParameterTable.Parameter, _ tensor: StreamedTensor)
         -> [(name: String, tensor: StreamedTensor)]
     {
-        let step = parameter.stackNames.count, width = parameter.shape[parameter.shape.count - 1]
+        let step = parameter.stackNames.count
         return parameter.stackNames.enumerated().map { first, name in
             var part = tensor
             part.base = .columns(tensor.base, first: first, step: step)
-            part.updates.parts = tensor.updates.parts.map { update in
-                var turned = update
-                guard let expert = update.expert else { preconditionFailure("a stack is updated as one") }
-                turned.rows = expert.index * width / step..<(expert.index + 1) * width / step
-                turned.expert = (expert.index, Array(stride(from: first, to: width, by: step)), false)
-                return turned
+            part.updates.parts = parameter.columnUpdates(tensor.updates.parts, first: first)
+            return (name, part)
+        }
+    }
+}
+
+extension WeightSource {
+    /// The tensors of llama.cpp, `[experts, out, in]`, that lie one over the other in each matrix of one.
+    private func halves(_ parameter: ParameterTable.Parameter, _ tensor: StreamedTensor)
+        -> [(name: String, tensor: StreamedTensor)]
+    {
+        let count = parameter.shape[1] / parameter.stackNames.count
+        return parameter.stackNames.enumerated().map { index, name in
+            var part = tensor
+            part.base = .rows(tensor.base, index * count..<(index + 1) * count)
+            part.updates.parts = tensor.updates.parts.compactMap {
+                $0.part(index * count..<(index + 1) * count, ofMatrices: parameter.shape[1])
             }
             return (name, part)
         }
+    }
+}
+
+extension AdapterChanges.RowUpdate {
+    /// What it is of a tensor that has of each matrix of `height` rows only `kept`; nil where it changes none of them.
+    fileprivate func part(_ kept: Range<Int>, ofMatrices height: Int) -> Self? {
+        let matrix = rows.lowerBound / height, start = rows.lowerBound - matrix * height
+        let common = (start..<start + rows.count).clamped(to: kept)
+        guard !common.isEmpty else { return nil }
+        var part = self
+        let first = matrix * kept.count - kept.lowerBound
+        part.rows = common.lowerBound + first..<common.upperBound + first
+        if common.count < rows.count {
+            let outputs = piece?.outputs ?? Array(0..<rows.count)
+            part.piece = (piece?.expert, Array(outputs[common.lowerBound - start..<common.upperBound - start]), false)
+        }
+        return part
     }
 }
 
@@ -99,8 +129,41 @@ extension StreamedTensor {
 }
 
 extension ParameterTable.Parameter {
+    /// The updates of a stack as those of the tensor that has the columns from `first` on.
+    fileprivate func columnUpdates(_ updates: [AdapterChanges.RowUpdate], first: Int) -> [AdapterChanges.RowUpdate] {
+        let step = stackNames.count, width = shape[shape.count - 1]
+        return updates.map { update in
+            var turned = update
+            guard let expert = update.piece?.expert else { preconditionFailure("a stack is updated as one") }
+            turned.rows = expert * width / step..<(expert + 1) * width / step
+            turned.piece = (expert, Array(stride(from: first, to: width, by: step)), false)
+            return turned
+        }
+    }
+
+    /// The updates of the tensors of a GGUF file that hold it, by their names.
+    func ggufUpdates(_ updates: [AdapterChanges.RowUpdate], in file: GGUFFile)
+        -> [(name: String, updates: [AdapterChanges.RowUpdate])]
+    {
+        if isStack { return stackNames.enumerated().map { ($1, columnUpdates(updates, first: $0)) } }
+        if let parts = headParts(in: file) { return parts.updates(updates) }
+        // Experts lie one after the other.
+        let first = (expert ?? 0) * shape[0]
+        return [
+            (
+                ggufName,
+                updates.map { update in
+                    var moved = update
+                    moved.rows = update.rows.lowerBound + first..<update.rows.upperBound + first
+                    return moved
+                }
+            )
+        ]
+    }
+
     /// The tensors of a GGUF file that hold it, and their shapes.
-    func ggufTensors(experts: Int) -> [(name: String, shape: [Int])] {
+    func ggufTensors(experts: Int, in file: GGUFFile) -> [(name: String, shape: [Int])] {
+        if let parts = headParts(in: file) { return parts.tensors }
         if expert != nil { return [(ggufName, [experts] + shape)] }
         guard isStack else { return [(ggufName, shape)] }
         let count = shape[shape.count - 1] / stackNames.count

@@ -18,7 +18,14 @@ public final class GGUFModel {
         var reader = GGUFConfigReader(file)
         let json = reader.config()
         guard reader.problems.isEmpty else { throw ExportError.unreadable(path: path, problems: reader.problems) }
-        config = try ModelConfig(json: json, path: path)
+        var config = try ModelConfig(json: json, path: path)
+        // Newer files may have the gates over the ups of all experts in one tensor.
+        if config.mixture?.storage == .separate, let layer = config.layers.firstIndex(where: \.mixes),
+            file.tensor(named: "blk.\(layer).\(ParameterTable.stackedGGUFName).weight") != nil
+        {
+            config.mixture?.storage = .stacked
+        }
+        self.config = config
         let problems = mismatches()
         guard problems.isEmpty else { throw ExportError.unreadable(path: path, problems: problems) }
     }
@@ -29,7 +36,7 @@ public final class GGUFModel {
             "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight",
         ]
         for parameter in ParameterTable(config).parameters {
-            for (name, shape) in parameter.ggufTensors(experts: config.mixture?.router.experts ?? 1)
+            for (name, shape) in parameter.ggufTensors(experts: config.mixture?.router.experts ?? 1, in: file)
             where known.insert(ByteString(name)).inserted {
                 guard let tensor = file.tensor(named: name) else {
                     problems.append("\(name) is missing")
@@ -53,6 +60,11 @@ public final class GGUFModel {
     /// A parameter's values in f32, in the order of Hugging Face's rows.
     public func tensor(_ parameter: ParameterTable.Parameter) -> Tensor {
         if parameter.isStack { return columns(parameter) }
+        if let parts = parameter.headParts(in: file) {
+            let result = Tensor(parameter.shape)
+            result.withFloats { parts.read(0..<parameter.shape[0], of: file, into: $0) }
+            return result
+        }
         guard let info = file.tensor(named: parameter.ggufName) else {
             preconditionFailure("\(parameter.ggufName) is not of this model")
         }
@@ -79,6 +91,7 @@ public final class GGUFModel {
     public func read(
         _ parameter: ParameterTable.Parameter, _ rows: Range<Int>, into numbers: UnsafeMutableBufferPointer<Float>
     ) throws {
+        if let parts = parameter.headParts(in: file) { return parts.read(rows, of: file, into: numbers) }
         guard parameter.shape.count == 2, let info = file.tensor(named: parameter.ggufName),
             Array(info.shape.suffix(2)) == parameter.shape
         else {
@@ -182,6 +195,14 @@ private struct GGUFConfigReader {
         return .integer(1)
     }
 
+    /// Newer files of latent attention give the lengths of the latents where others give those of keys and values.
+    private var latentKeyKey: String {
+        value("attention.key_length_mla") == nil ? "attention.key_length" : "attention.key_length_mla"
+    }
+    private var latentValueKey: String {
+        value("attention.value_length_mla") == nil ? "attention.value_length" : "attention.value_length_mla"
+    }
+
     mutating func config() -> JSONObject {
         guard let family = Family.allCases.first(where: { family in
             family.gguf.architecture.hasSameBytes(as: architecture)
@@ -206,7 +227,7 @@ private struct GGUFConfigReader {
             ("intermediate_size", integer("feed_forward_length")), ("num_hidden_layers", integer("block_count")),
             ("num_attention_heads", heads),
             ("num_key_value_heads", integer("attention.head_count_kv", default: heads.intValue)),
-            ("head_dim", integer("attention.key_length", default: headDim)),
+            ("head_dim", integer(latentKeyKey, default: headDim)),
             ("max_position_embeddings", integer("context_length")),
             ("rms_norm_eps", .double(value("attention.layer_norm_rms_epsilon")?.doubleValue ?? 1e-6)),
             ("tie_word_embeddings", .bool(!has("output.weight"))),
@@ -257,7 +278,7 @@ private struct GGUFConfigReader {
         json["q_lora_rank"] = value("attention.q_lora_rank")?.intValue.map { .integer($0) } ?? .null
         json["qk_rope_head_dim"] = .integer(turning)
         json["qk_nope_head_dim"] = .integer(width - turning)
-        copy("v_head_dim", "attention.value_length")
+        copy("v_head_dim", latentValueKey)
         (json["n_shared_experts"], json["n_group"], json["topk_group"]) = (0, 1, 1)
         copy("n_shared_experts", "expert_shared_count")
         copy("first_k_dense_replace", "leading_dense_block_count")

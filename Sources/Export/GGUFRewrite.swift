@@ -47,21 +47,18 @@ extension GGUFPlan {
         self.changes = changes
         let places = Dictionary(tensors.indices.map { (ByteString(tensors[$0].name), $0) }, uniquingKeysWith: { a, _ in a })
         for parameter in table.parameters {
-            guard let index = places[ByteString(parameter.ggufName)] else { continue }
-            tensors[index].tensor.heads = parameter.permutedHeads
             let own = changes.updates(of: parameter.name)
-            // Experts lie one after the other.
-            let first = (parameter.expert ?? 0) * parameter.shape[0]
-            for var update in own.parts {
-                update.rows = update.rows.lowerBound + first..<update.rows.upperBound + first
-                tensors[index].tensor.updates.parts.append(update)
+            for (name, updates) in parameter.ggufUpdates(own.parts, in: file) {
+                guard let index = places[ByteString(name)] else { continue }
+                tensors[index].tensor.updates.parts += updates
             }
+            let isWhole = places[ByteString(parameter.ggufName)] != nil && parameter.expert == nil && !parameter.isStack
+            guard isWhole, let index = places[ByteString(parameter.ggufName)] else {
+                try Self.requireUpdates(own, of: parameter, folders[0].path)
+                continue
+            }
+            tensors[index].tensor.heads = parameter.permutedHeads
             if let replacement = own.replacement {
-                guard parameter.expert == nil else {
-                    throw ExportError.adapter(
-                        path: folders[0].path,
-                        problems: ["\(parameter.name): an expert that comes whole cannot go into a GGUF file of all experts"])
-                }
                 tensors[index].tensor.updates.replacement = replacement
                 // What the file holds has it already.
                 tensors[index].tensor.offset = parameter.offset
@@ -80,5 +77,21 @@ extension GGUFPlan {
             let isDefault = name.hasSameBytes(as: "default")
             set("tokenizer.chat_template" + (isDefault ? "" : "." + name), .string(source))
         }
+    }
+
+    /// A tensor that a GGUF file holds together with others, or in parts, takes low-rank updates alone.
+    private static func requireUpdates(
+        _ changes: AdapterChanges.Changes, of parameter: ParameterTable.Parameter, _ path: String
+    ) throws {
+        let needsWhole = parameter.headParts != nil
+            && changes.parts.contains { $0.part.update.hasMagnitude || $0.part.member.takesOutOfBase }
+        guard changes.replacement != nil || changes.rows != nil || needsWhole else { return }
+        throw ExportError.adapter(
+            path: path,
+            problems: [
+                "\(parameter.name): a GGUF file does not hold it as a tensor of its own, so "
+                    + (needsWhole ? "DoRA and PiSSA cannot change it" : "it cannot come whole")
+                    + "; merge into the Hugging Face folder and export that"
+            ])
     }
 }

@@ -13,14 +13,12 @@ struct GGUFTokenizer {
     let path: String
     private let tokenizer: Tokenizer
     private let config: ModelConfig
-    private let ignoresMerges: Bool
     var warnings: [String] = []
 
     init(path: String, config: ModelConfig) throws {
         self.path = path
         self.config = config
         tokenizer = try Tokenizer(path: path)
-        ignoresMerges = try ModelFiles.object(path + "/tokenizer.json")?["model"]?["ignore_merges"]?.boolValue ?? false
     }
 
     /// Whether special tokens take the white space after them along. No key says so; llama.cpp does it for models whose
@@ -31,7 +29,7 @@ struct GGUFTokenizer {
 
     /// - Throws: `ExportError.tokenizer` with everything that cannot be represented.
     mutating func metadata(templates: [(name: String, source: String)]) throws -> [(key: String, value: GGUFValue)] {
-        guard tokenizer.vocabularySize <= config.vocabularySize else {
+        guard tokenizer.vocabularySize <= config.vocabularySize || excessIsReserved else {
             throw ExportError.tokenizer(
                 path: path,
                 problems: [
@@ -44,10 +42,15 @@ struct GGUFTokenizer {
         case .byteLevelBPE:
             let identity = PreTokenizerIdentity.name(
                 preTokenizer: tokenizer.definitions.preTokenizer, normalizer: tokenizer.definitions.normalizer,
-                ignoresMerges: ignoresMerges)
+                ignoresMerges: tokenizer.ignoresMerges)
             switch identity {
             case .failure(let unrecognised): throw ExportError.tokenizer(path: path, problems: unrecognised.problems)
             case .success(let name):
+                if name.hasSameBytes(as: "kimi-k2") {
+                    warnings.append(
+                        "llama.cpp parts this tokenizer's words at combining marks: text in scripts that have them, such "
+                            + "as Devanagari, gives other tokens there")
+                }
                 pairs += [("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string(name))]
             }
             if !tokenizer.definitions.normalizer.isNull {
@@ -75,6 +78,16 @@ struct GGUFTokenizer {
         pairs += specialTokens()
         pairs += Self.chatTemplates(templates)
         return pairs
+    }
+
+    /// Whether what the tokenizer has beyond the model's vocabulary are places kept free, which text never becomes: Kimi's
+    /// has two more of them than the model has rows.
+    private var excessIsReserved: Bool {
+        (config.vocabularySize..<tokenizer.vocabularySize).allSatisfy { id in
+            tokenizer.token(for: Int32(id)).map {
+                $0.bytes.starts(with: "<|reserved_".utf8) && tokenizer.isSpecial(Int32(id))
+            } ?? true
+        }
     }
 
     /// All ids of the model with their types; ids that no token has become unused `[PADn]`.

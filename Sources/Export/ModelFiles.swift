@@ -32,6 +32,9 @@ enum ModelFiles {
     /// with another one's template. A template alone replaces the base's templates.
     static func sources(model: String, adapter: String?) throws -> [(name: String, path: String)] {
         var sources = others.filter { exists(model + "/" + $0) }.map { (name: $0, path: model + "/" + $0) }
+        // Code that auto_map in the configurations names: without it other programs do not load the folder. Nothing of it
+        // runs here.
+        sources += try namesInFolder(model).filter { $0.hasSuffix(".py") }.map { ($0, model + "/" + $0) }
         let tokenizerSource = tokenizerFolder(model: model, adapter: adapter) ?? model
         sources += tokenizer.filter { exists(tokenizerSource + "/" + $0) }.map { ($0, tokenizerSource + "/" + $0) }
         let templateSource = templateFolderSource(model: model, adapter: adapter)

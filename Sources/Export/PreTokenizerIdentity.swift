@@ -27,6 +27,13 @@ struct PreTokenizerIdentity {
         return "\(head)\(letters)*\(lowerLetters)+\(suffix)|\(head)\(letters)+\(lowerLetters)*\(suffix)"
             + #"|\#(digits)| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
     }
+    /// Han on its own, and words without it.
+    private static let kimi: String = {
+        let upper = String(letters.dropLast()) + #"&&[^\p{Han}]]"#, lower = String(lowerLetters.dropLast()) + #"&&[^\p{Han}]]"#
+        let head = #"[^\r\n\p{L}\p{N}]?"#
+        return #"[\p{Han}]+|\#(head)\#(upper)*\#(lower)+\#(contractions)?|\#(head)\#(upper)+\#(lower)*\#(contractions)?"#
+            + #"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
+    }()
     private static let deepSeek =
         ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"##
         + #"|\s*[\r\n]+|\s+(?!\S)|\s+"#
@@ -42,6 +49,7 @@ struct PreTokenizerIdentity {
             name: "deepseek-coder",
             splits: [#"[\r\n]"#, #"\s?\p{L}+"#, #"\s?\p{P}+"#, "[一-龥ࠀ-一가-퟿]+", #"\p{N}"#]),
         Known(name: "deepseek-v3", splits: [#"\p{N}{1,3}"#, "[一-龥぀-ゟ゠-ヿ]+", deepSeek]),
+        Known(name: "kimi-k2", splits: [kimi], ignoresMerges: true),
         Known(name: "gpt-4o", splits: [cased(suffix: contractions + "?", digits: #"\p{N}{1,3}"#)]),
         Known(name: "tekken", splits: [cased(suffix: "", digits: #"\p{N}"#)], ignoresMerges: true),
     ]

@@ -94,7 +94,7 @@ public struct ReadyFolder {
 
     /// The model's name as files and programs take it: letters, digits, dots, dashes.
     var name: String {
-        let wanted = options.name ?? folderName(model)
+        let wanted = options.name ?? HubCache.name(ofFolder: model)
         let stem = wanted.lowercased().hasSuffix(".gguf") ? String(wanted.dropLast(5)) : wanted
         let bytes = stem.utf8.map { byte -> UInt8 in
             let isPlain =
@@ -118,7 +118,7 @@ public struct ReadyFolder {
         {
             return named
         }
-        return folderName(model)
+        return HubCache.name(ofFolder: model)
     }
 
     // MARK: what lies beside the weights

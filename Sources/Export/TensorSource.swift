@@ -10,12 +10,15 @@ enum TensorSource {
     /// `[experts, count, rows]` from a tensor `[experts, rows, columns]`: every `step`-th column from `first` on.
     indirect case columns(TensorSource, first: Int, step: Int)
 
+    /// Of each matrix of `[experts, rows, columns]` these rows.
+    indirect case rows(TensorSource, Range<Int>)
+
     var name: String {
         switch self {
         case .safetensors(_, let entry): entry.name
         case .gguf(_, let tensor): tensor.name
         case .stack(let parts): parts[0].name
-        case .columns(let source, _, _): source.name
+        case .columns(let source, _, _), .rows(let source, _): source.name
         }
     }
     var shape: [Int] {
@@ -27,6 +30,7 @@ enum TensorSource {
             source.shape.count == 2
                 ? [source.shape[0], source.shape[1] / step]
                 : [source.shape[0], source.shape[2] / step, source.shape[1]]
+        case .rows(let source, let rows): [source.shape[0], rows.count, source.shape[2]]
         }
     }
     var elementCount: Int { shape.reduce(1, *) }
@@ -35,7 +39,7 @@ enum TensorSource {
         case .safetensors(_, let entry): entry.byteRange.count
         case .gguf(_, let tensor): tensor.byteRange.count
         case .stack(let parts): parts.reduce(0) { $0 + $1.byteCount }
-        case .columns: size(of: elementCount)
+        case .columns, .rows: size(of: elementCount)
         }
     }
 
@@ -50,7 +54,7 @@ enum TensorSource {
             default: .f32
             }
         case .stack(let parts): parts[0].type
-        case .columns(let source, _, _): source.type
+        case .columns(let source, _, _), .rows(let source, _): source.type
         }
     }
 
@@ -60,7 +64,7 @@ enum TensorSource {
         case .safetensors(_, let entry): width * entry.type.size
         case .gguf(_, let tensor): width / tensor.type.blockLength * tensor.type.blockSize
         case .stack(let parts): parts[0].size(of: width)
-        case .columns(let source, _, _): source.size(of: width)
+        case .columns(let source, _, _), .rows(let source, _): source.size(of: width)
         }
     }
 
@@ -80,6 +84,17 @@ enum TensorSource {
             }
         case .columns(let source, let first, let step):
             try readColumns(range, of: source, first, step, into: buffer)
+        case .rows(let source, let rows):
+            let rowSize = source.size(of: source.shape[2]), matrix = source.shape[1] * rowSize, own = rows.count * rowSize
+            guard own > 0 else { return }
+            for i in range.lowerBound / own..<(range.upperBound + own - 1) / own {
+                let piece = range.clamped(to: i * own..<(i + 1) * own)
+                let target = buffer[piece.lowerBound - range.lowerBound..<piece.upperBound - range.lowerBound]
+                let start = i * matrix + rows.lowerBound * rowSize - i * own
+                try source.read(
+                    piece.lowerBound + start..<piece.upperBound + start,
+                    into: UnsafeMutableRawBufferPointer(rebasing: target))
+            }
         }
     }
 
@@ -87,7 +102,7 @@ enum TensorSource {
     func floats() -> Tensor {
         let result = Tensor(shape)
         switch self {
-        case .stack, .columns: preconditionFailure("values of stacked experts come in rows")
+        case .stack, .columns, .rows: preconditionFailure("values of stacked experts come in rows")
         case .safetensors(let file, let entry):
             result.withFloats { ElementConversion.widen(file.withBytes(of: entry), as: entry.type, into: $0) }
         case .gguf(let file, let tensor):
@@ -137,7 +152,7 @@ enum TensorSource {
         case .safetensors(_, let entry): ElementConversion.widen(bytes, as: entry.type, into: values)
         case .gguf(_, let tensor): RowEncoding.decode(bytes, as: tensor.type, into: values)
         case .stack(let parts): parts[0].widen(bytes, into: values)
-        case .columns(let source, _, _): source.widen(bytes, into: values)
+        case .columns(let source, _, _), .rows(let source, _): source.widen(bytes, into: values)
         }
     }
 }

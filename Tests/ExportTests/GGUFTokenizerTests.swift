@@ -174,6 +174,41 @@ import Testing
         #expect(file["tokenizer.ggml.unknown_token_id"] == .uint32(0))
         #expect(file["tokenizer.ggml.merges"] == nil)
     }
+    /// A SentencePiece model of BPE: pieces, the trainer's algorithm and the normalizer (sentencepiece_model.proto).
+    private func sentencePieceFile(removesExtraSpaces: Bool) -> [UInt8] {
+        func message(_ number: UInt8, _ content: [UInt8]) -> [UInt8] { [number << 3 | 2, UInt8(content.count)] + content }
+        let pieces: [(text: String, score: Float, type: UInt8)] = [
+            ("<unk>", 0, 2), ("<s>", 0, 3), ("</s>", 0, 3), ("ab", 0, 1), ("▁ab", -1, 1), ("a", -2, 1), ("b", -3, 1),
+            ("▁", -4, 1),
+        ]
+        let model = pieces.flatMap { piece in
+            message(
+                1,
+                message(1, Array(piece.text.utf8)) + [2 << 3 | 5] + withUnsafeBytes(of: piece.score) { Array($0) }
+                    + [3 << 3, piece.type])
+        }
+        let normalizer: [UInt8] = [3 << 3, 1, 4 << 3, removesExtraSpaces ? 1 : 0, 5 << 3, 1]
+        return model + message(2, [3 << 3, 2]) + message(3, normalizer)
+    }
+
+    @Test func aSentencePieceFileAlone() throws {
+        let model = TinyModel(vocabulary: 9)
+        try model.write(to: scratch("m"))
+        let file = scratch("m") + "/tokenizer.model"
+        try Data(sentencePieceFile(removesExtraSpaces: false)).write(to: URL(filePath: file))
+        _ = try exportGGUF(model: scratch("m"), output: scratch("x.gguf"), type: .f32, pool: pool)
+        let written = try GGUFFile(path: scratch("x.gguf"))
+        #expect(written["tokenizer.ggml.model"] == .string("llama"))
+        #expect(written["tokenizer.ggml.add_space_prefix"] == .bool(true))
+        #expect(written["tokenizer.ggml.add_bos_token"] == .bool(true))
+        #expect(written["tokenizer.ggml.scores"]?.floatsValue == [0, 0, 0, 0, -1, -2, -3, -4, -1000])
+        #expect(written["tokenizer.ggml.token_type"]?.intsValue == [2, 3, 3, 1, 1, 1, 1, 1, 5])
+        try Data(sentencePieceFile(removesExtraSpaces: true)).write(to: URL(filePath: file))
+        #expect(throws: ExportError.self) {
+            try exportGGUF(model: scratch("m"), output: scratch("y.gguf"), type: .f32, pool: pool)
+        }
+    }
+
     @Test func mergesOutOfIdOrderGiveRanks() throws {
         let file = try export(sentencePiece(merges: [["▁", "ab"], ["a", "b"]])).file
         let scores = try #require(file["tokenizer.ggml.scores"]?.floatsValue)

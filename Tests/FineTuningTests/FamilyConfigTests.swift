@@ -41,6 +41,17 @@ import Testing
         #expect(found.contains { $0.hasPrefix("clip_qkv is 8") })
     }
 
+    @Test("keys that Transformers gives a meaning in every family", arguments: dense)
+    func sharedKeys(family: Family) {
+        #expect(problems(family, ["is_causal": false]) == ["is_causal is false: graft trains causal models"])
+        let turnsPartly = [.phi3, .glm4].contains(family)
+        #expect(problems(family, ["partial_rotary_factor": .double(0.25)]).isEmpty == turnsPartly)
+        #expect(problems(family, ["partial_rotary_factor": .double(1)]).isEmpty)
+        let nested: JSONValue = ["full_attention": ["rope_type": "default", "rope_theta": 10_000]]
+        let found = problems(family, ["rope_parameters": nested, "rope_scaling": ["type": "linear", "factor": 2]])
+        #expect(found.contains { $0.hasPrefix("rope_scaling: rope_parameters says the same") })
+    }
+
     @Test("an option of another family is no option here")
     func otherFamiliesOptions() {
         #expect(problems(.llama, ["residual_multiplier": .double(0.5)]).count == 1)

@@ -102,13 +102,21 @@ private let recipe = try? Recipe(
             try AtomicFile.write(Array("{}".utf8), to: folder + "/config.json")
             try AtomicFile.write(Array("{}".utf8), to: folder + "/tokenizer.json")
             try AtomicFile.write(Array("x".utf8), to: folder + "/README.md")
+            let writer = try SafetensorsWriter(
+                path: folder + "/model.safetensors", tensors: [.init(name: "w", type: .f32, shape: [1])])
+            try [Float(1)].withUnsafeBytes { try writer.append($0, to: "w") }
+            try writer.finish()
+            // The weights once more in another program's format are no part of the base.
+            try AtomicFile.write(Array("x".utf8), to: folder + "/consolidated.safetensors")
             var manifest = RunManifest(recipe: recipe, precision: "f32")
             try manifest.hashBase(folder: folder)
             let path = folder + "/manifest.json"
             try manifest.write(to: path)
             let first = try readFile(path, limit: 1 << 20)
             let json = try JSONParser.parse(first)
-            #expect(json["base"]?["files"]?.arrayValue?.count == 1)
+            #expect(
+                json["base"]?["files"]?.arrayValue?.compactMap { $0["path"]?.stringValue }
+                    == ["config.json", "model.safetensors"])
             #expect(json["tokenizer"]?[0]?["sha256"]?.stringValue == sha256(Array("{}".utf8)))
             #expect(json["recipe_sha256"]?.stringValue == sha256(Array(recipe.resolvedYAML.utf8)))
             try manifest.write(to: path)

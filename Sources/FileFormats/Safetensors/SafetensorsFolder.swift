@@ -11,6 +11,10 @@ public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
     /// Only weights in Python's pickle format are there.
     case onlyPickles([String])
     case noWeights
+    /// The root of a cache entry, whose `refs/main` names a revision that is not there.
+    case missingSnapshot(String)
+    /// The root of a cache entry without `refs/main`, and not with one snapshot.
+    case ambiguousSnapshot([String])
 
     public var description: String {
         switch self {
@@ -21,7 +25,15 @@ public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
         case .onlyPickles(let names):
             "its weights are only in \(names.map(quoted).joined(separator: ", ")): such files are refused, because "
                 + "loading them can run any code they carry; fetch the model's safetensors files, or convert these "
-                + "with a tool you trust in a place where that does no harm"
+                + "where that does no harm: Transformers' save_pretrained writes safetensors"
+        case .missingSnapshot(let revision):
+            "its refs/main names revision \(quoted(revision)), which is not among its snapshots; fetch the model again, or "
+                + "give the folder of a snapshot"
+        case .ambiguousSnapshot(let revisions):
+            revisions.isEmpty
+                ? "it is a cache entry without a snapshot; fetch the model"
+                : "it is a cache entry with the snapshots \(revisions.map(quoted).joined(separator: ", ")) and no refs/main; "
+                    + "give the folder of one, as in snapshots/\(revisions[0])"
         case .noWeights: "neither \(SafetensorsFolder.fileName) nor \(SafetensorsFolder.indexName) is there"
         }
     }
@@ -30,7 +42,7 @@ public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
 /// The weights of a Hugging Face model folder: one `model.safetensors`, or an index and its shards.
 public final class SafetensorsFolder: Sendable {
     static let fileName = "model.safetensors"
-    static let indexName = "model.safetensors.index.json"
+    public static let indexName = "model.safetensors.index.json"
     private static let indexSizeLimit = 100_000_000
 
     public let path: String

@@ -8,7 +8,7 @@ public struct AdapterStack {
         public let plan: AdapterPlan
         public let weight: Double
         /// Whether W is to lose what the adapter started from.
-        var takesOutOfBase: Bool { file.config.initialization.takesOutOfBase }
+        public var takesOutOfBase: Bool { file.config.initialization.takesOutOfBase }
     }
 
     /// One module's update in one member.

@@ -51,7 +51,8 @@ struct FamilyDefinition: Sendable {
         var rmsNormEps = 1e-6
         var tiesEmbeddings = false
         var theta = 10_000.0
-        var partialRotary = 1.0
+        /// The share of a head that turns; nil for families that turn whole heads, whatever a file says.
+        var partialRotary: Double?
     }
 
     var className: String

@@ -148,8 +148,9 @@ public struct ModelConfig: Sendable {
         if let value = reader.value("quantization_config"), value.objectValue != nil {
             reader.problems.append("quantization_config: quantised checkpoints cannot be read; use the original weights")
         }
+        reader.requireFlag("is_causal", true, "graft trains causal models")
         definition.read(&self, &reader)
-        if rotaries.isEmpty { readRotaries(&reader, theta: defaults.theta, partial: defaults.partialRotary) }
+        if rotaries.isEmpty { readRotaries(&reader, theta: defaults.theta) }
         checkSizes(&reader)
         reader.reportUnknownKeys(inert: definition.inertKeys)
         guard reader.problems.isEmpty else {

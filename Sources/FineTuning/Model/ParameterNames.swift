@@ -72,6 +72,9 @@ enum ParameterNames {
         }
     }
 
+    /// The halves of `.keyValueUp` in newer files of llama.cpp.
+    static let keyUp = "attn_k_b", valueUp = "attn_v_b"
+
     static func hugging(_ role: NormRole) -> String {
         switch role {
         case .attentionInput: "input_layernorm"

@@ -21,8 +21,11 @@ public struct ParameterTable: Sendable {
         public var isBias = false
         /// Whether it holds the experts' matrices, or biases, of a layer.
         public var isStack = false
-        /// The GGUF tensors of a stack's parts, which alternate in it.
+        /// The GGUF tensors of a stack's parts, which alternate in it; of gates over ups, where `isStack` is false, those of
+        /// the halves.
         public var stackNames: [String] = []
+        /// How newer GGUF files hold it in two.
+        public var headParts: HeadParts?
 
         /// Matrices that it holds: those of a stack, or 1.
         public var matrixCount: Int { shape.count == 3 ? shape[0] : 1 }
@@ -31,6 +34,17 @@ public struct ParameterTable: Sendable {
 
         /// Whether it is multiplied with activations, and so held in the precision of the computation.
         public var isMatrix: Bool { shape.count > 1 && !isBias }
+    }
+
+    /// The up projection of latent attention, `[heads * (plain + value), rank]`, in two tensors of a GGUF file, from
+    /// which llama.cpp attends in the latents: `[heads, rank, plain]` of the keys and `[heads, value, rank]`.
+    public struct HeadParts: Sendable {
+        public var keyName: String
+        public var valueName: String
+        public var heads: Int
+        public var plainDim: Int
+        public var valueDim: Int
+        public var rank: Int
     }
 
     /// A linear layer that an adapter may target.
@@ -133,6 +147,9 @@ public struct ParameterTable: Sendable {
         addNorm(.keyValueLatent, layer, latent.keyValueRank)
         addLinear(
             .keyValueUp, layer, heads * (latent.plainDim + latent.valueDim), latent.keyValueRank, bias: false)
+        parameters[parameters.count - 1].headParts = HeadParts(
+            keyName: "blk.\(layer).\(ParameterNames.keyUp).weight", valueName: "blk.\(layer).\(ParameterNames.valueUp).weight",
+            heads: heads, plainDim: latent.plainDim, valueDim: latent.valueDim, rank: latent.keyValueRank)
         addLinear(.attentionOutput, layer, hidden, heads * latent.valueDim, bias: config.hasOutputBias)
     }
 
@@ -166,7 +183,10 @@ public struct ParameterTable: Sendable {
                     name: module, layer: layer, part: part, expert: nil, outputWidth: output, inputWidth: input))
             switch mixture.storage {
             case .separate: break
-            case .stacked: add(module, gguf(part) + ".weight", [count, output, input])
+            case .stacked:
+                add(module, gguf(part) + ".weight", [count, output, input])
+                guard part == .gateUp else { continue }
+                parameters[parameters.count - 1].stackNames = [gguf(.gate) + ".weight", gguf(.up) + ".weight"]
             case .inputMajor:
                 add(module, gguf(part) + ".weight", [count, input, output])
                 add(module + "_bias", gguf(part) + ".bias", [count, output])
@@ -223,6 +243,9 @@ public struct ParameterTable: Sendable {
     /// families whose checkpoints have experts one by one: what else goes by such a name has to be targeted as a
     /// parameter.
     var renamesExperts: Bool { !expertModules.isEmpty && config.family != .qwen2MoE }
+
+    /// The gates over the ups of all experts in a GGUF file, after `blk.N.`.
+    public static let stackedGGUFName = ParameterNames.gguf(.gateUp)
 
     static func sinks(_ layer: Int) -> String { "model.layers.\(layer).self_attn.sinks" }
     static func correction(_ config: ModelConfig, _ layer: Int) -> String {

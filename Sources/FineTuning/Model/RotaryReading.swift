@@ -9,9 +9,9 @@ extension ModelConfig {
     ///   - theta: the base where the file gives none
     ///   - localTheta: the same for layers that slide; what is not nested is then of the others alone
     mutating func readRotaries(
-        _ reader: inout ConfigReader, theta: Double, localTheta: Double? = nil, partial: Double = 1
+        _ reader: inout ConfigReader, theta: Double, localTheta: Double? = nil
     ) {
-        let file = RotaryReader(&reader, self, partial: partial)
+        let file = RotaryReader(&reader, self, partial: family.definition.defaults.partialRotary)
         func read(_ nested: String?, _ theta: Double, usesFile: Bool = true) -> RotaryConfig {
             file.rotary(&reader, nested, theta: theta, usesFile: usesFile)
         }
@@ -38,23 +38,28 @@ private struct RotaryReader {
     private let prefix: String
     private let theta: Double?
     private let partial: Double
+    private let turnsPartly: Bool
     private let original: Int?
     private let headDim, maxPositions: Int
     private let isInterleaved: Bool
 
     var isNested: Bool { parameters.entries.contains { $0.value.objectValue != nil } }
 
-    init(_ reader: inout ConfigReader, _ config: ModelConfig, partial: Double) {
+    init(_ reader: inout ConfigReader, _ config: ModelConfig, partial: Double?) {
         let new = reader.value("rope_parameters"), old = reader.value("rope_scaling")
         for (key, value) in [("rope_parameters", new), ("rope_scaling", old)] where value?.objectValue == nil {
             if let value { reader.problems.append("\(key): expected an object, found \(JSONWriter.text(value))") }
         }
         // The older spelling wins where a file has both, as in Transformers.
         let usesOld = (old?.objectValue?.count ?? 0) > 0
+        if usesOld, let new = new?.objectValue, new.entries.contains(where: { $0.value.objectValue != nil }) {
+            reader.problems.append("rope_scaling: rope_parameters says the same for each kind of layer; remove one of them")
+        }
         parameters = (usesOld ? old : new)?.objectValue ?? JSONObject()
         prefix = usesOld ? "rope_scaling" : "rope_parameters"
-        theta = reader.value("rope_theta")?.doubleValue
-        self.partial = reader.number("partial_rotary_factor", default: partial)
+        theta = reader.value("rope_theta")?.doubleValue ?? new?.objectValue?["rope_theta"]?.doubleValue
+        self.partial = reader.number("partial_rotary_factor", default: partial ?? 1)
+        turnsPartly = partial != nil
         original = reader.optionalSize("original_max_position_embeddings")
         (headDim, maxPositions, isInterleaved) = (config.headDim, config.maxPositions, config.interleavesRotary)
     }
@@ -73,7 +78,9 @@ private struct RotaryReader {
         }
         let share = section.optional("partial_rotary_factor") ?? partial
         var dimensions = Int(Double(headDim) * min(max(share, 0), 1))
-        if !(share > 0 && share <= 1) || dimensions % 2 != 0 || dimensions == 0 {
+        if share != 1, !turnsPartly {
+            section.problems.append("partial_rotary_factor is \(share): this family turns whole heads")
+        } else if !(share > 0 && share <= 1) || dimensions % 2 != 0 || dimensions == 0 {
             section.problems.append(
                 "partial_rotary_factor is \(share): of \(headDim) elements a head, an even number has to turn")
             dimensions = 2

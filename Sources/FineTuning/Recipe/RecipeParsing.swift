@@ -103,8 +103,11 @@ private func readModel(_ top: inout RecipeSection, _ problems: RecipeProblems, _
         return nil
     }
     guard case .mapping = value.content else {
-        return top.text("model", expected: "a model folder, or {init: config.json}")
-            .map { .folder(resolve($0)) }
+        let path = top.text("model", expected: "a model folder, or {init: config.json}").map(resolve)
+        do { return try path.map { .folder(try HubCache.snapshot($0)) } } catch {
+            problems.add(value.location, "model: \(error)")
+            return nil
+        }
     }
     var section = RecipeSection(value, name: "model", problems: problems)
     let config = section.text("init", expected: "the path of a config.json")

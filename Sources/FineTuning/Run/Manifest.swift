@@ -58,9 +58,11 @@ public struct RunManifest {
             base = try GGUFFile(path: folder).paths.map { try HashedFile(path: $0, name: URL(fileURLWithPath: $0).lastPathComponent) }
             return
         }
-        let names = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+        // Other weights may lie beside the model's own, as in another program's format.
+        let weights = Set(try SafetensorsFolder(path: folder).files.map { splitPath($0.path).name })
+        let names = try namesInFolder(folder)
         for name in names {
-            if name == "config.json" || name.hasSuffix(".safetensors") || name.hasSuffix(".safetensors.index.json") {
+            if name == "config.json" || weights.contains(name) || name == SafetensorsFolder.indexName {
                 base.append(try HashedFile(path: folder + "/" + name, name: name))
             } else if Self.tokenizerNames.contains(name) {
                 tokenizer.append(try HashedFile(path: folder + "/" + name, name: name))

@@ -48,16 +48,19 @@ public struct TextResources: Sendable {
         if let adapter, let text = try TextResources(ifPresentAt: adapter) {
             self = text
             stopTokens.formUnion(Self.declaredStops(model))
-        } else if Self.isGGUF(model) {
-            try self.init(path: model)
         } else {
             try self.init(ifPresentAt: model)
         }
     }
 
-    /// Nil for a folder without tokenizer files; a GGUF file has its own.
+    /// Whether a GGUF file has a tokenizer; models of token ids alone say that they have none.
+    private static func hasTokenizer(gguf path: String) throws -> Bool {
+        try GGUFFile(path: path)["tokenizer.ggml.model"]?.stringValue.map { !$0.hasSameBytes(as: "none") } ?? false
+    }
+
+    /// Nil for a folder or a GGUF file without a tokenizer.
     public init?(ifPresentAt folder: String) throws {
-        let isPresent = Self.isGGUF(folder) || Self.tokenizerFiles.contains {
+        let isPresent = try Self.isGGUF(folder) ? Self.hasTokenizer(gguf: folder) : Self.tokenizerFiles.contains {
             FileManager.default.fileExists(atPath: folder + "/" + $0)
         }
         guard isPresent else { return nil }

@@ -180,7 +180,7 @@ public final class TrainingRun {
     private func attachAdapter(_ model: DecoderModel, _ data: [TokenizedExample]) throws -> AdapterConfig? {
         guard recipe.adapter.method == .lora else { return nil }
         var base: String?
-        if case .folder(let path) = recipe.model { base = path }
+        if case .folder(let path) = recipe.model { base = HubCache.repository(ofFolder: path) ?? path }
         if let folder = recipe.adapter.initFrom {
             var config = try model.attachAdapter(folder: folder)
             config.baseModel = config.baseModel ?? base

@@ -136,6 +136,7 @@ struct SentencePieceFile {
         var parts = TokenizerParts(
             model: model, added: [], normalizer: .sentencePiece(normalizer),
             kind: algorithm == Algorithm.unigram.rawValue ? .unigram : .sentencePieceBPE, scores: scores)
+        parts.definitions.normalizer = normalizer.definition
         parts.idDecoder = .sentencePiece(
             SentencePieceDecoder(
                 types: types, unknownSurface: unknownSurface,

@@ -1,3 +1,5 @@
+import FileFormats
+
 /// SentencePiece's own normaliser: replacements by table, runs of spaces, the dummy prefix, spaces written as U+2581.
 struct SentencePieceNormalizer: Sendable {
     var charsmap: PrecompiledCharsmap?
@@ -8,6 +10,16 @@ struct SentencePieceNormalizer: Sendable {
     var escapesSpaces = true
     /// The dummy space goes to the end.
     var spaceIsSuffix = false
+
+    /// The same as a tokenizer.json has it, for export.
+    var definition: JSONValue {
+        var parts: [JSONValue] = []
+        if charsmap != nil { parts.append(["type": "Precompiled"]) }
+        if removesExtraSpaces { parts.append(["type": "Replace", "pattern": ["Regex": " {2,}"], "content": " "]) }
+        if addsDummyPrefix { parts.append(["type": spaceIsSuffix ? "Append" : "Prepend", "prepend": "\u{2581}"]) }
+        if escapesSpaces { parts.append(["type": "Replace", "pattern": ["String": " "], "content": "\u{2581}"]) }
+        return ["type": "Sequence", "normalizers": .array(parts)]
+    }
 
     private var space: [UInt8] { escapesSpaces ? BPEModel.metaspace : [0x20] }
 

@@ -185,6 +185,8 @@ public final class Tokenizer: Sendable {
         case .unigram, .wordPiece, .wordLevel: []
         }
     }
+    /// Whether a word that is a token as a whole is not merged.
+    public var ignoresMerges: Bool { if case .bpe(let model) = parts.model { model.ignoresMerges } else { false } }
     /// A score for each of the model's tokens, for files that have them; a tokenizer.json has ranks of merges instead.
     public var scores: [Float]? { parts.scores }
 

@@ -198,8 +198,12 @@ struct AdapterExtract: ParsableCommand {
             \(exitStatusHelp)
             """)
 
-    @Option(help: ArgumentHelp("The base model's folder.", valueName: "dir")) var model: String
-    @Option(help: ArgumentHelp("The tuned model's folder.", valueName: "dir")) var tuned: String
+    @Option(
+        help: ArgumentHelp("The base model's folder.", valueName: "dir"),
+        transform: HubCache.snapshot) var model: String
+    @Option(
+        help: ArgumentHelp("The tuned model's folder.", valueName: "dir"),
+        transform: HubCache.snapshot) var tuned: String
     @Option(help: ArgumentHelp("The rank.", valueName: "r")) var rank: Int
     @Option(help: ArgumentHelp("The folder to write.", valueName: "dir")) var out: String
     @OptionGroup var output: OutputOptions
@@ -230,7 +234,9 @@ struct AdapterConvert: ParsableCommand {
     @Argument(help: ArgumentHelp("An adapter folder, or a GGUF adapter.", valueName: "dir|file.gguf")) var adapter:
         String
     @Option(help: ArgumentHelp("lora, peft, mlx or gguf.", valueName: "form")) var to: Form
-    @Option(help: ArgumentHelp("The base model's folder.", valueName: "dir")) var model: String?
+    @Option(
+        help: ArgumentHelp("The base model's folder.", valueName: "dir"),
+        transform: HubCache.snapshot) var model: String?
     @Option(help: ArgumentHelp("The rank of a DoRA made plain; twice the adapter's by default.", valueName: "r"))
     var rank: Int?
     @Option(help: ArgumentHelp("The folder or file to write.", valueName: "dir|file.gguf")) var out: String

@@ -34,7 +34,9 @@ struct ExportCommand: ParsableCommand {
             \(exitStatusHelp)
             """)
 
-    @Option(help: ArgumentHelp("The Hugging Face model folder, or a GGUF file.", valueName: "dir|file.gguf"))
+    @Option(
+        help: ArgumentHelp("The Hugging Face model folder, or a GGUF file.", valueName: "dir|file.gguf"),
+        transform: HubCache.snapshot)
     var model: String
 
     @OptionGroup var adapters: WeightedAdapters

@@ -25,7 +25,7 @@ struct Inspect: ParsableCommand {
             \(exitStatusHelp)
             """)
 
-    @Argument(help: ArgumentHelp("The file or folder.", valueName: "path"))
+    @Argument(help: ArgumentHelp("The file or folder.", valueName: "path"), transform: HubCache.snapshot)
     var path: String
 
     @Flag(help: "List every tensor and every metadata value in full.")
@@ -38,8 +38,8 @@ struct Inspect: ParsableCommand {
     var count = 5
 
     @Option(
-        help: ArgumentHelp("The folder of the tokenizer that --rows shows text with; ids without it.", valueName: "dir")
-    )
+        help: ArgumentHelp("The folder of the tokenizer that --rows shows text with; ids without it.", valueName: "dir"),
+        transform: HubCache.snapshot)
     var model: String?
 
     @OptionGroup var output: OutputOptions

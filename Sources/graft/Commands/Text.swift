@@ -24,7 +24,9 @@ struct Text: ParsableCommand {
 
 /// The tokenizer a text command works with.
 struct TokenizerOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("A model folder or a single tokenizer file.", valueName: "path"))
+    @Option(
+        help: ArgumentHelp("A model folder or a single tokenizer file.", valueName: "path"),
+        transform: HubCache.snapshot)
     var model: String
 }
 

@@ -35,7 +35,8 @@ extension Text {
 
         @Option(
             parsing: .singleValue,
-            help: ArgumentHelp("A model folder or a single tokenizer file; repeat to compare.", valueName: "path"))
+            help: ArgumentHelp("A model folder or a single tokenizer file; repeat to compare.", valueName: "path"),
+            transform: HubCache.snapshot)
         var model: [String] = []
 
         @Option(

@@ -59,7 +59,9 @@ struct Tokenize: ParsableCommand {
             \(exitStatusHelp)
             """)
 
-    @Option(help: ArgumentHelp("The model folder whose tokenizer and template are used.", valueName: "dir"))
+    @Option(
+        help: ArgumentHelp("The model folder whose tokenizer and template are used.", valueName: "dir"),
+        transform: HubCache.snapshot)
     var model: String?
 
     @OptionGroup var rows: RowOptions

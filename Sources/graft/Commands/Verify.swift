@@ -23,7 +23,9 @@ struct Verify: ParsableCommand {
     @Argument(help: "The merged folder, GGUF model or GGUF adapter; of a split file the first part.")
     var path: String
 
-    @Option(help: ArgumentHelp("The Hugging Face model folder, or a GGUF file.", valueName: "dir|file.gguf"))
+    @Option(
+        help: ArgumentHelp("The Hugging Face model folder, or a GGUF file.", valueName: "dir|file.gguf"),
+        transform: HubCache.snapshot)
     var model: String
 
     @OptionGroup var adapters: WeightedAdapters

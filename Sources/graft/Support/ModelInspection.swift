@@ -33,6 +33,8 @@ extension Inspector {
             for problem in config.map({ DecoderModel.mismatches($0, files) }) ?? [] {
                 limits.append(("run, train or convert", problem))
             }
+        } catch FileError.modelFolder(_, let faults) {
+            limits += faults.map { ("run, train or convert", $0.description) }
         } catch let error as FileError {
             limits.append(("run, train or convert", error.description))
         }

@@ -54,7 +54,8 @@ struct ComputeOptions: ParsableArguments {
 struct ModelOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "The Hugging Face model folder (config.json, safetensors, tokenizer), or a GGUF file of any type.", valueName: "dir|file.gguf"))
+            "The Hugging Face model folder (config.json, safetensors, tokenizer), or a GGUF file of any type.",
+            valueName: "dir|file.gguf"), transform: HubCache.snapshot)
     var model: String
 
     @OptionGroup var adapters: WeightedAdapters
@@ -98,7 +99,8 @@ struct ModelOptions: ParsableArguments {
 /// Adapters, each with a weight.
 struct WeightedAdapters: ParsableArguments {
     @Option(
-        help: ArgumentHelp("A PEFT adapter folder; may be given several times.", valueName: "dir"))
+        help: ArgumentHelp("A PEFT adapter folder; may be given several times.", valueName: "dir"),
+        transform: HubCache.snapshot)
     var adapter: [String] = []
 
     @Option(

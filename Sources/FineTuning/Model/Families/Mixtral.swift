@@ -8,7 +8,7 @@ extension FamilyDefinition {
             architecture: "llama", permutesRotaryRows: true, gaps: [.windows],
             differences: { $0.mixtureDifferences(normalizes: true) },
             complete: { $0["moe_intermediate_size"] = nil }),
-        defaults: Defaults(rmsNormEps: 1e-5),
+        defaults: Defaults(rmsNormEps: 1e-5, theta: 1_000_000),
         mixtureNames: MixtureNames(block: "block_sparse_moe", gate: "w1", up: "w3", down: "w2"),
         inertKeys: MixtureReading.inertKeys,
         read: { config, reader in
