@@ -69,7 +69,7 @@ public final class Weight {
         unshifted = nil
         quantized = nil
         self.master = master
-        gradient = .zeros(master.shape)
+        gradient = .untouchedZeros(master.shape)
         value = offset != 0 ? master.adding(offset) : dtype == .f32 ? master : master.converted(to: dtype)
     }
 
@@ -80,7 +80,7 @@ public final class Weight {
         precondition(start.shape == shape && start.dtype == .f32)
         base = base ?? (stored, quantized)
         master = start
-        gradient = .zeros(shape)
+        gradient = .untouchedZeros(shape)
         show(start, dtype)
     }
 
@@ -140,11 +140,12 @@ public final class Weight {
     /// Copies of the matrices in one block of memory.
     private static func joined(_ tensors: [Tensor]) -> [Tensor] {
         guard let first = tensors.first else { return [] }
-        let all = Tensor([tensors.reduce(0) { $0 + $1.rows }, first.width], first.dtype)
+        let shape = [tensors.reduce(0) { $0 + $1.rows }, first.width]
+        let all = first.dtype == .f32 ? Tensor.untouchedZeros(shape) : Tensor(shape, first.dtype)
         var row = 0
         return tensors.map { tensor in
             let part = all.rowView(row, tensor.rows)
-            part.raw.copyMemory(from: tensor.raw, byteCount: tensor.byteCount)
+            part.copyContent(of: UnsafeRawBufferPointer(start: tensor.raw, count: tensor.byteCount))
             row += tensor.rows
             return part
         }

@@ -123,7 +123,7 @@ private struct AdapterStart {
                 initialization == .random ? normal([outputWidth, rank], 1, stream: 1) : .zeros([outputWidth, rank])
             return (normal([rank, inputWidth], 1, stream: 0), b)
         }
-        let zeroB = Tensor.zeros([outputWidth, rank])
+        let zeroB = Tensor.untouchedZeros([outputWidth, rank])
         switch initialization {
         case .standard, .pissa, .olora, .eva: return (uniform([rank, inputWidth], inputWidth, stream: 0), zeroB)
         case .random:

@@ -35,7 +35,7 @@ public final class AdamW {
         self.groups = groups ?? weights.map { _ in Group() }
         precondition(self.groups.count == weights.count)
         self.options = options
-        moments = weights.map { (.zeros($0.shape), .zeros($0.shape)) }
+        moments = weights.map { (.untouchedZeros($0.shape), .untouchedZeros($0.shape)) }
     }
 
     /// Parameters are worked on in pieces of this many, one a worker at a time.
@@ -77,14 +77,19 @@ public final class AdamW {
                 weight.gradient!.withFloats { gradients in
                     moment.first.withFloats { moment1 in
                         moment.second.withFloats { moment2 in
+                            // What never had a gradient stays as it is, and takes up no memory.
+                            let decay = group.weightDecay ?? options.weightDecay
+                            if decay == 0, [gradients, moment1, moment2].allSatisfy({ isZero($0, first, count) }) {
+                                return
+                            }
                             graft_adamw(
                                 parameters.baseAddress! + first, moment1.baseAddress! + first,
                                 moment2.baseAddress! + first, gradients.baseAddress! + first, Float(gradientScale),
                                 Float(learningRate * group.rateFactor), options.beta1, options.beta2, Float(options.eps),
-                                Float(group.weightDecay ?? options.weightDecay), Float(correction1), Float(correction2), count)
+                                Float(decay), Float(correction1), Float(correction2), count)
+                            (gradients.baseAddress! + first).update(repeating: 0, count: count)
                         }
                     }
-                    (gradients.baseAddress! + first).update(repeating: 0, count: count)
                 }
             }
         }
@@ -92,6 +97,12 @@ public final class AdamW {
 
     /// Forgets the gradients of a step that is not taken.
     public func discardGradients() {
-        for weight in weights { weight.gradient!.fillZero() }
+        for weight in weights {
+            weight.gradient!.withFloats { if !isZero($0, 0, $0.count) { $0.update(repeating: 0) } }
+        }
+    }
+
+    private func isZero(_ values: UnsafeMutableBufferPointer<Float>, _ first: Int, _ count: Int) -> Bool {
+        count > 0 && values[first] == 0 && graft_sum_of_squares(values.baseAddress! + first, count) == 0
     }
 }

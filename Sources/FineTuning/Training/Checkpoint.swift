@@ -151,7 +151,7 @@ extension Trainer {
         guard problems.isEmpty, let step = json["step"]?.intValue, let taken = json["optimizer_step"]?.intValue else {
             throw FineTuningError.checkpoint(path: path, problems: problems)
         }
-        for (file, entry, target) in copies { target.withBytes { $0.copyMemory(from: file.withBytes(of: entry)) } }
+        for (file, entry, target) in copies { target.copyContent(of: file.withBytes(of: entry)) }
         model.refreshWeights(pool)
         optimizer.step = taken
         state.step = step
