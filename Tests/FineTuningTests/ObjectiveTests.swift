@@ -103,6 +103,37 @@ private func objective(_ json: JSONValue) throws -> Objective {
         #expect(abs(evaluated.loss - result.loss) < 1e-6 && evaluated.metrics.count == result.metrics.count)
     }
 
+    /// On a base in four bits the objective, its reference and its gradients are those of the model that the bits
+    /// stand for.
+    @Test(arguments: Expected.cases.filter { ["dpo-sigmoid", "kto-kto-0.1"].contains($0.name) })
+    fileprivate func equalsWhatAQuantisedBaseStandsFor(_ expected: Expected.Case) throws {
+        let objective = try objective(try #require(expected.json["objective"]))
+        let examples = try Expected.examples(objective.rowKind == .judged ? "judged" : "pairs")
+        let small = try DecoderModel(folder: base, dtype: .f32, quantization: .nf4, pool: pool)
+        let weights = Dictionary(uniqueKeysWithValues: small.weights.map { ($0.name, $0) })
+        #expect(weights.values.contains { $0.quantized != nil })
+        let plain = try DecoderModel(config: small.config, dtype: .f32, tensor: { weights[$0.name]!.floats })
+        func run(_ model: DecoderModel) throws -> (references: [Double], losses: [Double]) {
+            let config = AdapterConfig(rank: 4, alpha: 8, dropout: 0, targets: .allLinear, baseModel: nil)
+            try model.attachNewAdapters(config, seed: 5)
+            let pass = ObjectivePass(
+                model: model, objective: objective, teacher: nil, microbatchTokens: 25, maxLength: 1024, pool: pool)
+            let references = pass.scores(examples) { _ in }
+            let optimizer = AdamW(model.trainableWeights)
+            let losses = (0..<3).map { _ in
+                let result = pass.run(examples, references: references, learns: true)
+                optimizer.apply(learningRate: 1e-2, gradientScale: result.gradientScale, pool: pool)
+                model.refreshWeights(pool)
+                return result.loss
+            }
+            return (references.map(\.answer), losses)
+        }
+        let (found, wanted) = try (run(small), run(plain))
+        for (a, b) in zip(found.references, wanted.references) { #expect(abs(a - b) < 1e-4) }
+        for (a, b) in zip(found.losses, wanted.losses) { #expect(abs(a - b) < 1e-5) }
+        #expect(abs(found.losses[2] - found.losses[0]) > 1e-3)
+    }
+
     @Test func weightsOfMessagesScaleTheirLosses() throws {
         let model = try DecoderModel(folder: base, dtype: .f32)
         try model.attachAdapter(folder: base + "/adapter")
