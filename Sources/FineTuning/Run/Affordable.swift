@@ -5,7 +5,8 @@ extension TrainingRun {
     /// Refuses a run that cannot fit into the memory this process may use, before the model is read.
     ///
     /// Counts what the run needs at the least: the longest row alone in its micro-batch, activations recomputed where
-    /// the recipe allows it.
+    /// the recipe allows it, and of a mapped file's experts those that a token takes: a mixture larger than memory
+    /// trains from its file.
     /// - Parameter longest: tokens of the longest row.
     /// - Throws: `RunError.notEnoughMemory` with the estimate and what would fit.
     func checkMemory(_ config: ModelConfig, teacher: ModelConfig?, dtype: DType, longest: Int) throws {
@@ -14,17 +15,18 @@ extension TrainingRun {
         var plan = MemoryPlan(
             config, dtype: dtype, trainableCount: isFull ? config.parameterCount : 0, threads: pool.count,
             quantization: recipe.training.quantization)
-        if let frozen = try frozenBytes(dtype) { plan.weightBytes = frozen }
+        if let frozen = try frozenBytes(dtype) { (plan.weightBytes, plan.idleExpertBytes) = (frozen, 0) }
         if let teacher { plan.add(teacher: teacher, dtype: dtype) }
         let isCheckpointed = recipe.training.activationCheckpointing != .off
         let recomputed = isCheckpointed ? config.layerCount : 0
-        let needed = plan.peakBytes(microbatchTokens: longest, recomputed: recomputed)
+        plan.variesInLength = false
+        let needed = plan.workingSetBytes(microbatchTokens: longest, recomputed: recomputed)
         guard needed > limit else { return }
         func mebibytes(_ bytes: Int) -> String { "\(max(0, bytes) >> 20) MiB" }
-        let fixed = plan.peakBytes(microbatchTokens: 0, recomputed: recomputed)
+        let fixed = plan.workingSetBytes(microbatchTokens: 0, recomputed: recomputed)
         var lines = [
             "not enough memory: about \(mebibytes(needed)) are needed (the weights and what learns "
-                + "\(mebibytes(plan.weightBytes + plan.trainableBytes)), a row of \(longest) tokens "
+                + "\(mebibytes(plan.weightBytes + plan.trainableBytes - plan.idleExpertBytes)), a row of \(longest) tokens "
                 + "\(mebibytes(needed - fixed))), and \(mebibytes(limit)) may be used"
         ]
         let tokens = (limit - fixed) / max(1, plan.bytesPerToken(recomputed: config.layerCount))

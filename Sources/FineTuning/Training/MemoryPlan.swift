@@ -5,6 +5,9 @@ public import TensorCore
 public struct MemoryPlan: Sendable {
     /// The base's weights; those of a mapped checkpoint count when they are touched, so at most this.
     public var weightBytes: Int
+    /// Of the weights, routed experts of a mapped file beside those that one token takes: where memory is short, the
+    /// system drops them and reads them again.
+    public var idleExpertBytes: Int
     /// Master copies, gradients, moments and the copies that operations read, of what learns.
     public var trainableBytes: Int
     public var layerCount: Int
@@ -13,8 +16,10 @@ public struct MemoryPlan: Sendable {
     public var recomputedBlockBytesPerToken: Int
     /// What exists while one block runs backward: its gradients, and its own activations if it runs again.
     public var workingBytesPerToken: Int
-    /// Logits and other scratch memory of the workers.
+    /// The program itself, logits and other scratch memory of the workers.
     public var scratchBytes: Int
+    /// Whether micro-batches differ so much in length that their blocks of memory do not serve each other.
+    public var variesInLength = true
 
     /// - Parameters:
     ///   - trainableCount: parameters that learn
@@ -25,11 +30,12 @@ public struct MemoryPlan: Sendable {
         let size = dtype.size, hidden = config.hiddenSize
         let queries = config.headCount * config.headDim, keys = config.keyValueHeadCount * config.headDim
         let inner = config.widestInner
-        let resident = Self.residentParameters(config, dtype: dtype, isFrozen: trainableCount < config.parameterCount)
         let linear = quantization.parameters(config).reduce(0) { $0 + $1.shape.reduce(1, *) }
-        // What is quantised is no longer mapped: it counts whole.
-        weightBytes =
-            quantization.byteCount(of: linear).map { $0 + (config.parameterCount - linear) * size } ?? resident * size
+        let isFrozen = trainableCount < config.parameterCount
+        let quantized = quantization.byteCount(of: linear).map { $0 + (config.parameterCount - linear) * size }
+        weightBytes = quantized ?? config.parameterCount * size
+        // What is quantised is no longer mapped.
+        idleExpertBytes = quantized == nil && isFrozen ? Self.idleExpertBytes(config, dtype: dtype) : 0
         trainableBytes = trainableCount * (4 * 4 + size)
         // The norms' units, or a branch's input where no norm stands before it; q, k, v, attention's result, gate and up
         // in the computation's type; the log sums of attention. What follows from these row by row is computed again.
@@ -44,16 +50,18 @@ public struct MemoryPlan: Sendable {
         workingBytesPerToken = working
         // The packed weights of a block and of its neighbour; a tile's scores, sums and copies of each worker.
         let blockWeights = 2 * hidden * (queries + keys) + 3 * hidden * inner
-        scratchBytes = (dtype == .bf16 ? blockWeights * size : 0) + threads * (24 << 20) + (96 << 20)
+        scratchBytes = (dtype == .bf16 ? blockWeights * size : 0) + threads * (8 << 20) + (48 << 20)
+        if !isFrozen {
+            // A head that learns keeps the gradients of 512 rows of logits, and each worker 128 rows of them.
+            scratchBytes += config.vocabularySize * (512 * size + threads * 128 * (4 + size))
+        }
     }
 
-    /// Parameters that have to be in memory. Of routed experts in a mapped file these are, at the least, a token's:
-    /// what the system drops of the others it reads again.
-    private static func residentParameters(_ config: ModelConfig, dtype: DType, isFrozen: Bool) -> Int {
-        let all = config.parameterCount
-        guard let mixture = config.mixture, isFrozen, config.isStored(as: dtype) else { return all }
-        let routed = 3 * config.hiddenSize * mixture.innerWidth * config.layers.reduce(0) { $0 + ($1.mixes ? 1 : 0) }
-        return all - routed * (mixture.router.experts - mixture.router.active)
+    private static func idleExpertBytes(_ config: ModelConfig, dtype: DType) -> Int {
+        guard let mixture = config.mixture, config.isStored(as: dtype) else { return 0 }
+        let expert = 3 * config.hiddenSize * mixture.innerWidth * dtype.size
+        let idle = mixture.router.experts - mixture.router.active
+        return expert * idle * config.layers.reduce(0) { $0 + ($1.mixes ? 1 : 0) }
     }
 
     /// Adds what DoRA keeps: the products before their gain, and the gradients after it.
@@ -70,7 +78,8 @@ public struct MemoryPlan: Sendable {
 
     /// Adds what a teacher needs, which never runs backward: its weights and a tile of its logits.
     mutating func add(teacher config: ModelConfig, dtype: DType) {
-        weightBytes += Self.residentParameters(config, dtype: dtype, isFrozen: true) * dtype.size
+        weightBytes += config.parameterCount * dtype.size
+        idleExpertBytes += Self.idleExpertBytes(config, dtype: dtype)
         scratchBytes += 64 << 20
     }
 
@@ -80,11 +89,25 @@ public struct MemoryPlan: Sendable {
         return kept + workingBytesPerToken + (recomputed == layerCount ? blockBytesPerToken : 0)
     }
 
-    /// The step's peak for micro-batches of this many tokens, in bytes.
+    /// The step's peak for micro-batches of at most this many tokens, in bytes.
+    ///
+    /// Blocks of memory are up to an eighth larger than what they hold. Where lengths vary, one serves requests down to
+    /// four fifths of its size, and idle blocks are kept: an eighth of what was used and 64 MiB at most.
     public func peakBytes(microbatchTokens: Int, recomputed: Int) -> Int {
         let (activations, overflow) = bytesPerToken(recomputed: recomputed).multipliedReportingOverflow(
             by: microbatchTokens)
-        return overflow ? .max : weightBytes + trainableBytes + scratchBytes + activations
+        guard !overflow, activations < Int.max / 4 else { return .max }
+        var blocks = activations / 8 * 9
+        if variesInLength {
+            blocks = activations / 4 * 5
+            blocks += min(blocks, blocks / 8 + (64 << 20))
+        }
+        return weightBytes + trainableBytes + scratchBytes + blocks
+    }
+
+    /// The peak without the experts that the system can drop: with less a run does not get on.
+    public func workingSetBytes(microbatchTokens: Int, recomputed: Int) -> Int {
+        peakBytes(microbatchTokens: microbatchTokens, recomputed: recomputed) - idleExpertBytes
     }
 
     /// How a run uses memory.
@@ -110,7 +133,7 @@ public struct MemoryPlan: Sendable {
     ///   - longest: tokens of the longest row
     public func choice(budget: Int, longest: Int, tokens: Int? = nil, recomputed: Int? = nil) -> Choice {
         func fits(_ tokens: Int, _ recomputed: Int) -> Bool {
-            peakBytes(microbatchTokens: max(tokens, longest), recomputed: recomputed) <= budget
+            workingSetBytes(microbatchTokens: max(tokens, longest), recomputed: recomputed) <= budget
         }
         let plenty = (1 << 30) / max(1, bytesPerToken(recomputed: recomputed ?? 0)) / 256 * 256
         var chosen = tokens ?? min(16_384, max(512, plenty))

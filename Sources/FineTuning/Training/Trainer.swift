@@ -54,13 +54,14 @@ extension TrainerSettings {
         return (first..<last).map { order[$0] }
     }
 
-    /// The tokens of the largest micro-batch of the first epoch, for examples of these lengths.
-    func largestMicrobatch(_ lengths: [Int]) -> Int {
+    /// The tokens of the smallest and the largest micro-batch of the first epoch, for examples of these lengths.
+    func microbatchSizes(_ lengths: [Int]) -> (smallest: Int, largest: Int) {
         let steps = min(totalSteps, Trainer.stepsPerEpoch(rows: lengths.count, batchSize: batchSize))
-        return (0..<steps).reduce(0) { largest, step in
+        let sizes = (0..<steps).flatMap { step in
             let own = rows(ofStep: step, of: lengths.count).map { lengths[$0] }
-            return evenRanges(of: own, limit: microbatchTokens).reduce(largest) { max($0, own[$1].reduce(0, +)) }
+            return evenRanges(of: own, limit: microbatchTokens).map { own[$0].reduce(0, +) }
         }
+        return (sizes.min() ?? 0, sizes.max() ?? 0)
     }
 }
 

@@ -28,7 +28,14 @@ public final class TrainingRun {
         public var recomputedBlocks: Int
         /// The estimate of the peak, in bytes.
         public var memoryBytes: Int
+        /// Of these, experts of a mapped file that the system can drop and read again.
+        public var idleExpertBytes: Int
+        /// What the recipe or the machine allows, in bytes.
+        public var memoryLimit: Int?
         public var statistics: [String]
+
+        /// Whether experts have to be dropped and read again while the run goes.
+        public var readsExpertsAgain: Bool { idleExpertBytes > 0 && memoryBytes > memoryLimit ?? .max }
     }
 
     public let recipe: Recipe
@@ -70,10 +77,12 @@ public final class TrainingRun {
         var plan = MemoryPlan(
             config, dtype: dtype, trainableCount: model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) },
             threads: pool.count, quantization: recipe.training.quantization)
-        if let frozen = try frozenBytes(dtype) { plan.weightBytes = frozen }
+        if let frozen = try frozenBytes(dtype) { (plan.weightBytes, plan.idleExpertBytes) = (frozen, 0) }
         if let updates = model.attached?.plan.updates { plan.add(magnitudesOf: updates, dtype: dtype) }
         if let teacherConfig { plan.add(teacher: teacherConfig, dtype: dtype) }
         let settings = makeSettings(data, plan, adapter)
+        let sizes = settings.microbatchSizes(data.train.map(\.tokenCount))
+        plan.variesInLength = sizes.smallest < sizes.largest / 5 * 4
         let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
         let summary = Summary(
             parameters: config.parameterCount, trainableParameters: trainable, trainRows: data.train.count,
@@ -83,8 +92,9 @@ public final class TrainingRun {
             precision: dtype == .bf16 ? "bf16" : "f32", microbatchTokens: settings.microbatchTokens,
             recomputedBlocks: settings.recomputedBlocks,
             memoryBytes: plan.peakBytes(
-                microbatchTokens: settings.largestMicrobatch(data.train.map(\.tokenCount)),
-                recomputed: settings.recomputedBlocks),
+                microbatchTokens: sizes.largest, recomputed: settings.recomputedBlocks),
+            idleExpertBytes: plan.idleExpertBytes,
+            memoryLimit: recipe.training.memoryBytes ?? ProcessMemory.limitBytes,
             statistics: data.statistics.map { "\($0.name): \($0.value)" })
         return Prepared(
             model: model, adapter: adapter, teacher: teacher, data: data, settings: settings, summary: summary)

@@ -75,6 +75,7 @@ struct Plan: ParsableCommand {
                 ("activation_checkpointing", .bool(summary.recomputedBlocks > 0)),
                 ("recomputed_blocks", .integer(summary.recomputedBlocks)),
                 ("memory_bytes", .integer(summary.memoryBytes)),
+                ("idle_expert_bytes", .integer(summary.idleExpertBytes)),
                 ("memory_limit_bytes", ProcessMemory.limitBytes.map { .integer($0) } ?? .null),
                 ("estimated_seconds", .double((seconds * 10).rounded() / 10)),
                 (
@@ -90,6 +91,12 @@ struct Plan: ParsableCommand {
         func rows(_ count: Int?) -> String { (count ?? all) < all ? "\(count ?? 0) of \(all)" : "all \(all)" }
         let last = "\(rows(run.settings.lastEvalRows)) examples after the last step"
         return run.settings.evalEvery.map { "\(rows(run.settings.evalRows)) examples every \($0) steps, \(last)" } ?? last
+    }
+
+    private func experts(_ summary: TrainingRun.Summary) -> String {
+        guard summary.idleExpertBytes > 0 else { return "" }
+        return ", of which \(bytesText(summary.idleExpertBytes)) are experts in their file: read when tokens come to them"
+            + (summary.readsExpertsAgain ? ", and again where memory is short" : "")
     }
 
     private func describe(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [Preview]) -> String {
@@ -113,7 +120,7 @@ struct Plan: ParsableCommand {
                 "micro-batch",
                 "\(summary.microbatchTokens) tokens"
                     + (summary.recomputedBlocks > 0 ? ", \(summary.recomputedBlocks) blocks run again" : "")
-            ), ("memory", "about \(bytesText(summary.memoryBytes))"),
+            ), ("memory", "about \(bytesText(summary.memoryBytes))" + experts(summary)),
         ]
         if let adapter = run.adapter, adapter.dropout > run.settings.dropout {
             rows.append(("dropout", "off: answers are scored by the whole model, as in TRL"))
