@@ -188,6 +188,15 @@ private func uncarried(_ source: WeightSource) -> [String] {
     list(member.plan.updates.filter(\.isEmbedding).map(\.module), "an update of the embedding")
     list(member.plan.replacements.map(\.parameter), "modules that come whole (modules_to_save, bias)")
     list(member.plan.rows.map(\.module), "rows of the vocabulary (trainable_token_indices)")
+    let names = Dictionary(
+        source.table.parameters.map { (ByteString($0.name), $0.ggufName) }, uniquingKeysWith: { a, _ in a })
+    for layer in source.config.family.gguf.layersPastAdapters {
+        let updated = member.plan.updates.filter {
+            guard let name = names[ByteString($0.parameter)] else { return false }
+            return ("." + name).hasSuffix("." + layer + ".weight")
+        }
+        list(updated.map(\.module), "llama.cpp multiplies \(layer) of this architecture without its adapter")
+    }
     if member.file.config.initialization.takesOutOfBase {
         problems.append(
             "\(member.file.config.initialization), which needs a changed base; "

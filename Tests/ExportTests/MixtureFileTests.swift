@@ -144,4 +144,60 @@ import Testing
                 ParameterTable(try GGUFModel(path: scratch("one")).config).parameters.first { $0.headParts != nil })
         }
     }
+
+    @Test("layers that llama.cpp multiplies past an adapter are refused by name")
+    func layersPastAdapters() throws {
+        let model = fixturesFolder + "/deepseek-v3"
+        let config = try ModelConfig(path: model), table = ParameterTable(config)
+        let layers = table.linearModules.filter { $0.layer == 0 }
+        let passed: Set<LinearRole> = [.queryDown, .queryUp, .keyValueDown, .keyValueUp]
+        #expect(passed.isSubset(of: Set(layers.map(\.role))))
+        var sites = layers.map { ($0.name, $0.outputWidth, $0.inputWidth, passed.contains($0.role)) }
+        sites.append((ParameterTable.headModule, config.vocabularySize, config.hiddenSize, true))
+        for (module, output, input, isPassed) in sites {
+            try writeAdapter(module, output, input)
+            let path = scratch("a.gguf")
+            guard isPassed else {
+                _ = try exportGGUFAdapter(model: model, adapter: scratch("a"), output: path, replacing: true)
+                continue
+            }
+            do {
+                _ = try exportGGUFAdapter(model: model, adapter: scratch("a"), output: path, replacing: true)
+                Issue.record("\(module) was written")
+            } catch ExportError.adapter(_, let problems) {
+                #expect(problems.count == 1 && problems[0].contains(module), "\(problems)")
+            }
+        }
+    }
+
+    /// An adapter of rank 1 on one linear layer.
+    private func writeAdapter(_ module: String, _ output: Int, _ input: Int) throws {
+        mkdir(scratch("a"), 0o777)
+        let json = #"{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["\#(module)"]}"#
+        try AtomicFile.write(Array(json.utf8), to: scratch("a/adapter_config.json"), replacing: true)
+        let key = "base_model.model.\(module).lora_"
+        let writer = try SafetensorsWriter(
+            path: scratch("a/adapter_model.safetensors"),
+            tensors: [
+                .init(name: key + "A.weight", type: .f32, shape: [1, input]),
+                .init(name: key + "B.weight", type: .f32, shape: [output, 1]),
+            ], replacing: true)
+        for (part, width) in [("A", input), ("B", output)] {
+            try [Float](repeating: 1, count: width).withUnsafeBytes { try writer.append($0, to: key + part + ".weight") }
+        }
+        try writer.finish()
+    }
+
+    @Test("llama.cpp tells by the number of layers whether queries have latents", arguments: [2, 26, 27])
+    func queryLatents(layers: Int) throws {
+        let file = try JSONParser.parse(Array(try Data(contentsOf: URL(fileURLWithPath: fixturesFolder + "/deepseek-v2/config.json"))))
+        for hasLatents in [true, false] {
+            var json = try #require(file.objectValue)
+            json["num_hidden_layers"] = .integer(layers)
+            if !hasLatents { json["q_lora_rank"] = .null }
+            let config = try ModelConfig(json: json, path: "config.json")
+            let isRefused = config.family.gguf.problems(config).contains { $0.contains("q_lora_rank") }
+            #expect(isRefused == (hasLatents == (layers > 2)))
+        }
+    }
 }

@@ -77,6 +77,11 @@ import Testing
     @Test("unknown parameters of the rotary embedding are named")
     func unknownRotaryKeys() {
         #expect(problems(.llama, ["rope_scaling": ["rope_type": "ntk-parts", "factor": 2]]).count == 1)
+        let new: JSONValue = ["rope_theta": .double(5e5)], old: JSONValue = ["rope_type": "linear", "factor": 2]
+        let lost = problems(.llama, ["rope_parameters": new, "rope_scaling": old])
+        #expect(lost.contains { $0.contains("lose the rope_theta") })
+        let kept = problems(.llama, ["rope_parameters": new, "rope_scaling": old, "rope_theta": .double(5e5)])
+        #expect(kept.isEmpty)
         #expect(problems(.llama, ["rope_scaling": ["rope_type": "linear", "factor": 2, "bend": 1]]).count == 1)
         #expect(problems(.llama, ["rope_parameters": ["rope_type": "longrope", "factor": 2]]).count == 2)
         #expect(problems(.llama, ["partial_rotary_factor": .double(0.1)]).count == 1)

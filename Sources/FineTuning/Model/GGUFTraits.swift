@@ -56,6 +56,8 @@ public struct GGUFTraits: Sendable {
     /// to refuse.
     public var acceptsRoundedYarn = false
     public var gaps: [Gap] = []
+    /// Linear layers that llama.cpp multiplies with past any adapter, by its names after `blk.N.` and before `.weight`.
+    public var layersPastAdapters: [String] = []
     /// What llama.cpp computes in another way than this model would have it, as reasons to refuse.
     var differences: @Sendable (ModelConfig) -> [String] = { _ in [] }
     /// Tells a file of the family from others of its architecture by the numbers of its metadata, after the

@@ -48,6 +48,8 @@ struct MixtureNames: Sendable {
     var router = "gate"
     var gate = "gate_proj", up = "up_proj", down = "down_proj"
     var shared = "shared_expert"
+    /// Whether PEFT takes the names of experts' layers for those of the stacked parameters that Transformers has.
+    var renamedByPEFT = true
 }
 
 /// A layer of the routed experts.

@@ -242,7 +242,7 @@ public struct ParameterTable: Sendable {
     /// Whether PEFT takes the names of experts' linear layers for their stacked parameters, as for all but one of the
     /// families whose checkpoints have experts one by one: what else goes by such a name has to be targeted as a
     /// parameter.
-    var renamesExperts: Bool { !expertModules.isEmpty && config.family != .qwen2MoE }
+    var renamesExperts: Bool { !expertModules.isEmpty && mixtureNames.renamedByPEFT }
 
     /// The gates over the ups of all experts in a GGUF file, after `blk.N.`.
     public static let stackedGGUFName = ParameterNames.gguf(.gateUp)

@@ -58,6 +58,11 @@ private struct RotaryReader {
         parameters = (usesOld ? old : new)?.objectValue ?? JSONObject()
         prefix = usesOld ? "rope_scaling" : "rope_parameters"
         theta = reader.value("rope_theta")?.doubleValue ?? new?.objectValue?["rope_theta"]?.doubleValue
+        if usesOld, old?.objectValue?["rope_theta"] == nil, reader.value("rope_theta") == nil, theta != nil {
+            reader.problems.append(
+                "rope_scaling: implementations that let it replace rope_parameters lose the rope_theta there; remove one "
+                    + "of them, or write rope_theta beside them")
+        }
         self.partial = reader.number("partial_rotary_factor", default: partial ?? 1)
         turnsPartly = partial != nil
         original = reader.optionalSize("original_max_position_embeddings")

@@ -5,7 +5,8 @@ import TensorCore
 extension FamilyDefinition {
     static let deepseekV2 = FamilyDefinition(
         className: "DeepseekV2ForCausalLM", gguf: GGUFTraits(
-            architecture: "deepseek2", gaps: deepseekGaps, differences: { $0.latentDifferences },
+            architecture: "deepseek2", gaps: deepseekGaps, layersPastAdapters: latentLayers,
+            differences: { $0.latentDifferences },
             recognizes: { ($0("expert_gating_func") ?? 1) == 1 },
             complete: { json in
                 for key in ["n_group", "topk_group"] { json[key] = nil }
@@ -35,7 +36,8 @@ extension FamilyDefinition {
 
     static let deepseekV3 = FamilyDefinition(
         className: "DeepseekV3ForCausalLM", gguf: GGUFTraits(
-            architecture: "deepseek2", gaps: deepseekGaps, differences: { $0.latentDifferences }),
+            architecture: "deepseek2", gaps: deepseekGaps, layersPastAdapters: latentLayers,
+            differences: { $0.latentDifferences }),
         mixtureNames: MixtureNames(shared: "shared_experts"), inertKeys: deepseekInertKeys,
         read: { config, reader in
             config.interleavesRotary = reader.flag("rope_interleave", default: true)
@@ -55,6 +57,8 @@ extension FamilyDefinition {
         })
 
     private static let deepseekGaps: [GGUFTraits.Gap] = [.queryKeyValueBias, .outputBias, .frequencyDivisors]
+    /// llama.cpp's graph of the architecture applies adapters to what comes after attention alone, and not to the head.
+    private static let latentLayers = ["attn_q", "attn_q_a", "attn_q_b", "attn_kv_a_mqa", "attn_kv_b", "output"]
     private static let deepseekExperts = ["n_routed_experts", "num_local_experts", "num_experts"]
     private static let deepseekInertKeys = MixtureReading.inertKeys + ["qk_head_dim", "num_mtp_layers"]
 }
@@ -106,6 +110,10 @@ extension ModelConfig {
         var problems: [String] = []
         if !interleavesRotary {
             problems.append("rope_interleave is false: llama.cpp turns pairs that lie next to each other")
+        }
+        if let latent, (latent.queryRank == nil) != [26, 27].contains(layerCount) {
+            problems.append(
+                "q_lora_rank: llama.cpp takes models of 26 or 27 layers to have none, and all others to have one")
         }
         if let router = mixture?.router, router.groups > 1, router.groupScore == .best {
             problems.append("topk_method: llama.cpp chooses groups by their best two experts, not by their best")

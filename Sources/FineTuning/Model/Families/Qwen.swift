@@ -32,7 +32,7 @@ extension FamilyDefinition {
                 json["qkv_bias"] = json["attention_bias"]
                 json["attention_bias"] = nil
             }),
-        inertKeys: MixtureReading.inertKeys,
+        mixtureNames: MixtureNames(renamedByPEFT: false), inertKeys: MixtureReading.inertKeys,
         read: { config, reader in
             reader.requireActivation(["silu"])
             config.hasQKVBias = reader.flag("qkv_bias", default: true)
