@@ -30,12 +30,21 @@ import Testing
                 continue
             }
         }
-        for (text, value) in [("1e3", 1000), ("-0.5", -0.5), ("1E-2", 0.01), ("9223372036854775808", 0x1p63)] {
+        for (text, value) in [("1e3", 1000), ("-0.5", -0.5), ("1E-2", 0.01), ("9223372036854775808.0", 0x1p63)] {
             guard case .double(value) = try JSONParser.parse(text) else {
                 Issue.record("\(text)")
                 continue
             }
         }
+        for text in ["9223372036854775808", "-123456789012345678901234567890"] {
+            let value = try JSONParser.parse(text)
+            guard case .bigInteger = value else {
+                Issue.record("\(text)")
+                continue
+            }
+            #expect(JSONWriter.text(value) == text && value.doubleValue == Double(text) && value.intValue == nil)
+        }
+        #expect(throws: JSONError.self) { try JSONParser.parse(String(repeating: "9", count: 5_000)) }
         for text in ["01", "1.", ".5", "+1", "1e", "-", "1e999", "0x1", "NaN", "Infinity"] {
             #expect(throws: JSONError.self, "\(text)") { try JSONParser.parse(text) }
         }

@@ -104,6 +104,102 @@ struct LintTests {
         #expect(try faults([chat("\u{958}", "ok"), chat("क\u{93C}", "ok")]).map(\.row) == [1])
     }
 
+    /// Letters of a merge and one byte more are learned; letters of single bytes are not.
+    @Test func aScriptOfMergesAndBytesIsKnown() throws {
+        let merged = try Tokenizer(json: byteLevelDocument(merging: [0xE0, 0xB2]))
+        func lints(_ text: String) throws -> [Lint?] {
+            let builder = ExampleBuilder(tokenizer: merged, template: nil, options: ExampleOptions())
+            do {
+                _ = try builder.examples(from: [["text": .string(text)]])
+                return []
+            } catch TextError.badRows(let faults, _) {
+                return faults.map(\.lint)
+            }
+        }
+        #expect(try lints("ಕನ್ನಡ ಪಠ್ಯ ಇಲ್ಲಿದೆ").isEmpty)
+        #expect(try lints("తెలుగు పాఠ్యం ఇక్కడ") == [.byteFallback])
+        #expect(try lints("ತ తెలుగు ಕನ್ನಡ ಪಠ್ಯ ಇಲ್ಲಿದೆ ಕನ್ನಡ ಪಠ್ಯ").isEmpty)
+    }
+
+    /// A byte-level vocabulary of the 256 bytes and one merge.
+    private func byteLevelDocument(merging pair: [UInt8]) -> JSONValue {
+        let letters = (UInt8.min...UInt8.max).map { ByteAlphabet.encode(CollectionOfOne($0)) }
+            .map { String(decoding: $0, as: UTF8.self) }
+        let (a, b) = (letters[Int(pair[0])], letters[Int(pair[1])])
+        var vocabulary = JSONObject()
+        for (i, letter) in (letters + [a + b]).enumerated() { vocabulary[letter] = .integer(i) }
+        return [
+            "version": "1.0", "added_tokens": [], "normalizer": .null, "post_processor": .null,
+            "pre_tokenizer": ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true],
+            "decoder": ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true],
+            "model": [
+                "type": "BPE", "dropout": .null, "unk_token": .null, "continuing_subword_prefix": .null,
+                "end_of_word_suffix": .null, "fuse_unk": false, "byte_fallback": false,
+                "vocab": .object(vocabulary), "merges": [.array([.string(a), .string(b)])],
+            ],
+        ]
+    }
+
+    // MARK: Tools that a template leaves out
+
+    private static let tool: JSONValue = [
+        "type": "function", "function": ["name": "f", "parameters": ["type": "object"]],
+    ]
+
+    /// A question, a call of `f`, its result and an answer.
+    private func toolRow(_ content: String = "", tools: Bool = true) -> JSONValue {
+        let messages: JSONValue = [
+            ["role": "user", "content": "q"],
+            [
+                "role": "assistant", "content": .string(content),
+                "tool_calls": [["type": "function", "function": ["name": "f", "arguments": ["n": 1]]]],
+            ],
+            ["role": "tool", "content": "42"], ["role": "assistant", "content": "It is 42."],
+        ]
+        return tools ? ["messages": messages, "tools": [Self.tool]] : ["messages": messages]
+    }
+
+    private func toolWarning(_ rows: [JSONValue], template: String) throws -> String? {
+        let builder = ExampleBuilder(
+            tokenizer: tokenizer, template: try ChatTemplate(source: template), options: ExampleOptions())
+        return try builder.examples(from: rows).report.warnings.first { $0.contains("leaves out tools") }
+    }
+
+    private static let turn = "{{ '<|im_start|>' + m.role + '\\n' + m.content }}"
+    private static let end = "{{ '<|im_end|>\\n' }}"
+
+    @Test func aTemplateThatLeavesToolsOutIsTold() throws {
+        let plain = "{% for m in messages %}\(Self.turn)\(Self.end){% endfor %}"
+        let found = try #require(try toolWarning([chat("q", "a"), toolRow()], template: plain))
+        #expect(found.hasPrefix("1 row:") && found.contains("row 2 (the tools, the call of f in turn 2)"))
+
+        let all = """
+            {{ tools | tojson if tools }}{% for m in messages %}\(Self.turn)\
+            {% for c in m.tool_calls or [] %}{{ c.function | tojson(ensure_ascii=true) }}{% endfor %}\(Self.end){% endfor %}
+            """
+        #expect(try toolWarning([toolRow(), toolRow("words"), toolRow(tools: false)], template: all) == nil)
+    }
+
+    @Test func aCallThatIsLeftOutBesideWordsIsTold() throws {
+        // Calls are written only where there are no words.
+        let template = """
+            {{ tools | tojson if tools }}{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.content %}\
+            {{ m.content }}{% else %}{% for c in m.tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}{% endif %}\
+            \(Self.end){% endfor %}
+            """
+        let found = try #require(try toolWarning([toolRow(), toolRow("words")], template: template))
+        #expect(found.contains("row 2 (the call of f in turn 2)") && !found.contains("row 1"))
+    }
+
+    @Test func aResultThatIsLeftOutIsTold() throws {
+        let template = """
+            {{ tools | length if tools }}{% for m in messages if m.role != 'tool' %}\(Self.turn)\
+            {{ m.tool_calls | tojson if m.tool_calls }}\(Self.end){% endfor %}
+            """
+        let found = try #require(try toolWarning([toolRow()], template: template))
+        #expect(found.contains("(the result in turn 3)"))
+    }
+
     @Test func emojiAndNamesAreNoUnknownScript() throws {
         #expect(try faults([chat("🎉🎉🎉👍🏽🔥🔥💯💯", "😂😂😂😂 José")]).isEmpty)
     }

@@ -17,6 +17,8 @@ public struct JSONParser {
     public enum DuplicateKeys: Sendable { case refuse, keepLast }
 
     private static let smallObject = 12
+    /// Python's limit, too (`sys.int_info.default_max_str_digits`).
+    private static let longestInteger = 4_300
 
     let bytes: UnsafeBufferPointer<UInt8>
     var position = 0
@@ -187,7 +189,11 @@ public struct JSONParser {
             return .integer(isNegative ? -value : value)
         }
         let text = String(decoding: bytes[start..<position], as: UTF8.self)
-        if isInteger, let value = Int(text) { return .integer(value) }
+        if isInteger {
+            if let value = Int(text) { return .integer(value) }
+            guard text.utf8.count <= Self.longestInteger else { throw error("an integer has too many digits") }
+            return .bigInteger(text)
+        }
         guard let value = Double(text), value.isFinite else { throw error("the number \(text) is out of range") }
         return .double(value)
     }

@@ -5,6 +5,8 @@ public indirect enum JSONValue: Sendable {
     case null
     case bool(Bool)
     case integer(Int)
+    /// The digits of an integer that needs more than 64 bits, with its sign.
+    case bigInteger(String)
     case double(Double)
     case string(String)
     case array([JSONValue])
@@ -54,6 +56,7 @@ extension JSONValue {
         switch self {
         case .integer(let value): Double(value)
         case .double(let value): value
+        case .bigInteger(let digits): Double(digits).flatMap { $0.isFinite ? $0 : nil }
         default: nil
         }
     }
@@ -68,7 +71,7 @@ extension JSONValue {
         switch self {
         case .null: "null"
         case .bool: "a boolean"
-        case .integer, .double: "a number"
+        case .integer, .bigInteger, .double: "a number"
         case .string: "a string"
         case .array: "an array"
         case .object: "an object"

@@ -45,6 +45,7 @@ public struct JSONWriter {
         case .null: output += "null"
         case .bool(let flag): output += flag ? "true" : "false"
         case .integer(let number): output += String(number)
+        case .bigInteger(let digits): output += digits
         case .double(let number): output += Self.pythonRepresentation(number)
         case .string(let text): writeString(text)
         case .array(let elements):

@@ -27,6 +27,8 @@ struct MadeExample: Sendable {
     var notes: Set<ExampleNote> = []
     /// No turn's end is trained.
     var lacksEnd = false
+    /// What of the row's tools the template did not write.
+    var dropped: [String] = []
     /// The text the tokens stand for and the bytes of it that each does; empty for rows that came as tokens. A token
     /// that was added behind the text has no range.
     var text = ""
@@ -67,6 +69,9 @@ struct ExampleCollector {
     private var decomposedCount = 0
     private var hasComposed = false
     private var notes: [ExampleNote: Int] = [:]
+    /// Rows whose tools the template leaves out, as many as a warning names.
+    private var dropped: [String] = []
+    private var droppedCount = 0
     private var examples: [TokenizedExample] = []
     private var origins: [RowOrigin] = []
 
@@ -79,12 +84,14 @@ struct ExampleCollector {
         var decomposedCount: Int
         var hasComposed: Bool
         var notes: [ExampleNote: Int]
+        var dropped: [String]
+        var droppedCount: Int
     }
 
     var snapshot: Snapshot {
         Snapshot(
             report: report, decomposed: decomposed, decomposedCount: decomposedCount, hasComposed: hasComposed,
-            notes: notes)
+            notes: notes, dropped: dropped, droppedCount: droppedCount)
     }
 
     /// Adds what is known of other rows of the same files.
@@ -94,10 +101,13 @@ struct ExampleCollector {
         decomposedCount += other.decomposedCount
         hasComposed = hasComposed || other.hasComposed
         notes.merge(other.notes, uniquingKeysWith: +)
+        dropped = Array((dropped + other.dropped).prefix(Self.droppedLimit))
+        droppedCount += other.droppedCount
     }
 
     /// Rows that one lint names; a planted defect should be found wherever it is.
     static let lintFaultLimit = 1_000
+    private static let droppedLimit = 10
 
     private mutating func add(_ fault: RowFault) {
         faultCount += 1
@@ -120,9 +130,18 @@ struct ExampleCollector {
             case .made(let made):
                 if let shape = outcome.shape { report.shapes[shape, default: 0] += 1 }
                 for note in made.notes { notes[note, default: 0] += 1 }
+                if !made.dropped.isEmpty { addDropped(made.dropped, outcome) }
                 add(made.example, outcome)
             }
         }
+    }
+
+    private mutating func addDropped(_ parts: [String], _ outcome: RowOutcome) {
+        droppedCount += 1
+        guard dropped.count < Self.droppedLimit else { return }
+        let rest = parts.count > 2 ? " and \(parts.count - 2) more" : ""
+        let place = outcome.file.map { "\($0) row" } ?? "row"
+        dropped.append("\(place) \(outcome.row) (\(parts.prefix(2).joined(separator: ", "))\(rest))")
     }
 
     private mutating func look(at outcome: RowOutcome) {
@@ -200,6 +219,13 @@ struct ExampleCollector {
     private var warnings: [String] {
         var texts = ExampleNote.allCases.compactMap { note in notes[note].map { note.warning(rows: $0) } }
         func row(_ count: Int) -> String { "\(count) row\(count == 1 ? "" : "s")" }
+        if droppedCount > 0 {
+            texts.append(
+                "\(row(droppedCount)): the chat template leaves out tools, calls of them or their results, and the model "
+                    + "would train on conversations with a gap: \(dropped.joined(separator: "; "))"
+                    + (droppedCount > dropped.count ? "; and more" : "")
+                    + "; use a chat template that writes them, or take them out of the rows")
+        }
         if report.dropped > 0 { texts.append("\(row(report.dropped)) longer than max_length left out") }
         if report.truncated > 0 { texts.append("\(row(report.truncated)) cut short at max_length") }
         if report.split > 0 { texts.append("\(row(report.split)) cut in pieces of max_length") }

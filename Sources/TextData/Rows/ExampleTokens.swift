@@ -50,6 +50,7 @@ extension ExampleBuilder {
             let other = try answer(rejected)
             made.notes.formUnion(other.notes)
             made.lacksEnd = made.lacksEnd || other.lacksEnd
+            made.dropped += other.dropped
             if made.example.trainedCount > 0 { made.reasonWithoutLabels = other.reasonWithoutLabels }
             made.example.judgement = .chosen(ids: other.example.ids, isTrained: other.example.isTrained)
             return made
@@ -110,6 +111,8 @@ extension ExampleBuilder {
     private func example(of conversation: Conversation, trainsTail: Bool = false) throws -> MadeExample {
         let tokenizer = try requireTokenizer()
         let trained = try trainedText(of: conversation)
+        let dropped = template.map { ToolProbe(template: $0, conversation: conversation, now: options.now) }?
+            .dropped(from: trained.text) ?? []
         // The template writes BOS and all other special tokens itself.
         let encoding = try tokenizer.encoding(of: trained.text, addSpecialTokens: false)
         var isTrained = Array(repeating: false, count: encoding.ids.count)
@@ -148,7 +151,7 @@ extension ExampleBuilder {
         return MadeExample(
             example: TokenizedExample(ids: encoding.ids, isTrained: isTrained, weights: weights),
             reasonWithoutLabels: reason,
-            notes: notes, lacksEnd: options.trainOn != .all && !hasEnd, text: trained.text,
+            notes: notes, lacksEnd: options.trainOn != .all && !hasEnd, dropped: dropped, text: trained.text,
             byteRanges: encoding.byteRanges)
     }
 

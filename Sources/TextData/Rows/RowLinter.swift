@@ -6,11 +6,10 @@ struct RowLinter: Sendable {
     /// The share of byte tokens in a row, and the fewest letters they spell, from which a script counts as unknown.
     private static let fallbackShare = 0.25
     private static let fallbackLetters = 8
-    /// Of a script that a vocabulary does not know, nearly every letter is cut: a byte-level vocabulary may have the
-    /// bytes that the script's letters begin with, so that each takes one byte more. Where letters fall back to all of
-    /// their bytes, half of them are enough.
-    private static let cutShare = 0.95
-    private static let bytesPerLetter = 1.5
+    /// The share of a script's letters that take a token for each of their bytes from which a vocabulary does not know
+    /// the script. A letter that is made of a merge of its first bytes and one byte more is spelled poorly, yet learned:
+    /// many byte-level vocabularies write Kannada or Telugu so.
+    private static let spelledShare = 0.5
 
     private let bosID: Int32?
     private let stops: Set<Int32>
@@ -180,7 +179,8 @@ struct RowLinter: Sendable {
 
     private struct Spelled {
         var letters = 0
-        var cut = 0
+        /// Letters each byte of which is a token, and those tokens.
+        var spelled = 0
         var bytes = 0
     }
 
@@ -203,18 +203,20 @@ struct RowLinter: Sendable {
             i += scalar.length
             if let script = Self.script(scalar.value, table) { scripts[script, default: Spelled()].letters += 1 }
         }
-        var last = -1
+        var (last, run) = (-1, 0)
         for (id, range) in zip(ids, made.byteRanges) where Int(id) < isByte.count && isByte[Int(id)] && !range.isEmpty {
             let start = text[range.lowerBound] & 0xC0 == 0x80 ? scalarStart(span, before: range.lowerBound) : range.lowerBound
-            guard let script = Self.script(decodeScalar(span, at: start).value, table) else { continue }
-            scripts[script, default: Spelled()].bytes += 1
-            if start != last { scripts[script, default: Spelled()].cut += 1 }
+            run = start == last ? run + 1 : 1
             last = start
+            let letter = decodeScalar(span, at: start)
+            guard run == letter.length, let script = Self.script(letter.value, table) else { continue }
+            scripts[script, default: Spelled()].spelled += 1
+            scripts[script, default: Spelled()].bytes += run
         }
         let unknown = scripts.filter { _, found in
-            let (letters, bytes) = (Double(found.letters), Double(found.bytes))
-            return found.cut >= Self.fallbackLetters && bytes >= Self.fallbackShare * Double(ids.count)
-                && (Double(found.cut) >= Self.cutShare * letters || bytes >= Self.bytesPerLetter * letters)
+            found.spelled >= Self.fallbackLetters
+                && Double(found.bytes) >= Self.fallbackShare * Double(ids.count)
+                && Double(found.spelled) >= Self.spelledShare * Double(found.letters)
         }
         guard let (script, found) = unknown.max(by: { ($0.value.bytes, $0.key) < ($1.value.bytes, $1.key) }) else {
             return nil

@@ -179,6 +179,7 @@ extension Interpreter {
         case .null: return .none
         case .bool(let flag): return .bool(flag)
         case .integer(let number): return .int(number)
+        case .bigInteger(let digits): return .bigInt(Text(digits))
         case .double(let number): return .float(number)
         case .string(let text): return .string(Text(text))
         case .array(let elements):

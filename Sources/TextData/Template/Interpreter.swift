@@ -128,10 +128,6 @@ final class Interpreter {
     }
     func list(_ values: [TemplateValue]) throws -> TemplateValue { .list(try items(values)) }
     func tuple(_ values: [TemplateValue]) throws -> TemplateValue { .tuple(try items(values)) }
-    func generator(_ values: [TemplateValue]) throws -> TemplateValue {
-        try spend(values.count / Self.elementsPerFuel)
-        return .generator(Generator(values, depth: try depth(over: values)))
-    }
     func cycler(_ values: [TemplateValue]) throws -> Cycler { Cycler(values: values, depth: try depth(over: values)) }
     func method(_ receiver: TemplateValue, _ name: Text) throws -> TemplateValue {
         _ = try depth(over: [receiver])
@@ -172,6 +168,10 @@ final class Interpreter {
         case .none: return .none
         case .bool(let flag): return .int(flag ? 1 : 0)
         case .int(let number): return .int(number)
+        case .bigInt(let digits): return .bigInt(digits)
+        case .bytes(let bytes):
+            try spend(2 * bytes.count / Self.bytesPerFuel)
+            return .bytes(bytes)
         case .float(let number): return Int(exactly: number).map(MappingKey.int) ?? .float(number)
         case .string(let text):
             // Hashed more than once on the way into a dictionary.

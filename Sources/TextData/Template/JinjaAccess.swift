@@ -24,6 +24,8 @@ extension Interpreter {
             }
         case .range(let range):
             if let index = position(key, count: range.count) { return .int(range[index]) }
+        case .bytes(let bytes):
+            if let index = position(key, count: bytes.count) { return .int(Int(bytes[index])) }
         default: break
         }
         if let name = key.text {
@@ -46,14 +48,16 @@ extension Interpreter {
             return try text(string.slice(slice))
         case .list(let items): return try list(slice.resolved(count: items.values.count).map { items.values[$0] })
         case .tuple(let items): return try tuple(slice.resolved(count: items.values.count).map { items.values[$0] })
+        case .bytes(let bytes):
+            try spend(bytes.count / Self.bytesPerFuel)
+            return .bytes(slice.resolved(count: bytes.count).map { bytes[$0] })
         case .range(let range):
             let part = slice.resolved(count: range.count)
             return .range(
                 PythonRange(
                     start: range[part.start], count: part.count, step: range.step &* part.step,
                     stop: range[part.start &+ part.count &* part.step]))
-        // Jinja looks for an attribute instead, which there is not.
-        default: return .undefined(.element)
+        default: throw unsupported("[:]", value)
         }
     }
 
@@ -79,6 +83,13 @@ extension Interpreter {
             case "real", "numerator": return value.index.map(TemplateValue.int)
             case "imag": return .int(0)
             case "denominator": return .int(1)
+            default: return nil
+            }
+        case .range(let range):
+            switch name {
+            case "start": return .int(range.start)
+            case "stop": return .int(range.stop)
+            case "step": return .int(range.step)
             default: return nil
             }
         case .float(let number):

@@ -1,9 +1,10 @@
 /// The state of a running loop: what `loop` is in its body.
 final class LoopState {
-    private var source: ArraySlice<TemplateValue>
+    /// Gives the elements that the loop's filter lets through; they are only looked at when they are needed.
+    private var source: () throws -> TemplateValue?
+    /// What is left, once it is known.
+    private var rest: ArraySlice<TemplateValue>?
     private var ahead: TemplateValue?
-    /// The loop's filter; nil when there is none, or when what is left has passed it.
-    private var accepts: ((TemplateValue) throws -> Bool)?
     let definition: ForLoop
     private(set) var scope: VariableScope?
     let depth: Int
@@ -14,23 +15,15 @@ final class LoopState {
     var isExposed = false
 
     init(
-        values: [TemplateValue], definition: ForLoop, scope: VariableScope, depth: Int,
-        accepts: ((TemplateValue) throws -> Bool)?
+        source: @escaping () throws -> TemplateValue?, definition: ForLoop, scope: VariableScope, depth: Int
     ) {
-        source = values[...]
+        self.source = source
         self.definition = definition
         self.scope = scope
         self.depth = depth
-        self.accepts = accepts
     }
 
-    /// The next element the loop's filter lets through; elements are only looked at when they are needed.
-    private func pull() throws -> TemplateValue? {
-        while let value = source.popFirst() {
-            if try accepts?(value) ?? true { return value }
-        }
-        return nil
-    }
+    private func pull() throws -> TemplateValue? { rest == nil ? try source() : rest?.popFirst() }
 
     func advance() throws -> TemplateValue? {
         let next: TemplateValue?
@@ -54,17 +47,17 @@ final class LoopState {
 
     func length() throws -> Int {
         guard try peek() != nil else { return index + 1 }
-        if accepts != nil {
-            var passed: [TemplateValue] = []
-            while let value = try pull() { passed.append(value) }
-            source = passed[...]
-            accepts = nil
+        if rest == nil {
+            var values: [TemplateValue] = []
+            while let value = try source() { values.append(value) }
+            rest = values[...]
         }
-        return index + 2 + source.count
+        return index + 2 + (rest?.count ?? 0)
     }
 
     func clear() {
-        source = []
+        source = { nil }
+        rest = nil
         ahead = nil
         previous = nil
         current = nil

@@ -112,17 +112,21 @@ extension Interpreter {
     func runLoop(
         _ loop: ForLoop, over iterable: TemplateValue, in scope: VariableScope, depth: Int
     ) throws {
-        let values = try elements(iterable)
-        let accepts: ((TemplateValue) throws -> Bool)? = loop.filter.map { filter in
-            { [unowned self] value in
-                let inner = VariableScope(parent: scope)
-                hide(loop.filterScope, in: inner)
-                try spend(1)
-                try assign(value, to: loop.target, in: inner)
-                return try evaluate(filter, in: inner).isTrue
+        let next = try iterator(over: iterable)
+        var source = next
+        if let filter = loop.filter {
+            source = { [unowned self] in
+                while let value = try next() {
+                    let inner = VariableScope(parent: scope)
+                    hide(loop.filterScope, in: inner)
+                    try spend(1)
+                    try assign(value, to: loop.target, in: inner)
+                    if try evaluate(filter, in: inner).isTrue { return value }
+                }
+                return nil
             }
         }
-        let state = LoopState(values: values, definition: loop, scope: scope, depth: depth, accepts: accepts)
+        let state = LoopState(source: source, definition: loop, scope: scope, depth: depth)
         var hasRun = false
         while let value = try state.advance() {
             try spend(1)

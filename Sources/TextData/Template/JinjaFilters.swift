@@ -6,6 +6,7 @@ enum Filters {
         var table = textFilters
         table.merge(sequenceFilters) { _, new in new }
         table.merge(valueFilters) { _, new in new }
+        table.merge(markupFilters) { _, new in new }
         for name in withoutArguments {
             guard let filter = table[name] else { continue }
             table[name] = { interpreter, value, arguments in
@@ -40,7 +41,7 @@ enum Filters {
             let given = try arguments.bound("int", ["default", "base"])
             if let text = value.text { try interpreter.spend(text.bytes.count / Interpreter.bytesPerFuel) }
             if value.isUndefined { throw interpreter.undefined(value) }
-            return Numbers.integer(value, base: given[1]?.index ?? 10).map(TemplateValue.int) ?? given[0] ?? .int(0)
+            return Numbers.integer(value, base: given[1]?.index ?? 10) ?? given[0] ?? .int(0)
         },
         "float": { interpreter, value, arguments in
             let given = try arguments.bound("float", ["default"])
@@ -50,6 +51,9 @@ enum Filters {
         },
         "abs": { interpreter, value, _ in
             if case .float(let number) = value { return .float(abs(number)) }
+            if case .bigInt(let digits) = value {
+                return .bigInt(digits.hasPrefix("-") ? Text(digits.bytes[1...]) : digits)
+            }
             guard let number = value.index else { throw interpreter.unsupported("abs", value) }
             return number < 0 ? try interpreter.negated(.int(number)) : .int(number)
         },
@@ -169,19 +173,24 @@ enum Numbers {
     /// Python reads no integer of more digits (`sys.int_info.default_max_str_digits`).
     private static let longest = 4_300
 
-    static func integer(_ value: TemplateValue, base: Int) -> Int? {
+    static func integer(_ value: TemplateValue, base: Int) -> TemplateValue? {
         switch value {
-        case .bool, .int: return value.index
-        case .float(let number): return Int(exactly: number.rounded(.towardZero))
-        case .string(let text):
-            if let number = integer(text, base: base) { return number }
-            return float(value).flatMap { Int(exactly: $0.rounded(.towardZero)) }
+        case .bool, .int: return value.index.map(TemplateValue.int)
+        case .bigInt: return value
+        case .float(let number): return whole(number)
+        case .string(let text): return integer(text, base: base) ?? float(value).flatMap(whole)
         default: return nil
         }
     }
 
+    private static func whole(_ number: Double) -> TemplateValue? {
+        guard number.isFinite else { return nil }
+        return Int(exactly: number.rounded(.towardZero)).map(TemplateValue.int)
+            ?? .bigInt(Text(String(format: "%.0f", number)))
+    }
+
     /// Python's `int(text, base)`.
-    static func integer(_ text: Text, base: Int) -> Int? {
+    static func integer(_ text: Text, base: Int) -> TemplateValue? {
         guard text.bytes.count <= longest else { return nil }
         guard (2...36).contains(base) || base == 0 else { return nil }
         var digits = text.stripped().lowercased().description
@@ -197,15 +206,18 @@ enum Numbers {
                 digits.removeFirst(2)
             }
         }
-        guard let number = Int(underscoresRemoved(digits) ?? "", radix: radix == 0 ? 10 : radix),
-            digits.first != "+", digits.first != "-"
-        else { return nil }
-        return isNegative ? -number : number
+        guard let plain = underscoresRemoved(digits), plain.first != "+", plain.first != "-" else { return nil }
+        if let number = Int(plain, radix: radix == 0 ? 10 : radix) { return .int(isNegative ? -number : number) }
+        // Beyond 64 bits only decimal digits are kept as they are.
+        guard radix == 0 || radix == 10, !plain.isEmpty, plain.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
+            return nil
+        }
+        return .bigInt(Text((isNegative ? "-" : "") + plain.drop { $0 == "0" }))
     }
 
     /// Python's `float(...)`.
     static func float(_ value: TemplateValue) -> Double? {
-        guard let text = value.text else { return value.number }
+        guard let text = value.text else { return value.isBigInt ? value.approximate : value.number }
         guard text.bytes.count <= longest else { return nil }
         let digits = text.stripped().lowercased().description
         switch digits {

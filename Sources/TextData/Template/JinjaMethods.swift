@@ -22,6 +22,7 @@ extension Interpreter {
         case .loop: return name == "cycle" || name == "changed"
         case .callable(.cycler): return name == "next" || name == "reset"
         case .float: return name == "is_integer"
+        case .bytes: return name == "decode" || name == "hex"
         case .int, .bool: return name == "bit_length" || name == "is_integer" || name == "conjugate"
         default: return false
         }
@@ -34,6 +35,7 @@ extension Interpreter {
         case .list(let items), .tuple(let items):
             if name == "copy" { return receiver }
             return try search(name, items.values, arguments)
+        case .bytes(let bytes): return try callBytesMethod(name, bytes, arguments)
         case .range: return try search(name, try elements(receiver), arguments)
         case .loop(let loop): return try callLoopMethod(name, loop, arguments)
         case .callable(.cycler(let cycler)):
@@ -174,6 +176,9 @@ extension Interpreter {
             }
             let names = mapping.entries.compactMap { entry in entry.key.text.map { (name: $0, value: entry.value) } }
             return try self.text(try format(text, CallArguments(keywords: names)))
+        case "encode": return try encode(text, arguments)
+        case "translate": return try translate(text, arguments)
+        case "maketrans": return try translationTable(arguments)
         case "partition", "rpartition": return try partition(text, arguments, fromRight: name == "rpartition")
         default: return try callCaseMethod(name, text, arguments)
         }

@@ -117,6 +117,7 @@ struct CallArguments {
     var positional: [TemplateValue] = []
     var keywords: [(name: Text, value: TemplateValue)] = []
     var isEmpty: Bool { positional.isEmpty && keywords.isEmpty }
+    var values: [TemplateValue] { positional + keywords.map(\.value) }
 
     /// The values of the parameters `names`, nil where none was given.
     func bound(_ function: String, _ names: [Text], required: Int = 0) throws -> [TemplateValue?] {

@@ -15,8 +15,10 @@ extension Interpreter {
 
     func unsupported(_ operation: String, _ a: TemplateValue, _ b: TemplateValue? = nil) -> TemplateFault {
         if a.isUndefined { return undefined(a) }
+        if case .bigInt = a { return Self.tooLarge }
         guard let b else { return TemplateFault("'\(operation)' does not work on a \(a.typeName)") }
         if b.isUndefined { return undefined(b) }
+        if case .bigInt = b { return Self.tooLarge }
         return TemplateFault("'\(operation)' does not work on a \(a.typeName) and a \(b.typeName)")
     }
 
@@ -28,7 +30,13 @@ extension Interpreter {
         case .dict(let mapping):
             try spend(mapping.entries.count / Self.elementsPerFuel)
             return mapping.entries.map(\.key)
-        case .generator(let generator): return generator.rest()
+        case .generator(let generator):
+            var values: [TemplateValue] = []
+            while let value = try generator.next() { values.append(value) }
+            return values
+        case .bytes(let bytes):
+            try spend(bytes.count / Self.elementsPerFuel)
+            return bytes.map { .int(Int($0)) }
         case .range(let range):
             try spend(range.count / Self.elementsPerFuel)
             return (0..<range.count).map { .int(range[$0]) }
@@ -36,7 +44,7 @@ extension Interpreter {
             // Each character becomes a string of its own.
             try spend(text.bytes.count / 2)
             return text.scalars.map { .string(Text(CollectionOfOne($0))) }
-        case .loop, .none, .bool, .int, .float, .namespace, .callable:
+        case .loop, .none, .bool, .int, .bigInt, .float, .namespace, .callable:
             throw TemplateFault("a \(value.typeName) cannot be iterated")
         }
     }
@@ -51,6 +59,7 @@ extension Interpreter {
         switch value {
         case .undefined: 0
         case .string(let text): try scalarCount(text)
+        case .bytes(let bytes): bytes.count
         case .list(let items), .tuple(let items), .view(let items, _): items.values.count
         case .dict(let mapping): mapping.entries.count
         case .range(let range): range.count
@@ -68,9 +77,10 @@ extension Interpreter {
     }
 
     private func checked(_ result: (partialValue: Int, overflow: Bool)) throws -> Int {
-        guard !result.overflow else { throw TemplateFault("an integer does not fit 64 bits") }
+        guard !result.overflow else { throw Self.tooLarge }
         return result.partialValue
     }
+    private static var tooLarge: TemplateFault { TemplateFault("an integer does not fit 64 bits") }
 
     func arithmetic(
         _ operation: ArithmeticOperator, _ a: TemplateValue, _ b: TemplateValue
@@ -197,6 +207,8 @@ extension Interpreter {
         case (.view(let x, .keys), .view(let y, .keys)):
             return try x.values.count == y.values.count && x.values.allSatisfy { try contains(b, $0) }
         case (.namespace(let x), .namespace(let y)): return x === y
+        case (.bigInt(let x), .bigInt(let y)): return x == y
+        case (.bytes(let x), .bytes(let y)): return x == y
         default:
             if let x = a.index, let y = b.index { return x == y }
             if let x = a.number, let y = b.number { return x == y }
@@ -213,6 +225,17 @@ extension Interpreter {
             return x < y ? .ascending : x == y ? .same : x > y ? .descending : .unordered
         }
         switch (a, b) {
+        case (.bigInt, _) where b.number != nil || b.isBigInt, (_, .bigInt) where a.number != nil:
+            let (x, y) = (a.approximate, b.approximate)
+            // Of two of the same size, the digits decide.
+            if x == y, case .bigInt(let m) = a, case .bigInt(let n) = b {
+                if m == n { return .same }
+                let isLess =
+                    m.bytes.count == n.bytes.count
+                    ? m.bytes.lexicographicallyPrecedes(n.bytes) : m.bytes.count < n.bytes.count
+                return isLess != (x < 0) ? .ascending : .descending
+            }
+            return x < y ? .ascending : x == y ? .same : x > y ? .descending : .unordered
         case (.string(let x), .string(let y)):
             try spend(scanning: x)
             // UTF-8 sorts as code points do.
@@ -235,7 +258,12 @@ extension Interpreter {
             return text.contains(part)
         case .dict(let mapping): return mapping[try key(value)] != nil
         case .namespace: throw unsupported("in", value, container)
-        default: return try elements(container).contains { try areEqual($0, value) }
+        default:
+            let next = try iterator(over: container)
+            while let element = try next() {
+                if try areEqual(element, value) { return true }
+            }
+            return false
         }
     }
 }

@@ -26,7 +26,9 @@ extension Interpreter {
         case .none: text.bytes += "None".utf8
         case .bool(let flag): text.bytes += (flag ? "True" : "False").utf8
         case .int(let number): text.bytes += String(number).utf8
+        case .bigInt(let digits): text.bytes += digits.bytes
         case .float(let number): text.bytes += Self.floatText(number).utf8
+        case .bytes(let bytes): text.bytes += Self.quoted(bytes).bytes
         case .string(let string):
             if string.isMarkup { text.bytes += "Markup(".utf8 }
             text.bytes += Self.quoted(string).bytes
@@ -84,9 +86,32 @@ extension Interpreter {
             case _ where scalar.value == UInt32(quote): text.bytes += [UInt8(ascii: "\\"), quote]
             case _ where Text.isPrintable(scalar): text.append(scalar)
             default:
-                let digits = String(scalar.value, radix: 16)
-                let (mark, width) = scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
-                text.bytes += "\\\(mark)\(String(repeating: "0", count: width - digits.count))\(digits)".utf8
+                text.bytes += escape(scalar).utf8
+            }
+        }
+        text.bytes.append(quote)
+        return text
+    }
+
+    /// `\xe9`, `\u0915` or `\U0001f600`.
+    static func escape(_ scalar: Unicode.Scalar) -> String {
+        let digits = String(scalar.value, radix: 16)
+        let (mark, width) = scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
+        return "\\\(mark)\(String(repeating: "0", count: width - digits.count))\(digits)"
+    }
+
+    /// `repr` of bytes.
+    static func quoted(_ bytes: [UInt8]) -> Text {
+        let quote: UInt8 = bytes.contains(UInt8(ascii: "'")) && !bytes.contains(UInt8(ascii: "\"")) ? 0x22 : 0x27
+        var text = Text([UInt8(ascii: "b"), quote])
+        for byte in bytes {
+            switch byte {
+            case 0x0A: text.bytes += "\\n".utf8
+            case 0x0D: text.bytes += "\\r".utf8
+            case 0x09: text.bytes += "\\t".utf8
+            case UInt8(ascii: "\\"), quote: text.bytes += [UInt8(ascii: "\\"), byte]
+            case 0x20..<0x7F: text.bytes.append(byte)
+            default: text.bytes += "\\x\(byte < 16 ? "0" : "")\(String(byte, radix: 16))".utf8
             }
         }
         text.bytes.append(quote)
@@ -123,6 +148,7 @@ extension Interpreter {
         case .none: text.bytes += "null".utf8
         case .bool(let flag): text.bytes += (flag ? "true" : "false").utf8
         case .int(let number): text.bytes += String(number).utf8
+        case .bigInt(let digits): text.bytes += digits.bytes
         case .float(let number): text.bytes += Self.jsonFloat(number).utf8
         case .string(let string):
             try spend(string.bytes.count / Self.bytesPerFuel)
@@ -169,6 +195,7 @@ extension Interpreter {
         case .none: return "null"
         case .bool(let flag): return flag ? "true" : "false"
         case .int(let number): return Text(String(number))
+        case .bigInt(let digits): return digits
         case .float(let number): return Text(Self.jsonFloat(number))
         default: throw TemplateFault("a \(key.typeName) cannot be a key in JSON")
         }

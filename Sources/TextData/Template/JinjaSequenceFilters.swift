@@ -6,8 +6,7 @@ extension Filters {
             return .int(length)
         },
         "first": { interpreter, value, _ in
-            if case .generator(let generator) = value { return generator.next() ?? .undefined(.silent) }
-            return try interpreter.elements(value).first ?? .undefined(.silent)
+            try interpreter.iterator(over: value)() ?? .undefined(.silent)
         },
         "last": { interpreter, value, _ in
             if case .generator = value { throw interpreter.unsupported("last", value) }
@@ -15,10 +14,17 @@ extension Filters {
         },
         "list": { interpreter, value, _ in try interpreter.list(try interpreter.elements(value)) },
         "items": { interpreter, value, _ in
-            if value.isUndefined { return try interpreter.generator([]) }
-            guard case .dict(let mapping) = value else { throw interpreter.unsupported("items", value) }
-            return try interpreter.generator(
-                try mapping.entries.map { try interpreter.tuple([$0.key, $0.value]) })
+            var rest: ArraySlice<(key: TemplateValue, value: TemplateValue)>?
+            return try interpreter.generator(holding: [value]) { [unowned interpreter] in
+                if rest == nil {
+                    guard case .dict(let mapping) = value else {
+                        if value.isUndefined { return nil }
+                        throw interpreter.unsupported("items", value)
+                    }
+                    rest = mapping.entries[...]
+                }
+                return try rest?.popFirst().map { try interpreter.tuple([$0.key, $0.value]) }
+            }
         },
         "dictsort": { interpreter, value, arguments in
             let given = try arguments.bound("dictsort", ["case_sensitive", "by", "reverse"])
@@ -42,8 +48,9 @@ extension Filters {
         },
         "reverse": { interpreter, value, _ in
             if let string = value.text { return .string(Text(string.scalars.reversed())) }
-            if case .generator(let generator) = value { return try interpreter.list(generator.rest().reversed()) }
-            return try interpreter.generator(try interpreter.elements(value).reversed())
+            let reversed = Array(try interpreter.elements(value).reversed())
+            if case .generator = value { return try interpreter.list(reversed) }
+            return try interpreter.generator(of: reversed)
         },
         "sort": { interpreter, value, arguments in
             let given = try arguments.bound("sort", ["reverse", "case_sensitive", "attribute"])
@@ -66,11 +73,12 @@ extension Filters {
         "unique": { interpreter, value, arguments in
             let given = try arguments.bound("unique", ["case_sensitive", "attribute"])
             var seen: Set<MappingKey> = []
-            return try interpreter.generator(
-                try interpreter.elements(value).filter {
-                    let key = try sortKey(interpreter, $0, given[1], caseSensitive: given[0]?.isTrue ?? false)
-                    return seen.insert(try interpreter.key(key)).inserted
-                })
+            return try interpreter.generator(over: value) { [unowned interpreter] in
+                { element in
+                    let key = try sortKey(interpreter, element, given[1], caseSensitive: given[0]?.isTrue ?? false)
+                    return seen.insert(try interpreter.key(key)).inserted ? element : nil
+                }
+            }
         },
         "min": { interpreter, value, arguments in try extreme(interpreter, value, arguments, .ascending) },
         "max": { interpreter, value, arguments in try extreme(interpreter, value, arguments, .descending) },
@@ -87,18 +95,20 @@ extension Filters {
         },
         "batch": { interpreter, value, arguments in
             let given = try arguments.bound("batch", ["linecount", "fill_with"], required: 1)
-            guard let size = given[0]?.index, size > 0 else { throw TemplateFault("batch needs a positive size") }
-            let values = try interpreter.elements(value)
-            var batches: [TemplateValue] = []
-            for start in stride(from: 0, to: values.count, by: size) {
-                var batch = Array(values[start..<min(start + size, values.count)])
+            var source: (() throws -> TemplateValue?)?
+            return try interpreter.generator(holding: [value]) { [unowned interpreter] in
+                guard let size = given[0]?.index, size > 0 else { throw TemplateFault("batch needs a positive size") }
+                // Set once: a closure that is stored again and again gains a thunk each time.
+                if source == nil { source = try interpreter.iterator(over: value) }
+                var batch: [TemplateValue] = []
+                while batch.count < size, let element = try source?() { batch.append(element) }
+                guard !batch.isEmpty else { return nil }
                 if let fill = given[1], !fill.isNone, batch.count < size {
                     try interpreter.spend(size / Interpreter.elementsPerFuel)
                     batch += Array(repeating: fill, count: size - batch.count)
                 }
-                batches.append(try interpreter.list(batch))
+                return try interpreter.list(batch)
             }
-            return try interpreter.generator(batches)
         },
         "slice": { interpreter, value, arguments in try sliced(interpreter, value, arguments) },
         "groupby": { interpreter, value, arguments in try grouped(interpreter, value, arguments) },
@@ -137,22 +147,21 @@ extension Filters {
         _ interpreter: Interpreter, _ value: TemplateValue, _ arguments: CallArguments
     ) throws -> TemplateValue {
         let given = try arguments.bound("slice", ["slices", "fill_with"], required: 1)
-        guard let count = given[0]?.index, count > 0, count <= 100_000 else {
-            throw TemplateFault("slice needs a positive number")
+        var values: [TemplateValue]?
+        var (number, start) = (0, 0)
+        return try interpreter.generator(holding: [value]) { [unowned interpreter] in
+            guard let count = given[0]?.index, count > 0 else { throw TemplateFault("slice needs a positive number") }
+            let all = try values ?? interpreter.elements(value)
+            values = all
+            guard number < count else { return nil }
+            try interpreter.spend(1)
+            let extra = all.count % count
+            let end = start + all.count / count + (number < extra ? 1 : 0)
+            var part = Array(all[start..<end])
+            if let fill = given[1], !fill.isNone, number >= extra { part.append(fill) }
+            (number, start) = (number + 1, end)
+            return try interpreter.list(part)
         }
-        try interpreter.spend(count)
-        let values = try interpreter.elements(value)
-        let (size, extra) = (values.count / count, values.count % count)
-        var start = 0
-        var slices: [TemplateValue] = []
-        for i in 0..<count {
-            let end = start + size + (i < extra ? 1 : 0)
-            var part = Array(values[start..<end])
-            if let fill = given[1], !fill.isNone, i >= extra { part.append(fill) }
-            slices.append(try interpreter.list(part))
-            start = end
-        }
-        return try interpreter.generator(slices)
     }
 
     private static func grouped(
@@ -190,44 +199,44 @@ extension Filters {
         _ interpreter: Interpreter, _ value: TemplateValue, _ arguments: CallArguments
     ) throws -> TemplateValue {
         // Jinja does not look into a value that is false: None gives nothing.
-        let values = value.isTrue ? try interpreter.elements(value) : []
-        if arguments.positional.isEmpty, let attribute = arguments.keywords.first(where: { $0.name == "attribute" }) {
-            let fallback = arguments.keywords.first { $0.name == "default" }?.value
-            return try interpreter.generator(
-                try values.map { element in
-                    try interpreter.spend(1)
-                    return try lookUp(interpreter, attribute.value, in: element, default: fallback)
-                })
+        guard value.isTrue else { return try interpreter.generator(of: []) }
+        return try interpreter.generator(over: value, holding: arguments.values) { [unowned interpreter] in
+            if arguments.positional.isEmpty,
+                let attribute = arguments.keywords.first(where: { $0.name == "attribute" })
+            {
+                let fallback = arguments.keywords.first { $0.name == "default" }?.value
+                guard arguments.keywords.count == (fallback == nil ? 1 : 2) else {
+                    throw TemplateFault("map with an attribute takes only a default besides")
+                }
+                return { try lookUp(interpreter, attribute.value, in: $0, default: fallback) }
+            }
+            guard let name = arguments.positional.first?.text else { throw TemplateFault("map needs a filter") }
+            guard let filter = named[name] else { throw TemplateFault("there is no filter named '\(name)'") }
+            let rest = CallArguments(positional: Array(arguments.positional.dropFirst()), keywords: arguments.keywords)
+            return { try filter(interpreter, $0, rest) }
         }
-        guard let name = arguments.positional.first?.text else { throw TemplateFault("map needs a filter") }
-        guard let filter = named[name] else { throw TemplateFault("there is no filter named '\(name)'") }
-        let rest = CallArguments(positional: Array(arguments.positional.dropFirst()), keywords: arguments.keywords)
-        return try interpreter.generator(
-            try values.map {
-                try interpreter.spend(1)
-                return try filter(interpreter, $0, rest)
-            })
     }
 
     private static func selected(
         _ interpreter: Interpreter, _ value: TemplateValue, _ arguments: CallArguments, byAttribute: Bool, keeps: Bool
     ) throws -> TemplateValue {
-        var positional = arguments.positional[...]
-        let attribute = byAttribute ? positional.popFirst() : nil
-        if byAttribute, attribute == nil { throw TemplateFault("selectattr and rejectattr need an attribute") }
-        var test: TestFunction = { _, value, _ in value.isTrue }
-        if let name = positional.popFirst() {
-            guard let text = name.text, let found = Tests.named[text] else {
-                throw TemplateFault("there is no test named '\(try interpreter.printed(name))'")
+        guard value.isTrue else { return try interpreter.generator(of: []) }
+        return try interpreter.generator(over: value, holding: arguments.values) { [unowned interpreter] in
+            var positional = arguments.positional[...]
+            let attribute = byAttribute ? positional.popFirst() : nil
+            if byAttribute, attribute == nil { throw TemplateFault("selectattr and rejectattr need an attribute") }
+            var test: TestFunction = { _, value, _ in value.isTrue }
+            if let name = positional.popFirst() {
+                guard let text = name.text, let found = Tests.named[text] else {
+                    throw TemplateFault("there is no test named '\(try interpreter.printed(name))'")
+                }
+                test = found
             }
-            test = found
-        }
-        let rest = CallArguments(positional: Array(positional), keywords: arguments.keywords)
-        return try interpreter.generator(
-            try (value.isTrue ? interpreter.elements(value) : []).filter { element in
-                try interpreter.spend(1)
+            let rest = CallArguments(positional: Array(positional), keywords: arguments.keywords)
+            return { element in
                 let subject = try attribute.map { try lookUp(interpreter, $0, in: element) } ?? element
-                return try test(interpreter, subject, rest) == keeps
-            })
+                return try test(interpreter, subject, rest) == keeps ? element : nil
+            }
+        }
     }
 }

@@ -52,6 +52,9 @@ extension JinjaParser {
         let line = current.line
         skip()
         if name == "if" { return try parseIf(line) }
+        // What a loop runs through and the values of 'with' are evaluated outside of them.
+        if name == "for" { return try parseFor(line) }
+        if name == "with" { return try parseWith(line) }
         // What stands in any other block is a scope of its own.
         let isScope = !["set", "print"].contains(name)
         return try asBranch(isScope ? false : isBranch) { try $0.parseOther(name, line) }
@@ -59,7 +62,6 @@ extension JinjaParser {
 
     private mutating func parseOther(_ name: Text, _ line: Int) throws -> TemplateNode {
         switch name {
-        case "for": return try parseFor(line)
         case "set": return try parseSet(line)
         case "macro": return try parseMacro(line)
         case "call": return try parseCallBlock(line)
@@ -76,7 +78,6 @@ extension JinjaParser {
             }
             let body = try parseScope(until: ["endfilter"]).body
             return try make(.filterBlock(filter, body: body), [filter] + body.nodes, line: line)
-        case "with": return try parseWith(line)
         case "autoescape":
             let value = try parseExpression()
             let body = try parseScope(until: ["endautoescape"]).body
@@ -134,6 +135,10 @@ extension JinjaParser {
         let target = try parseTarget(withNamespace: false)
         guard accept(word: "in") else { throw unexpected("'in'") }
         let iterable = try parseTuple(withConditional: false, endsAtRecursive: true)
+        return try asBranch(false) { try $0.parseLoop(over: iterable, target, line) }
+    }
+
+    private mutating func parseLoop(over iterable: TemplateNode, _ target: Target, _ line: Int) throws -> TemplateNode {
         let filter = accept(word: "if") ? try parseExpression() : nil
         let isRecursive = accept(word: "recursive")
         loopUses.append(isRecursive)
@@ -156,8 +161,9 @@ extension JinjaParser {
             let value = try parseTuple()
             return try make(.set(target, value), [value], line: line)
         }
-        let filter = try parseFilters(nil, all: true)
-        let body = try asBranch(false) { try $0.parseScope(until: ["endset"]).body }
+        let (filter, body) = try asBranch(false) {
+            (try $0.parseFilters(nil, all: true), try $0.parseScope(until: ["endset"]).body)
+        }
         return try make(
             .setBlock(target, filter: filter, body: body), (filter.map { [$0] } ?? []) + body.nodes, line: line)
     }
@@ -255,7 +261,7 @@ extension JinjaParser {
             try expect(.assign)
             assignments.append((target, try parseExpression()))
         }
-        let body = try parseScope(until: ["endwith"]).body
+        let body = try asBranch(false) { try $0.parseScope(until: ["endwith"]).body }
         return try make(.with(assignments, body: body), assignments.map(\.1) + body.nodes, line: line)
     }
 

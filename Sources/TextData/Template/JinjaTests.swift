@@ -20,20 +20,20 @@ enum Tests {
         "boolean": { _, value, _ in if case .bool = value { true } else { false } },
         "true": { _, value, _ in if case .bool(true) = value { true } else { false } },
         "false": { _, value, _ in if case .bool(false) = value { true } else { false } },
-        "integer": { _, value, _ in if case .int = value { true } else { false } },
+        "integer": { _, value, _ in if case .int = value { true } else { value.isBigInt } },
         "float": { _, value, _ in if case .float = value { true } else { false } },
-        "number": { _, value, _ in value.number != nil },
+        "number": { _, value, _ in value.number != nil || value.isBigInt },
         "string": { _, value, _ in value.text != nil },
         "mapping": { _, value, _ in if case .dict = value { true } else { false } },
         "sequence": { _, value, _ in
             switch value {
-            case .undefined, .string, .list, .tuple, .dict, .range: true
+            case .undefined, .string, .bytes, .list, .tuple, .dict, .range: true
             default: false
             }
         },
         "iterable": { _, value, _ in
             switch value {
-            case .undefined, .string, .list, .tuple, .dict, .range, .view, .generator, .loop: true
+            case .undefined, .string, .bytes, .list, .tuple, .dict, .range, .view, .generator, .loop: true
             default: false
             }
         },
@@ -52,8 +52,14 @@ enum Tests {
         },
         "odd": { interpreter, value, _ in try remainder(interpreter, value, .int(2)) == 1 },
         "even": { interpreter, value, _ in try remainder(interpreter, value, .int(2)) == 0 },
-        "filter": { interpreter, value, _ in value.text.map { Filters.named[$0] != nil } ?? false },
-        "test": { interpreter, value, _ in value.text.map { named[$0] != nil } ?? false },
+        "filter": { interpreter, value, _ in
+            _ = try interpreter.key(value)
+            return value.text.map { Filters.named[$0] != nil } ?? false
+        },
+        "test": { interpreter, value, _ in
+            _ = try interpreter.key(value)
+            return value.text.map { named[$0] != nil } ?? false
+        },
     ]
 
     private static let measures: [Text: TestFunction] = [

@@ -24,7 +24,9 @@ extension Filters {
             let old = try interpreter.printed(given[0] ?? .none)
             let new = try interpreter.printed(given[1] ?? .none)
             let limit = given[2]?.index ?? -1
-            return try interpreter.replaced(try text(interpreter, value), old, new, limit: limit)
+            var source = try text(interpreter, value)
+            source.isMarkup = source.isMarkup && interpreter.escapes
+            return try interpreter.replaced(source, old, new, limit: limit)
         },
         "indent": { interpreter, value, arguments in
             let given = try arguments.bound("indent", ["width", "first", "blank"])
@@ -75,11 +77,16 @@ extension Filters {
                     end: given[2]?.text ?? "...", leeway: given[3]?.index ?? 5))
         },
         "urlencode": { interpreter, value, _ in
-            guard case .dict(let mapping) = value else {
-                return .string(percentEncoded(try text(interpreter, value), keepsSlash: true))
+            let entries: [[TemplateValue]]
+            switch value {
+            case .dict(let mapping): entries = mapping.entries.map { [$0.key, $0.value] }
+            case .list, .tuple, .view, .range, .generator:
+                entries = try interpreter.elements(value).map { try interpreter.elements($0) }
+            default: return .string(percentEncoded(try text(interpreter, value), keepsSlash: true))
             }
-            let pairs = try mapping.entries.map { entry in
-                try [entry.key, entry.value].map {
+            guard entries.allSatisfy({ $0.count == 2 }) else { throw TemplateFault("urlencode needs pairs") }
+            let pairs = try entries.map { entry in
+                try entry.map {
                     percentEncoded(try text(interpreter, $0), keepsSlash: false, spaceAsPlus: true).description
                 }.joined(separator: "=")
             }

@@ -4,8 +4,12 @@ enum TemplateValue {
     case none
     case bool(Bool)
     case int(Int)
+    /// The digits of an integer beyond 64 bits: it can be written and compared, but not reckoned with.
+    case bigInt(Text)
     case float(Double)
     case string(Text)
+    /// What `encode` gives.
+    case bytes([UInt8])
     case list(Items)
     case tuple(Items)
     case dict(Mapping)
@@ -62,8 +66,10 @@ final class Mapping {
 enum MappingKey: Hashable {
     case none
     case int(Int)
+    case bigInt(Text)
     case float(Double)
     case string(Text)
+    case bytes([UInt8])
     case tuple([MappingKey])
     case range(start: Int, count: Int, step: Int)
     /// Every undefined value is the same key.
@@ -73,18 +79,20 @@ enum MappingKey: Hashable {
     case function
 }
 
+/// Python's generator: an element is made when it is asked for, and each only once.
 final class Generator {
-    private var values: ArraySlice<TemplateValue>
+    private var make: (() throws -> TemplateValue?)?
     let depth: Int
 
-    init(_ values: [TemplateValue], depth: Int) {
-        self.values = values[...]
+    /// - Parameter make: gives the next element, nil at the end.
+    init(depth: Int, make: @escaping () throws -> TemplateValue?) {
+        self.make = make
         self.depth = depth
     }
-    func next() -> TemplateValue? { values.popFirst() }
-    func rest() -> [TemplateValue] {
-        defer { values = [] }
-        return Array(values)
+    func next() throws -> TemplateValue? {
+        if let value = try make?() { return value }
+        make = nil
+        return nil
     }
 }
 
@@ -207,6 +215,11 @@ extension TemplateValue {
     var number: Double? {
         if case .float(let value) = self { value } else { index.map(Double.init) }
     }
+    var isBigInt: Bool { if case .bigInt = self { true } else { false } }
+    /// The number as a double, also of an integer beyond 64 bits.
+    var approximate: Double {
+        if case .bigInt(let digits) = self { Double(digits.description) ?? 0 } else { number ?? 0 }
+    }
     static func string(_ text: String) -> TemplateValue { .string(Text(text)) }
 
     /// Python's name of the type, for error texts.
@@ -215,9 +228,10 @@ extension TemplateValue {
         case .undefined: "undefined"
         case .none: "None"
         case .bool: "bool"
-        case .int: "int"
+        case .int, .bigInt: "int"
         case .float: "float"
         case .string: "str"
+        case .bytes: "bytes"
         case .list: "list"
         case .tuple: "tuple"
         case .dict: "dict"
@@ -237,7 +251,9 @@ extension TemplateValue {
         case .bool(let value): value
         case .int(let value): value != 0
         case .float(let value): value != 0
+        case .bigInt: true
         case .string(let text): !text.isEmpty
+        case .bytes(let bytes): !bytes.isEmpty
         case .list(let items), .tuple(let items), .view(let items, _): !items.values.isEmpty
         case .dict(let dictionary): !dictionary.entries.isEmpty
         case .range(let range): range.count > 0

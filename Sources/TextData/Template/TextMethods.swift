@@ -135,10 +135,16 @@ extension Text {
     }
 
     func swappedCase() -> Text {
-        mapped { scalar in
-            if scalar.properties.isUppercase { return scalar.properties.lowercaseMapping }
-            return scalar.properties.isLowercase ? scalar.properties.uppercaseMapping : String(scalar)
+        let all = scalars
+        var result = Text([])
+        for (i, scalar) in all.enumerated() {
+            let swapped =
+                scalar.properties.isUppercase
+                ? Text.lowercase(all, i, scalar)
+                : scalar.properties.isLowercase ? scalar.properties.uppercaseMapping : String(scalar)
+            result.bytes += swapped.utf8
         }
+        return result
     }
 
     /// Padded to `width` code points.

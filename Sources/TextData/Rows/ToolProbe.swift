@@ -1,0 +1,105 @@
+internal import FileFormats
+
+/// Finds out which of a conversation's tools, calls and results a chat template leaves out of the text: those that can be
+/// changed without changing the text. Conversations without tools cost nothing, others two renderings more.
+struct ToolProbe {
+    let template: ChatTemplate
+    let conversation: Conversation
+    let now: CivilTime
+    /// Renderings that a row may cost when something does not show in the text.
+    private static let renderingLimit = 8
+
+    /// A call of a tool, or the result of one.
+    private enum Part {
+        case call(message: Int, index: Int, name: String)
+        case result(message: Int)
+    }
+
+    /// - Parameter text: what the template makes of the conversation.
+    func dropped(from text: String) -> [String] {
+        var dropped: [String] = []
+        if hasTools, render(conversation.messages, tools: nil)?.hasSameBytes(as: text) ?? false {
+            dropped.append("the tools")
+        }
+        let parts = parts
+        guard !parts.isEmpty else { return dropped }
+        guard let probed = render(changed(parts.indices), tools: conversation.tools) else { return dropped }
+        let isNoneWritten = probed.hasSameBytes(as: text)
+        let bytes = Text(probed)
+        var renderings = 0
+        for (i, part) in parts.enumerated() {
+            if !isNoneWritten {
+                // What a template cuts or spells in another way is changed alone.
+                if bytes.contains(Text(Self.mark(i))) || renderings == Self.renderingLimit { continue }
+                renderings += 1
+                guard let other = render(changed(i..<i + 1), tools: conversation.tools), other.hasSameBytes(as: text)
+                else { continue }
+            }
+            switch part {
+            case .call(let message, _, let name): dropped.append("the call of \(name) in turn \(message + 1)")
+            case .result(let message): dropped.append("the result in turn \(message + 1)")
+            }
+        }
+        return dropped
+    }
+
+    private var hasTools: Bool {
+        guard let tools = conversation.tools else { return false }
+        return !(tools.isNull || tools.arrayValue?.isEmpty ?? false)
+    }
+
+    private func render(_ messages: [JSONValue], tools: JSONValue?) -> String? {
+        // A template that refuses the change looks at what was changed.
+        try? template.render(messages: messages, tools: tools, extra: conversation.variables, now: now).text
+    }
+
+    private var parts: [Part] {
+        conversation.messages.enumerated().flatMap { number, message -> [Part] in
+            let calls = (message["tool_calls"]?.arrayValue ?? []).enumerated().map { index, call in
+                let name = (call["function"] ?? call)["name"]?.stringValue ?? "a tool"
+                return Part.call(message: number, index: index, name: name)
+            }
+            let isResult =
+                message["role"]?.stringValue == "tool" && message["content"]?.stringValue.map { !$0.isEmpty } ?? false
+            return calls + (isResult ? [.result(message: number)] : [])
+        }
+    }
+
+    private static func mark(_ index: Int) -> String { "qz\(index)zq" }
+
+    /// The messages with other calls and results in place of the parts `indices`.
+    private func changed(_ indices: Range<Int>) -> [JSONValue] {
+        var messages = conversation.messages
+        let parts = parts
+        for i in indices {
+            switch parts[i] {
+            case .result(let number): messages[number] = messages[number].setting("content", .string(Self.mark(i)))
+            case .call(let number, let index, _):
+                guard var calls = messages[number]["tool_calls"]?.arrayValue else { continue }
+                if let function = calls[index]["function"] {
+                    calls[index] = calls[index].setting("function", Self.changed(function, i))
+                } else {
+                    calls[index] = Self.changed(calls[index], i)
+                }
+                messages[number] = messages[number].setting("tool_calls", .array(calls))
+            }
+        }
+        return messages
+    }
+
+    private static func changed(_ function: JSONValue, _ index: Int) -> JSONValue {
+        let arguments: JSONValue =
+            function["arguments"]?.stringValue == nil
+            ? ["x": .string(mark(index))] : .string("{\"x\": \"\(mark(index))\"}")
+        return function.setting("name", .string(mark(index))).setting("arguments", arguments)
+    }
+}
+
+extension JSONValue {
+    /// The object with another value of `key`; anything else as it is.
+    fileprivate func setting(_ key: String, _ value: JSONValue) -> JSONValue {
+        guard var object = objectValue else { return self }
+        object[key] = value
+        return .object(object)
+    }
+}
