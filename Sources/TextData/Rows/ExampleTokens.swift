@@ -110,9 +110,11 @@ extension ExampleBuilder {
 
     private func example(of conversation: Conversation, trainsTail: Bool = false) throws -> MadeExample {
         let tokenizer = try requireTokenizer()
-        let trained = try trainedText(of: conversation)
-        let dropped = template.map { ToolProbe(template: $0, conversation: conversation, now: options.now) }?
-            .dropped(from: trained.text) ?? []
+        let template = try requireTemplate()
+        let renderer = try ConversationRenderer(template, conversation, now: options.now)
+        let trained = try SpanFinder(renderer: renderer, conversation: conversation).trainedText(options.trainOn)
+        let dropped = ToolProbe(template: template, renderer: renderer, conversation: conversation)
+            .dropped(from: trained.text)
         // The template writes BOS and all other special tokens itself.
         let encoding = try tokenizer.encoding(of: trained.text, addSpecialTokens: false)
         var isTrained = Array(repeating: false, count: encoding.ids.count)
@@ -121,7 +123,7 @@ extension ExampleBuilder {
         var notes = trained.notes
         var hasEnd = false
         let text = Array(trained.text.utf8)
-        let stops = Set(tokenizer.addedTokens.map(\.id) + [endID].compactMap(\.self))
+        let stops = StopTokens(added: tokenizer.addedIDs, end: endID)
         for (number, span) in trained.spans.enumerated() {
             while index < isTrained.count, encoding.byteRanges[index].upperBound <= span.lowerBound,
                 encoding.byteRanges[index].lowerBound < span.lowerBound
@@ -157,17 +159,21 @@ extension ExampleBuilder {
 
     /// The rendered text of a conversation and which parts of it are trained.
     public func trainedText(of conversation: Conversation) throws -> TrainedText {
+        let renderer = try ConversationRenderer(try requireTemplate(), conversation, now: options.now)
+        return try SpanFinder(renderer: renderer, conversation: conversation).trainedText(options.trainOn)
+    }
+
+    private func requireTemplate() throws -> ChatTemplate {
         guard let template else {
             throw RowError("the row is a conversation, but the model has no chat template; add chat_template.jinja")
         }
-        return try SpanFinder(template: template, conversation: conversation, now: options.now)
-            .trainedText(options.trainOn)
+        return template
     }
 
     /// A turn ends with its end-of-turn token: one that follows the trained tokens is trained too, and white space
     /// after it is not. Returns whether there is such a token.
     private static func settleEnd(
-        of tokens: Range<Int>, _ encoding: Encoding, _ text: [UInt8], stops: Set<Int32>, _ isTrained: inout [Bool]
+        of tokens: Range<Int>, _ encoding: Encoding, _ text: [UInt8], stops: StopTokens, _ isTrained: inout [Bool]
     ) -> Bool {
         var last = tokens.upperBound - 1
         func isSpace(_ index: Int) -> Bool {
@@ -189,6 +195,14 @@ extension ExampleBuilder {
         token.isEmpty
             ? token.lowerBound > span.lowerBound && token.lowerBound < span.upperBound
             : token.lowerBound < span.upperBound && token.upperBound > span.lowerBound
+    }
+
+    /// Tokens that can end a turn.
+    private struct StopTokens {
+        var added: Set<Int32>
+        var end: Int32?
+
+        func contains(_ id: Int32) -> Bool { id == end || added.contains(id) }
     }
 
     private func requireTokenizer() throws -> Tokenizer {

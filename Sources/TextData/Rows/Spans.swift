@@ -17,24 +17,17 @@ public struct TrainedText: Sendable {
 /// and through the turn; where the template writes a turn differently as the conversation goes on, by rendering the
 /// whole conversation with that turn's content replaced, and seeing which part of the text changes.
 struct SpanFinder {
-    let template: ChatTemplate
+    let renderer: ConversationRenderer
     let conversation: Conversation
-    let now: CivilTime
     /// Stands for a content in a rendering; private characters, with which no real content begins or ends.
     private static let placeholder = "\u{10FFFD}\u{10FFFC}\u{10FFFD}"
 
-    private func render(_ messages: [JSONValue], prompt: Bool) throws -> RenderedText {
-        try template.render(
-            messages: messages, tools: conversation.tools, addGenerationPrompt: prompt, extra: conversation.variables,
-            now: now)
-    }
-
     /// - Throws: what the template throws, or `RowError` when a turn cannot be found in the text.
     func trainedText(_ trainOn: ExampleOptions.TrainOn) throws -> TrainedText {
-        let full = try render(conversation.messages, prompt: false)
-        var result = TrainedText(text: full.text, spans: [])
+        let full = try renderer.render()
+        var result = TrainedText(text: String(decoding: full.bytes, as: UTF8.self), spans: [])
         if trainOn == .all {
-            result.spans = [0..<full.text.utf8.count]
+            result.spans = [0..<full.bytes.count]
             return result
         }
         var turns = conversation.messages.indices.filter { conversation.isTrainable[$0] }
@@ -47,9 +40,8 @@ struct SpanFinder {
             }
             return result
         }
-        let bytes = Array(full.text.utf8)
         for turn in turns {
-            let (span, isRewritten) = try span(of: turn, in: bytes)
+            let (span, isRewritten) = try span(of: turn, in: full.bytes)
             if isRewritten { result.notes.insert(.rewrittenTurns) }
             guard !span.isEmpty else { continue }
             if let last = result.spans.last, span.lowerBound < last.upperBound {
@@ -62,7 +54,7 @@ struct SpanFinder {
     }
 
     /// The template's own marks of `turns`; nil when it has none, or when they cannot be told apart.
-    private func markedSpans(_ full: RenderedText, _ turns: [Int]) throws -> [(turn: Int?, span: Range<Int>)]? {
+    private func markedSpans(_ full: RenderedBytes, _ turns: [Int]) throws -> [(turn: Int?, span: Range<Int>)]? {
         guard let spans = full.generationSpans else { return nil }
         let assistants = conversation.messages.indices.filter {
             conversation.messages[$0]["role"]?.stringValue == "assistant"
@@ -75,8 +67,8 @@ struct SpanFinder {
 
     private func span(of turn: Int, in full: [UInt8]) throws -> (Range<Int>, isRewritten: Bool) {
         let isLast = turn == conversation.messages.count - 1
-        let before = prefixLength(Array(conversation.messages[..<turn]), prompt: true, of: full)
-        let after = isLast ? full.count : prefixLength(Array(conversation.messages[...turn]), prompt: false, of: full)
+        let before = prefixLength(turn, prompt: true, of: full)
+        let after = isLast ? full.count : prefixLength(turn + 1, prompt: false, of: full)
         if let before, let after, before <= after { return (before..<after, false) }
         guard let content = contentRange(of: turn, in: full) else {
             throw RowError(
@@ -89,33 +81,30 @@ struct SpanFinder {
     }
 
     /// The length of a rendering of the first messages, when it is the start of the whole text.
-    private func prefixLength(_ messages: [JSONValue], prompt: Bool, of full: [UInt8]) -> Int? {
+    private func prefixLength(_ count: Int, prompt: Bool, of full: [UInt8]) -> Int? {
         // Some templates refuse a conversation that ends here; that only means that this way is closed.
-        guard let text = try? render(messages, prompt: prompt).text else { return nil }
-        return full.starts(with: text.utf8) ? text.utf8.count : nil
+        guard let part = try? renderer.render(Array(renderer.messages[..<count]), prompt: prompt).bytes else {
+            return nil
+        }
+        return Text(full).hasPrefix(Text(part)) ? part.count : nil
     }
 
     /// Where the content of a turn stands: what differs when the content is another.
     private func contentRange(of turn: Int, in full: [UInt8]) -> Range<Int>? {
-        var messages = conversation.messages
-        guard var message = messages[turn].objectValue else { return nil }
+        var messages = renderer.messages
+        guard var message = conversation.messages[turn].objectValue else { return nil }
         switch message["content"] {
         case .string?: message["content"] = .string(Self.placeholder)
         case .array?: message["content"] = [["type": "text", "text": .string(Self.placeholder)]]
         default: return nil
         }
-        messages[turn] = .object(message)
-        guard let other = try? render(messages, prompt: false).text,
-            Text(other).contains(Text(Self.placeholder))
-        else { return nil }
-        let bytes = Array(other.utf8)
-        var start = 0
-        while start < min(full.count, bytes.count), full[start] == bytes[start] { start += 1 }
-        var tail = 0
-        while tail < min(full.count, bytes.count) - start, full[full.count - 1 - tail] == bytes[bytes.count - 1 - tail]
-        {
-            tail += 1
+        guard let changed = try? TemplateValue(message: .object(message)) else { return nil }
+        messages[turn] = changed
+        guard let bytes = try? renderer.render(messages).bytes, Text(bytes).contains(Text(Self.placeholder)) else {
+            return nil
         }
+        var start = Text(full).commonLength(Text(bytes))
+        var tail = min(Text(full).commonLength(Text(bytes), atEnd: true), min(full.count, bytes.count) - start)
         // Bytes in common may end inside a character.
         while start > 0, start < full.count, full[start] & 0xC0 == 0x80 { start -= 1 }
         while tail > 0, full[full.count - tail] & 0xC0 == 0x80 { tail -= 1 }

@@ -4,8 +4,8 @@ internal import FileFormats
 /// changed without changing the text. Conversations without tools cost nothing, others two renderings more.
 struct ToolProbe {
     let template: ChatTemplate
+    let renderer: ConversationRenderer
     let conversation: Conversation
-    let now: CivilTime
     /// Renderings that a row may cost when something does not show in the text.
     private static let renderingLimit = 8
 
@@ -18,13 +18,14 @@ struct ToolProbe {
     /// - Parameter text: what the template makes of the conversation.
     func dropped(from text: String) -> [String] {
         var dropped: [String] = []
-        if hasTools, render(conversation.messages, tools: nil)?.hasSameBytes(as: text) ?? false {
+        let text = Array(text.utf8)
+        if hasTools, let other = try? renderer.renderWithoutTools(by: template).bytes, other == text {
             dropped.append("the tools")
         }
         let parts = parts
         guard !parts.isEmpty else { return dropped }
-        guard let probed = render(changed(parts.indices), tools: conversation.tools) else { return dropped }
-        let isNoneWritten = probed.hasSameBytes(as: text)
+        guard let probed = render(changing: parts.indices) else { return dropped }
+        let isNoneWritten = probed == text
         let bytes = Text(probed)
         var renderings = 0
         for (i, part) in parts.enumerated() {
@@ -32,8 +33,7 @@ struct ToolProbe {
                 // What a template cuts or spells in another way is changed alone.
                 if bytes.contains(Text(Self.mark(i))) || renderings == Self.renderingLimit { continue }
                 renderings += 1
-                guard let other = render(changed(i..<i + 1), tools: conversation.tools), other.hasSameBytes(as: text)
-                else { continue }
+                guard let other = render(changing: i..<i + 1), other == text else { continue }
             }
             switch part {
             case .call(let message, _, let name): dropped.append("the call of \(name) in turn \(message + 1)")
@@ -48,9 +48,15 @@ struct ToolProbe {
         return !(tools.isNull || tools.arrayValue?.isEmpty ?? false)
     }
 
-    private func render(_ messages: [JSONValue], tools: JSONValue?) -> String? {
+    /// With other calls and results in place of the parts `indices`.
+    private func render(changing indices: Range<Int>) -> [UInt8]? {
+        var messages = renderer.messages
+        for (number, message) in changed(indices) {
+            guard let value = try? TemplateValue(message: message) else { return nil }
+            messages[number] = value
+        }
         // A template that refuses the change looks at what was changed.
-        try? template.render(messages: messages, tools: tools, extra: conversation.variables, now: now).text
+        return try? renderer.render(messages).bytes
     }
 
     private var parts: [Part] {
@@ -67,21 +73,24 @@ struct ToolProbe {
 
     private static func mark(_ index: Int) -> String { "qz\(index)zq" }
 
-    /// The messages with other calls and results in place of the parts `indices`.
-    private func changed(_ indices: Range<Int>) -> [JSONValue] {
-        var messages = conversation.messages
+    /// The messages that are changed.
+    private func changed(_ indices: Range<Int>) -> [Int: JSONValue] {
+        var messages: [Int: JSONValue] = [:]
         let parts = parts
         for i in indices {
             switch parts[i] {
-            case .result(let number): messages[number] = messages[number].setting("content", .string(Self.mark(i)))
+            case .result(let number):
+                let message = messages[number] ?? conversation.messages[number]
+                messages[number] = message.setting("content", .string(Self.mark(i)))
             case .call(let number, let index, _):
-                guard var calls = messages[number]["tool_calls"]?.arrayValue else { continue }
+                let message = messages[number] ?? conversation.messages[number]
+                guard var calls = message["tool_calls"]?.arrayValue else { continue }
                 if let function = calls[index]["function"] {
                     calls[index] = calls[index].setting("function", Self.changed(function, i))
                 } else {
                     calls[index] = Self.changed(calls[index], i)
                 }
-                messages[number] = messages[number].setting("tool_calls", .array(calls))
+                messages[number] = message.setting("tool_calls", .array(calls))
             }
         }
         return messages

@@ -54,14 +54,43 @@ public struct ChatTemplate: Sendable {
     ///
     /// - Throws: `TextError.template`, `.templateRaised` or `.templateLimit`, with the line.
     public func render(variables: JSONObject, now: CivilTime = .now()) throws -> RenderedText {
-        let interpreter = Interpreter(program: program, now: now)
-        do {
-            var values: [(name: Text, value: TemplateValue)] = []
-            for (name, value) in constants.entries + variables.entries {
-                values.append((Text(name), try interpreter.imported(value)))
-            }
-            try interpreter.run(values)
-        } catch let fault as TemplateFault {
+        let rendered = try locatingFaults {
+            try run(try symbols(constants) + symbols(variables), now: now)
+        }
+        return RenderedText(
+            text: String(decoding: rendered.bytes, as: UTF8.self), generationSpans: rendered.generationSpans)
+    }
+
+    /// A variable by its number in the program.
+    typealias Variable = (symbol: Int, value: TemplateValue)
+
+    /// Those variables that the template mentions.
+    ///
+    /// - Throws: `TemplateFault`.
+    func symbols(_ object: JSONObject) throws -> [Variable] {
+        try object.entries.compactMap { key, value in
+            // A value nested too deep is a fault, mentioned or not.
+            let value = try TemplateValue(value)
+            return symbol(key).map { ($0, value) }
+        }
+    }
+    func symbol(_ name: String) -> Int? { program.symbolIndex[Text(name)] }
+
+    /// - Throws: `TemplateFault`.
+    func run(
+        _ values: [Variable], now: CivilTime,
+        remembering: (memory: RoundMemory, recorder: RoundRecorder)? = nil
+    ) throws -> RenderedBytes {
+        let interpreter = Interpreter(program: program, now: now, remembering: remembering)
+        try interpreter.run(values)
+        let isKnown = program.usesGeneration && !interpreter.hasLostSpans
+        return RenderedBytes(
+            bytes: interpreter.output, generationSpans: isKnown ? interpreter.generationSpans : nil)
+    }
+
+    /// Makes errors that name the template of faults.
+    func locatingFaults<Result>(_ body: () throws -> Result) throws -> Result {
+        do { return try body() } catch let fault as TemplateFault {
             let line = fault.line ?? 1
             switch fault.kind {
             case .failed: throw TextError.template(name: name, line: line, reason: fault.message)
@@ -69,10 +98,6 @@ public struct ChatTemplate: Sendable {
             case .limit: throw TextError.templateLimit(name: name, line: line, limit: fault.message)
             }
         }
-        let isKnown = program.usesGeneration && !interpreter.hasLostSpans
-        return RenderedText(
-            text: String(decoding: interpreter.output, as: UTF8.self),
-            generationSpans: isKnown ? interpreter.generationSpans : nil)
     }
 
     /// Renders a conversation as Transformers' `apply_chat_template` does: keys of messages that are null are left out,
@@ -113,7 +138,7 @@ public struct ChatTemplate: Sendable {
 
     private static let reasoningKeys = ["reasoning_content", "thinking", "reasoning"]
 
-    private static func normalized(_ message: JSONValue) -> JSONValue {
+    fileprivate static func normalized(_ message: JSONValue) -> JSONValue {
         guard let object = message.objectValue else { return message }
         var kept = JSONObject(object.entries.filter { !$0.value.isNull })
         if let reasoning = reasoningKeys.lazy.compactMap({ kept[$0] }).first {
@@ -171,26 +196,47 @@ private enum FinalMessage {
     }
 }
 
-extension Interpreter {
+/// What a template wrote, as UTF-8.
+struct RenderedBytes {
+    var bytes: [UInt8]
+    /// As in `RenderedText`.
+    var generationSpans: [Range<Int>]?
+}
+
+extension TemplateValue {
+    /// A message as the template sees it.
+    init(message: JSONValue) throws { try self.init(ChatTemplate.normalized(message)) }
+
     /// A JSON value as the template sees it.
-    func imported(_ value: JSONValue) throws -> TemplateValue {
+    init(_ value: JSONValue) throws {
         // Input is not charged as work: only its depth is bounded here.
         switch value {
-        case .null: return .none
-        case .bool(let flag): return .bool(flag)
-        case .integer(let number): return .int(number)
-        case .bigInteger(let digits): return .bigInt(Text(digits))
-        case .double(let number): return .float(number)
-        case .string(let text): return .string(Text(text))
+        case .null: self = .none
+        case .bool(let flag): self = .bool(flag)
+        case .integer(let number): self = .int(number)
+        case .bigInteger(let digits): self = .bigInt(Text(digits))
+        case .double(let number): self = .float(number)
+        case .string(let text): self = .string(Text(text))
         case .array(let elements):
-            let values = try elements.map(imported)
-            return .list(Items(values: values, depth: try depth(over: values)))
+            let values = try elements.map { try TemplateValue($0) }
+            self = .list(Items(values: values, depth: try Self.depth(over: values)))
         case .object(let object):
+            var keys: [MappingKey] = []
             let entries = try object.entries.map {
-                (key: TemplateValue.string(Text($0.key)), value: try imported($0.value))
+                let key = Text($0.key)
+                keys.append(.string(key))
+                return (key: TemplateValue.string(key), value: try TemplateValue($0.value))
             }
-            let keys = entries.map { MappingKey.string($0.key.text ?? "") }
-            return .dict(Mapping(entries: entries, keys: keys, depth: try depth(over: entries.map(\.value))))
+            self = .dict(Mapping(entries: entries, keys: keys, depth: try Self.depth(over: entries.lazy.map { $0.value })))
         }
+    }
+
+    /// The depth of what holds `values`.
+    static func depth(over values: some Sequence<TemplateValue>) throws -> Int {
+        let depth = values.reduce(0) { max($0, $1.depth) } + 1
+        guard depth <= Interpreter.valueDepthLimit else {
+            throw TemplateFault("values nested deeper than \(Interpreter.valueDepthLimit)", kind: .limit)
+        }
+        return depth
     }
 }

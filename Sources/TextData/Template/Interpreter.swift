@@ -27,7 +27,9 @@ final class Interpreter {
 
     let program: TemplateProgram
     let now: CivilTime
-    private var fuel = Interpreter.fuelLimit
+    let memory: RoundMemory?
+    let recorder: RoundRecorder?
+    var fuel = Interpreter.fuelLimit
     private var callDepth = 0
     private let stackLimit = StackBounds.lowestSafeAddress()
     /// The variables the template sets outside of every block.
@@ -36,42 +38,44 @@ final class Interpreter {
     /// The text written so far: of the template, or of the innermost capture.
     var output: [UInt8] = []
     private var captureDepth = 0
+    var isCapturing: Bool { captureDepth > 0 }
     var escapes = false
-    private(set) var generationSpans: [Range<Int>] = []
+    var generationSpans: [Range<Int>] = []
     /// Set when a generation block wrote into a capture, where its place in the final text is not known.
-    private(set) var hasLostSpans = false
+    var hasLostSpans = false
     /// Namespaces, scopes and loops that could be part of a reference cycle; emptied at the end.
-    private var namespaces: [Namespace] = []
+    private(set) var namespaces: [Namespace] = []
+    private var innerNamespaces: [Namespace] = []
     private var capturedScopes: [VariableScope] = []
     private var exposedLoops: [LoopState] = []
 
     enum Flow { case normal, breakLoop, continueLoop }
 
-    init(program: TemplateProgram, now: CivilTime) {
+    /// - Parameter remembering: notes what rounds of loops do, for other renderings of the same program.
+    init(program: TemplateProgram, now: CivilTime, remembering: (memory: RoundMemory, recorder: RoundRecorder)? = nil) {
         self.program = program
         self.now = now
+        memory = remembering?.memory
+        recorder = remembering?.recorder
     }
 
     deinit {
-        for namespace in namespaces { namespace.clear() }
+        for namespace in namespaces + innerNamespaces { namespace.clear() }
         for scope in capturedScopes { scope.clear() }
         for loop in exposedLoops { loop.clear() }
     }
 
     /// Renders with `variables` as the context.
-    func run(_ variables: [(name: Text, value: TemplateValue)]) throws {
+    func run(_ variables: [ChatTemplate.Variable]) throws {
         let context = VariableScope(parent: nil)
         for (i, builtin) in Self.globals.enumerated() { context.set(i, .callable(.builtin(builtin))) }
-        let symbols = Dictionary(
-            zip(program.symbols, program.symbols.indices), uniquingKeysWith: { first, _ in first })
-        for (name, value) in variables {
-            if let symbol = symbols[name] { context.set(symbol, value) }
-        }
+        for (symbol, value) in variables { context.set(symbol, value) }
         root = VariableScope(parent: context)
         capturedScopes = [root, context]
         // What hides nothing that is there need not be looked at again.
-        hiddenNames = program.hiddenNames.map { names in names.filter { context.lookUp($0) != nil } }
-        if hiddenNames.allSatisfy(\.isEmpty) { hiddenNames = [] }
+        hiddenNames = memory?.hiddenNames ?? program.hiddenNames.map { names in names.filter { context.own($0) != nil } }
+        if hiddenNames.allSatisfy({ $0.isEmpty }) { hiddenNames = [] }
+        memory?.hiddenNames = hiddenNames
         _ = try run(program.body, in: root)
     }
 
@@ -117,6 +121,10 @@ final class Interpreter {
 
     // MARK: Making values
 
+    func newScope(in parent: VariableScope) -> VariableScope {
+        VariableScope(parent: parent, round: recorder?.number ?? 0)
+    }
+
     func text(_ text: Text) throws -> TemplateValue {
         try spend(text.bytes.count / Self.bytesPerFuel)
         return .string(text)
@@ -134,13 +142,7 @@ final class Interpreter {
         return .callable(.method(BoundMethod(receiver: receiver, name: name)))
     }
 
-    func depth(over values: [TemplateValue]) throws -> Int {
-        let depth = (values.lazy.map(\.depth).max() ?? 0) + 1
-        guard depth <= Self.valueDepthLimit else {
-            throw TemplateFault("values nested deeper than \(Self.valueDepthLimit)", kind: .limit)
-        }
-        return depth
-    }
+    func depth(over values: [TemplateValue]) throws -> Int { try TemplateValue.depth(over: values) }
 
     /// A dictionary; a key that occurs again keeps its place and takes the last value.
     func dict(_ entries: [(key: TemplateValue, value: TemplateValue)]) throws -> TemplateValue {
@@ -190,16 +192,17 @@ final class Interpreter {
 
     func namespace(_ values: [(name: Text, value: TemplateValue)]) throws -> TemplateValue {
         try spend(8)
-        let namespace = Namespace()
+        let isInner = recorder?.isActive ?? false
+        let namespace = Namespace(number: isInner ? -1 : namespaces.count)
         for (name, value) in values { namespace[name] = value }
-        namespaces.append(namespace)
+        if isInner { innerNamespaces.append(namespace) } else { namespaces.append(namespace) }
         return .namespace(namespace)
     }
 
     func macro(_ definition: MacroDefinition, in scope: VariableScope) throws -> Callable {
         try spend(8)
         capturedScopes.append(scope)
-        return .macro(Macro(definition: definition, scope: scope))
+        return .macro(Macro(definition: definition, scope: scope, isAtTop: scope === root))
     }
 
     /// Called when a template reads `loop`: from then on it can be stored anywhere.
@@ -215,6 +218,10 @@ final class Interpreter {
     func write(_ text: Text) throws {
         try spend(text.bytes.count / Self.bytesPerFuel)
         output += text.bytes
+        try checkOutput()
+    }
+
+    func checkOutput() throws {
         if captureDepth == 0, output.count > Self.outputLimit {
             throw TemplateFault("more than 1 MiB of output", kind: .limit)
         }
@@ -235,7 +242,7 @@ final class Interpreter {
 
     func runGeneration(_ body: ScopedBody, in scope: VariableScope) throws {
         let start = output.count
-        _ = try run(body, in: VariableScope(parent: scope))
+        _ = try run(body, in: newScope(in: scope))
         if captureDepth > 0 {
             hasLostSpans = true
         } else {

@@ -16,7 +16,7 @@ extension Interpreter {
             // A key that cannot be hashed is like one that is missing.
             if let hashable = try? self.key(key), let found = mapping[hashable] { return found }
         case .list(let items), .tuple(let items):
-            if let index = position(key, count: items.values.count) { return items.values[index] }
+            if let index = key.index, let found = items.element(index) { return found }
         case .string(let text):
             try spend(scanning: text)
             if let index = position(key, count: text.count) {
@@ -46,7 +46,14 @@ extension Interpreter {
         case .string(let string):
             try spend(string.bytes.count / Self.bytesPerFuel)
             return try text(string.slice(slice))
-        case .list(let items): return try list(slice.resolved(count: items.values.count).map { items.values[$0] })
+        case .list(let items):
+            if slice.step == 1, slice.stop == nil, let start = slice.start,
+                let rest = items.rest(from: start, depth: items.depth)
+            {
+                try spend(rest.values.count / Self.elementsPerFuel)
+                return .list(rest)
+            }
+            return try list(slice.resolved(count: items.values.count).map { items.values[$0] })
         case .tuple(let items): return try tuple(slice.resolved(count: items.values.count).map { items.values[$0] })
         case .bytes(let bytes):
             try spend(bytes.count / Self.bytesPerFuel)
@@ -63,21 +70,26 @@ extension Interpreter {
 
     /// What Python's `getattr` finds on the object itself; nil where it finds nothing.
     private func ownAttribute(_ name: Text, of value: TemplateValue) throws -> TemplateValue? {
-        if name.hasPrefix("__") { return nil }
+        if name.bytes.starts(with: [UInt8(ascii: "_"), UInt8(ascii: "_")]) { return nil }
         if hasMethod(name, value) { return try method(value, name) }
         switch value {
         case .dict:
-            let changing: Set<Text> = ["clear", "pop", "popitem", "setdefault", "update"]
-            return changing.contains(name) ? .undefined(.forbidden(name)) : nil
+            return name.isOne(of: "clear", "pop", "popitem", "setdefault", "update") ? .undefined(.forbidden(name)) : nil
         case .list:
-            let changing: Set<Text> = ["append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"]
-            return changing.contains(name) ? .undefined(.forbidden(name)) : nil
-        case .namespace(let namespace): return namespace[name]
+            let changes = name.isOne(of: "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort")
+            return changes ? .undefined(.forbidden(name)) : nil
+        case .namespace(let namespace):
+            recorder?.read(name, of: namespace)
+            return namespace[name]
         case .loop(let loop): return try loopAttribute(name, of: loop)
         case .callable(.macro(let macro)): return macroAttribute(name, of: macro)
-        case .callable(.cycler(let cycler)): return name == "current" ? cycler.values[cycler.position] : nil
+        case .callable(.cycler(let cycler)): return name.isSame(as: "current") ? cycler.values[cycler.position] : nil
         case .tuple(let items) where items is Group:
-            return name == "grouper" ? items.values[0] : name == "list" ? items.values[1] : nil
+            switch name {
+            case "grouper": return items.values[0]
+            case "list": return items.values[1]
+            default: return nil
+            }
         case .int, .bool:
             switch name {
             case "real", "numerator": return value.index.map(TemplateValue.int)
@@ -93,7 +105,7 @@ extension Interpreter {
             default: return nil
             }
         case .float(let number):
-            return name == "real" ? .float(number) : name == "imag" ? .float(0) : nil
+            return name.isSame(as: "real") ? .float(number) : name.isSame(as: "imag") ? .float(0) : nil
         default: return nil
         }
     }
@@ -115,16 +127,31 @@ extension Interpreter {
         case "index": .int(loop.index + 1)
         case "index0": .int(loop.index)
         case "first": .bool(loop.index == 0)
-        case "last": .bool(try loop.peek() == nil)
-        case "length": .int(try loop.length())
-        case "revindex": .int(try loop.length() - loop.index)
-        case "revindex0": .int(try loop.length() - loop.index - 1)
-        case "previtem": loop.previous ?? .undefined(.attribute(name))
-        case "nextitem": try loop.peek() ?? .undefined(.attribute(name))
+        case "last": .bool(try next(in: loop) == nil)
+        case "length": .int(try length(of: loop))
+        case "revindex": .int(try length(of: loop) - loop.index)
+        case "revindex0": .int(try length(of: loop) - loop.index - 1)
+        case "previtem": previous(in: loop) ?? .undefined(.attribute(name))
+        case "nextitem": try next(in: loop) ?? .undefined(.attribute(name))
         case "depth": .int(loop.depth + 1)
         case "depth0": .int(loop.depth)
         default: nil
         }
+    }
+}
+
+extension Interpreter {
+    private func next(in loop: LoopState) throws -> TemplateValue? {
+        recorder?.read(loop, distance: 1)
+        return try loop.peek()
+    }
+    private func previous(in loop: LoopState) -> TemplateValue? {
+        if loop.index > 0 { recorder?.read(loop, distance: -1) }
+        return loop.previous
+    }
+    func length(of loop: LoopState) throws -> Int {
+        recorder?.read(loop, distance: nil)
+        return try loop.length()
     }
 }
 

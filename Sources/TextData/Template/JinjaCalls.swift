@@ -85,7 +85,7 @@ extension Interpreter {
 
     private func callMacro(_ macro: Macro, _ arguments: CallArguments) throws -> TemplateValue {
         let definition = macro.definition
-        let scope = VariableScope(parent: macro.scope)
+        let scope = newScope(in: macro.scope)
         var positional = arguments.positional[...]
         var keywords = arguments.keywords
         var missing: [(symbol: Int, initial: TemplateNode)] = []

@@ -40,7 +40,7 @@ extension Interpreter {
     private func runBlock(_ node: TemplateNode, in scope: VariableScope) throws -> Flow {
         switch node.kind {
         case .setBlock(let target, let filter, let body):
-            let captured = try capture { _ = try run(body, in: VariableScope(parent: scope)) }
+            let captured = try capture { _ = try run(body, in: newScope(in: scope)) }
             var value = try text(captured)
             if let filter { value = try applyFilters(filter, to: value, in: scope) }
             try atLine(node) { try assign(value, to: target, in: scope) }
@@ -54,10 +54,10 @@ extension Interpreter {
             try writeValue(try atLine(node) { try call(callee, evaluated) })
         case .generation(let body): try runGeneration(body, in: scope)
         case .filterBlock(let filter, let body):
-            let captured = try capture { _ = try run(body, in: VariableScope(parent: scope)) }
+            let captured = try capture { _ = try run(body, in: newScope(in: scope)) }
             try writeValue(try applyFilters(filter, to: .string(captured), in: scope))
         case .with(let assignments, let body):
-            let inner = VariableScope(parent: scope)
+            let inner = newScope(in: scope)
             let values = try assignments.map { try evaluate($0.1, in: scope) }
             for (assignment, value) in zip(assignments, values) { try assign(value, to: assignment.0, in: inner) }
             return try run(body, in: inner)
@@ -65,10 +65,10 @@ extension Interpreter {
             let saved = escapes
             escapes = try evaluate(value, in: scope).isTrue
             defer { escapes = saved }
-            return try run(body, in: VariableScope(parent: scope))
+            return try run(body, in: newScope(in: scope))
         case .block(let body, let isScoped):
             // A block sees the variables of the template, not those of the loops around it.
-            _ = try run(body, in: VariableScope(parent: isScoped ? scope : root))
+            _ = try run(body, in: newScope(in: isScoped ? scope : root))
         case .refused(let tag):
             throw TemplateFault("'\(tag)' needs other templates, which a chat template does not have", line: node.line)
         default: preconditionFailure("an expression stands where a statement should")
@@ -117,7 +117,7 @@ extension Interpreter {
         if let filter = loop.filter {
             source = { [unowned self] in
                 while let value = try next() {
-                    let inner = VariableScope(parent: scope)
+                    let inner = newScope(in: scope)
                     hide(loop.filterScope, in: inner)
                     try spend(1)
                     try assign(value, to: loop.target, in: inner)
@@ -128,17 +128,33 @@ extension Interpreter {
         }
         let state = LoopState(source: source, definition: loop, scope: scope, depth: depth)
         var hasRun = false
+        let remembered = rememberable(loop, iterable)
         while let value = try state.advance() {
             try spend(1)
-            let inner = VariableScope(parent: scope)
-            try assign(value, to: loop.target, in: inner)
-            if loop.usesLoop { inner.set(Self.loopSymbol, .loop(state)) }
             // As in Jinja, a round that ends by 'continue' or 'break' does not keep 'else' from running.
-            let flow = try run(loop.body, in: inner)
+            let flow = try remembered.map { items in
+                try self.remembered(loop, state, over: items, value, in: scope) {
+                    try runRound(loop, state, value, in: scope)
+                }
+            } ?? runRound(loop, state, value, in: scope)
             if flow == .breakLoop { break }
             if flow == .normal { hasRun = true }
         }
-        if !hasRun { _ = try run(loop.otherwise, in: VariableScope(parent: scope)) }
+        if !hasRun { _ = try run(loop.otherwise, in: newScope(in: scope)) }
+    }
+
+    private func runRound(
+        _ loop: ForLoop, _ state: LoopState, _ value: TemplateValue, in scope: VariableScope
+    ) throws -> Flow {
+        let inner = newScope(in: scope)
+        try assign(value, to: loop.target, in: inner)
+        if loop.usesLoop { inner.set(Self.loopSymbol, .loop(state)) }
+        return try run(loop.body, in: inner)
+    }
+
+    /// Looks up a name for a body that may be part of a round that is noted.
+    func lookUp(_ symbol: Int, in scope: VariableScope) -> TemplateValue? {
+        if let recorder, recorder.isActive { recorder.lookUp(symbol, in: scope) } else { scope.lookUp(symbol) }
     }
 
     func assign(_ value: TemplateValue, to target: Target, in scope: VariableScope) throws {
@@ -146,10 +162,11 @@ extension Interpreter {
         case .name(let symbol):
             scope.set(symbol, value)
         case .attribute(let symbol, let name):
-            guard case .namespace(let namespace)? = scope.lookUp(symbol) else {
+            guard case .namespace(let namespace)? = lookUp(symbol, in: scope) else {
                 throw TemplateFault("'\(program.symbols[symbol])' is no namespace: its attributes cannot be set")
             }
             namespace[try namespaceName(name)] = value
+            recorder?.write(value, to: name, of: namespace)
         case .tuple(let targets):
             let values = try elements(value)
             guard values.count == targets.count else {
@@ -170,7 +187,7 @@ extension Interpreter {
         case .float(let value): return .float(value)
         case .string(let text): return .string(text)
         case .name(let symbol):
-            let value = scope.lookUp(symbol) ?? .undefined(.name(program.symbols[symbol]))
+            let value = lookUp(symbol, in: scope) ?? .undefined(.name(program.symbols[symbol]))
             if case .loop(let loop) = value { expose(loop) }
             return value
         case .attribute(let object, let name):

@@ -17,13 +17,13 @@ extension Interpreter {
             case "get", "items", "keys", "values", "copy", "fromkeys": return true
             default: return false
             }
-        case .list: return name == "index" || name == "count" || name == "copy"
-        case .tuple, .range: return name == "index" || name == "count"
-        case .loop: return name == "cycle" || name == "changed"
-        case .callable(.cycler): return name == "next" || name == "reset"
-        case .float: return name == "is_integer"
-        case .bytes: return name == "decode" || name == "hex"
-        case .int, .bool: return name == "bit_length" || name == "is_integer" || name == "conjugate"
+        case .list: return name.isOne(of: "index", "count", "copy")
+        case .tuple, .range: return name.isOne(of: "index", "count")
+        case .loop: return name.isOne(of: "cycle", "changed")
+        case .callable(.cycler): return name.isOne(of: "next", "reset")
+        case .float: return name.isSame(as: "is_integer")
+        case .bytes: return name.isOne(of: "decode", "hex")
+        case .int, .bool: return name.isOne(of: "bit_length", "is_integer", "conjugate")
         default: return false
         }
     }
@@ -88,6 +88,7 @@ extension Interpreter {
             guard !arguments.positional.isEmpty else { throw TemplateFault("cycle needs at least one value") }
             return arguments.positional[loop.index % arguments.positional.count]
         }
+        recorder?.spoil()
         let last = loop.lastChanged
         loop.lastChanged = arguments.positional
         guard let last, last.count == arguments.positional.count else { return .bool(true) }
@@ -147,14 +148,15 @@ extension Interpreter {
             let set = try arguments.bound(name.description, ["chars"])[0]
             if let set, !set.isNone, set.text == nil { throw unsupported(name.description, set) }
             if let set = set?.text { try spend(classifying: set) }
-            return .string(text.stripped(set?.text, left: name != "rstrip", right: name != "lstrip"))
+            return .string(
+                text.stripped(set?.text, left: !name.isSame(as: "rstrip"), right: !name.isSame(as: "lstrip")))
         case "split", "rsplit":
             let given = try arguments.bound(name.description, ["sep", "maxsplit"])
-            return try split(text, given[0], limit: given[1]?.index ?? -1, fromRight: name == "rsplit")
+            return try split(text, given[0], limit: given[1]?.index ?? -1, fromRight: name.isSame(as: "rsplit"))
         case "splitlines":
             let keeps = try arguments.bound("splitlines", ["keepends"])[0]?.isTrue ?? false
             return try list(text.lines(keepingEnds: keeps).map(TemplateValue.string))
-        case "startswith", "endswith": return .bool(try matchesEnd(text, arguments, atStart: name == "startswith"))
+        case "startswith", "endswith": return .bool(try matchesEnd(text, arguments, atStart: name.isSame(as: "startswith")))
         case "replace":
             let given = try arguments.bound("replace", ["old", "new", "count"], required: 2)
             guard let old = given[0]?.text, let new = given[1]?.text else {

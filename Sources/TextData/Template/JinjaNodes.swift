@@ -120,13 +120,13 @@ struct CallArguments {
     var values: [TemplateValue] { positional + keywords.map(\.value) }
 
     /// The values of the parameters `names`, nil where none was given.
-    func bound(_ function: String, _ names: [Text], required: Int = 0) throws -> [TemplateValue?] {
+    func bound(_ function: String, _ names: [StaticString], required: Int = 0) throws -> [TemplateValue?] {
         guard positional.count <= names.count else {
             throw TemplateFault("\(function) takes at most \(names.count) arguments, \(positional.count) given")
         }
         var values: [TemplateValue?] = positional + Array(repeating: nil, count: names.count - positional.count)
         for (name, value) in keywords {
-            guard let index = names.firstIndex(of: name) else {
+            guard let index = names.firstIndex(where: { name.isSame(as: $0) }) else {
                 throw TemplateFault("\(function) has no argument named '\(name)'")
             }
             guard values[index] == nil else { throw TemplateFault("\(function) got the argument '\(name)' twice") }
@@ -143,6 +143,7 @@ struct CallArguments {
 struct TemplateProgram: Sendable {
     var body: ScopedBody
     var symbols: [Text]
+    var symbolIndex: [Text: Int]
     var usesGeneration: Bool
     /// For each scope, the names that are undefined in it until it sets them, whatever the context holds.
     var hiddenNames: [[Int]]

@@ -63,7 +63,7 @@ extension Interpreter {
         case .list(let items), .tuple(let items), .view(let items, _): items.values.count
         case .dict(let mapping): mapping.entries.count
         case .range(let range): range.count
-        case .loop(let loop): try loop.length()
+        case .loop(let loop): try length(of: loop)
         default: nil
         }
     }

@@ -38,7 +38,7 @@ struct JinjaParser {
         let body = ScopedBody(nodes: try parser.parseBody(until: []), scope: parser.newScope())
         if let fault = parser.unknownNames.first { throw fault }
         return TemplateProgram(
-            body: body, symbols: parser.symbols, usesGeneration: parser.usesGeneration,
+            body: body, symbols: parser.symbols, symbolIndex: parser.symbolIndex, usesGeneration: parser.usesGeneration,
             hiddenNames: ScopeAnalysis.hiddenNames(of: body, scopes: parser.scopes))
     }
 

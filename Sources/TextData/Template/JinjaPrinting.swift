@@ -50,6 +50,7 @@ extension Interpreter {
             let (stop, step) = (range.stop, range.step)
             text.bytes += "range(\(range.start), \(stop)\(step == 1 ? "" : ", \(step)"))".utf8
         case .namespace(let namespace):
+            recorder?.spoil()
             // A namespace may hold itself.
             try checkStack()
             text.bytes += "<Namespace ".utf8
@@ -152,7 +153,7 @@ extension Interpreter {
         case .float(let number): text.bytes += Self.jsonFloat(number).utf8
         case .string(let string):
             try spend(string.bytes.count / Self.bytesPerFuel)
-            text.bytes += Self.jsonString(string, asciiOnly: layout.asciiOnly)
+            Self.writeJSONString(string, asciiOnly: layout.asciiOnly, into: &text)
         case .list(let items), .tuple(let items):
             try writeJSONSequence(items.values, "[", "]", layout, level: level, into: &text) { value, text in
                 try self.writeJSON(value, layout, level: level + 1, into: &text)
@@ -161,7 +162,7 @@ extension Interpreter {
             var entries = mapping.entries
             if layout.sortsKeys { entries = try sorted(entries) { $0.key } }
             try writeJSONSequence(entries, "{", "}", layout, level: level, into: &text) { entry, text in
-                text.bytes += Self.jsonString(try self.jsonKey(entry.key), asciiOnly: layout.asciiOnly)
+                Self.writeJSONString(try self.jsonKey(entry.key), asciiOnly: layout.asciiOnly, into: &text)
                 text.bytes += layout.keySeparator.bytes
                 try self.writeJSON(entry.value, layout, level: level + 1, into: &text)
             }
@@ -205,7 +206,16 @@ extension Interpreter {
         value.isFinite ? floatText(value) : value.isNaN ? "NaN" : value < 0 ? "-Infinity" : "Infinity"
     }
 
-    private static func jsonString(_ text: Text, asciiOnly: Bool) -> [UInt8] {
-        JSONWriter.bytes(.string(text.description), .init(asciiOnly: asciiOnly))
+    private static func writeJSONString(_ string: Text, asciiOnly: Bool, into text: inout Text) {
+        let isPlain = string.bytes.allSatisfy {
+            $0 >= 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") && (!asciiOnly || $0 < 0x7F)
+        }
+        guard isPlain else {
+            text.bytes += JSONWriter.bytes(.string(string.description), .init(asciiOnly: asciiOnly))
+            return
+        }
+        text.bytes.append(UInt8(ascii: "\""))
+        text.bytes += string.bytes
+        text.bytes.append(UInt8(ascii: "\""))
     }
 }

@@ -37,12 +37,39 @@ enum TemplateValue {
 
 /// The elements of a list, and how deep values are nested in it.
 class Items {
-    let values: [TemplateValue]
+    private let storage: [TemplateValue]
     let depth: Int
+    /// For the messages and what is cut off their start: what takes note of reads; and where it begins among them.
+    let series: RoundRecorder?
+    let offset: Int
 
-    init(values: [TemplateValue], depth: Int) {
-        self.values = values
+    init(values: [TemplateValue], depth: Int, series: RoundRecorder? = nil, offset: Int = 0) {
+        storage = values
         self.depth = depth
+        self.series = series
+        self.offset = offset
+    }
+
+    var values: [TemplateValue] {
+        series?.readAll()
+        return storage
+    }
+
+    /// The element `index`, counted from the end where it is negative; only that is noted as read.
+    func element(_ index: Int) -> TemplateValue? {
+        guard let series, index >= 0, index <= storage.count else {
+            let values = values
+            let position = index < 0 ? index + values.count : index
+            return values.indices.contains(position) ? values[position] : nil
+        }
+        series.readMessage(offset + index)
+        return index < storage.count ? storage[index] : nil
+    }
+
+    /// All from `start` on as a part of the messages; nil where it is none.
+    func rest(from start: Int, depth: Int) -> Items? {
+        guard let series, !series.isActive, (0...storage.count).contains(start) else { return nil }
+        return Items(values: Array(storage[start...]), depth: depth, series: series, offset: offset + start)
     }
 }
 
@@ -50,16 +77,26 @@ class Items {
 final class Mapping {
     let entries: [(key: TemplateValue, value: TemplateValue)]
     let depth: Int
-    private let index: [MappingKey: Int]
+    private let keys: [MappingKey]
+    /// Small dictionaries are searched one by one.
+    private static let searchLimit = 12
+    private lazy var index = Dictionary(zip(keys, keys.indices), uniquingKeysWith: { _, last in last })
 
     /// - Parameter keys: the hashable form of each entry's key; all distinct.
     init(entries: [(key: TemplateValue, value: TemplateValue)], keys: [MappingKey], depth: Int) {
         self.entries = entries
+        self.keys = keys
         self.depth = depth
-        index = Dictionary(zip(keys, keys.indices), uniquingKeysWith: { _, last in last })
     }
-    subscript(key: MappingKey) -> TemplateValue? { index[key].map { entries[$0].value } }
-    subscript(key: Text) -> TemplateValue? { self[.string(key)] }
+    subscript(key: MappingKey) -> TemplateValue? {
+        let place = keys.count > Self.searchLimit ? index[key] : keys.lastIndex(of: key)
+        return place.map { entries[$0].value }
+    }
+    subscript(key: Text) -> TemplateValue? {
+        guard keys.count <= Self.searchLimit else { return self[.string(key)] }
+        let place = keys.lastIndex { if case .string(let text) = $0 { text == key } else { false } }
+        return place.map { entries[$0].value }
+    }
 }
 
 /// What may be a key: equal numbers are one key whatever their type.
@@ -107,9 +144,13 @@ struct PythonRange {
 
 /// What `namespace(...)` makes: the only thing a template can change.
 final class Namespace {
+    /// Counts those that are made outside of rounds that are noted; -1 for those inside.
+    let number: Int
     private var values: [Text: TemplateValue] = [:]
     /// In the order in which they were first set.
     private(set) var names: [Text] = []
+
+    init(number: Int) { self.number = number }
 
     subscript(name: Text) -> TemplateValue? {
         get { values[name] }
@@ -153,40 +194,56 @@ final class Cycler {
 final class Macro {
     let definition: MacroDefinition
     let scope: VariableScope
-    init(definition: MacroDefinition, scope: VariableScope) {
+    let isAtTop: Bool
+    init(definition: MacroDefinition, scope: VariableScope, isAtTop: Bool) {
         self.definition = definition
         self.scope = scope
+        self.isAtTop = isAtTop
     }
 }
 
 /// The variables of one block; small, so a linear search is the fastest.
 final class VariableScope {
     let parent: VariableScope?
-    private var names: [Int] = []
-    private var values: [TemplateValue] = []
+    /// The round that is noted and that made it, 0 for none.
+    let round: Int
+    private var variables: [(name: Int, value: TemplateValue)] = []
 
-    init(parent: VariableScope?) { self.parent = parent }
+    init(parent: VariableScope?, round: Int = 0) {
+        self.parent = parent
+        self.round = round
+    }
+
+    func own(_ name: Int) -> TemplateValue? {
+        for variable in variables where variable.name == name { return variable.value }
+        return nil
+    }
+
+    /// The scope that gives a name its value.
+    func holder(of name: Int) -> VariableScope? {
+        var scope: VariableScope? = self
+        while let current = scope, !current.variables.contains(where: { $0.name == name }) {
+            scope = current.parent
+        }
+        return scope
+    }
 
     func lookUp(_ name: Int) -> TemplateValue? {
         var scope: VariableScope? = self
         while let current = scope {
-            if let index = current.names.firstIndex(of: name) { return current.values[index] }
+            if let value = current.own(name) { return value }
             scope = current.parent
         }
         return nil
     }
     func set(_ name: Int, _ value: TemplateValue) {
-        if let index = names.firstIndex(of: name) {
-            values[index] = value
-            return
+        if let index = variables.firstIndex(where: { $0.name == name }) {
+            variables[index].value = value
+        } else {
+            variables.append((name, value))
         }
-        names.append(name)
-        values.append(value)
     }
-    func clear() {
-        names = []
-        values = []
-    }
+    func clear() { variables = [] }
 }
 
 extension TemplateValue {

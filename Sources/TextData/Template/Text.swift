@@ -19,6 +19,13 @@ struct Text: Hashable, Sendable, ExpressibleByStringLiteral, CustomStringConvert
     }
 
     static func == (a: Text, b: Text) -> Bool { a.bytes == b.bytes }
+    /// For `switch`: compares with a literal without making a text of it.
+    static func ~= (literal: StaticString, text: Text) -> Bool { text.isSame(as: literal) }
+    func isOne(of literals: StaticString...) -> Bool { literals.contains { isSame(as: $0) } }
+    func isSame(as literal: StaticString) -> Bool {
+        bytes.count == literal.utf8CodeUnitCount
+            && bytes.withUnsafeBytes { $0.baseAddress.map { memcmp($0, literal.utf8Start, bytes.count) == 0 } ?? true }
+    }
     func hash(into hasher: inout Hasher) { hasher.combine(bytes) }
 
     var description: String { String(decoding: bytes, as: UTF8.self) }
@@ -87,9 +94,40 @@ struct Text: Hashable, Sendable, ExpressibleByStringLiteral, CustomStringConvert
         return start == 0 && end == bytes.count ? self : Text(Array(bytes[start..<end]), isMarkup: isMarkup)
     }
 
-    func hasPrefix(_ prefix: Text) -> Bool { bytes.starts(with: prefix.bytes) }
-    func hasSuffix(_ suffix: Text) -> Bool {
-        bytes.count >= suffix.bytes.count && bytes[(bytes.count - suffix.bytes.count)...].elementsEqual(suffix.bytes)
+    func hasPrefix(_ prefix: Text) -> Bool { prefix.stands(at: 0, in: self) }
+    func hasSuffix(_ suffix: Text) -> Bool { suffix.stands(at: bytes.count - suffix.bytes.count, in: self) }
+    private func stands(at offset: Int, in text: Text) -> Bool {
+        guard offset >= 0, offset + bytes.count <= text.bytes.count else { return false }
+        return bytes.withUnsafeBytes { own in
+            text.bytes.withUnsafeBytes { other in
+                guard let start = own.baseAddress, let place = other.baseAddress else { return true }
+                return memcmp(start, place + offset, own.count) == 0
+            }
+        }
+    }
+
+    /// How many bytes at the start, or at the end, are the same in both.
+    func commonLength(_ other: Text, atEnd: Bool = false) -> Int {
+        bytes.withUnsafeBytes { own in
+            other.bytes.withUnsafeBytes { other in
+                let count = min(own.count, other.count)
+                guard let a = own.baseAddress, let b = other.baseAddress else { return 0 }
+                let (first, second) = atEnd ? (a + own.count - count, b + other.count - count) : (a, b)
+                var length = 0
+                // Whole stretches as long as they are the same, then byte by byte.
+                while count - length >= 64 {
+                    let start = atEnd ? count - length - 64 : length
+                    guard memcmp(first + start, second + start, 64) == 0 else { break }
+                    length += 64
+                }
+                func place(_ i: Int) -> Int { atEnd ? count - 1 - i : i }
+                while length < count,
+                    first.load(fromByteOffset: place(length), as: UInt8.self)
+                        == second.load(fromByteOffset: place(length), as: UInt8.self)
+                { length += 1 }
+                return length
+            }
+        }
     }
     func contains(_ needle: Text) -> Bool { firstOffset(of: needle) != nil }
 

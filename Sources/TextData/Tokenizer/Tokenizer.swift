@@ -84,6 +84,7 @@ public final class Tokenizer: Sendable {
     public let definitions: Definitions
     /// Added tokens in order of id, one for each id.
     public let addedTokens: [AddedToken]
+    let addedIDs: Set<Int32>
     /// One more than the largest id.
     public let vocabularySize: Int
     /// Tokens of the model itself, without those that were only added: their ids are `0..<modelVocabularySize`.
@@ -126,6 +127,7 @@ public final class Tokenizer: Sendable {
         addedByContent = Dictionary(
             parts.added.map { ($0.content, $0.id) }, uniquingKeysWith: { _, last in last })
         addedTokens = addedByID.values.sorted { $0.id < $1.id }
+        addedIDs = Set(addedTokens.map(\.id))
         let vocabulary = parts.model.vocabulary
         modelVocabularySize = vocabulary.count
         vocabularySize = max(vocabulary.count, addedTokens.last.map { Int($0.id) + 1 } ?? 0)
