@@ -57,6 +57,11 @@ struct GGUFArchitecture {
             add("rope.scaling.original_context_length", Int(min(original, Double(UInt32.max))))
             add("rope.scaling.yarn_beta_fast", Float(fast))
             add("rope.scaling.yarn_beta_slow", Float(slow))
+            if fast != 32 || slow != 1 {
+                warnings.append(
+                    "llama.cpp takes YaRN's bounds from its command line, not from the file: start it with "
+                        + "--yarn-beta-fast \(Float(fast)) --yarn-beta-slow \(Float(slow))")
+            }
             // llama.cpp computes YaRN's own magnitude and multiplies it by this key.
             var own = factor <= 1 ? 1 : 0.1 * log(factor) + 1
             if let magnitude = config.latent?.yarnMagnitude, magnitude > 0 {

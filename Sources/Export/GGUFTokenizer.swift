@@ -46,14 +46,14 @@ struct GGUFTokenizer {
             switch identity {
             case .failure(let unrecognised): throw ExportError.tokenizer(path: path, problems: unrecognised.problems)
             case .success(let name):
-                if name.hasSameBytes(as: "kimi-k2") {
+                if PreTokenizerIdentity.partsWordsAtMarks(name) {
                     warnings.append(
                         "llama.cpp parts this tokenizer's words at combining marks: text in scripts that have them, such "
                             + "as Devanagari, gives other tokens there")
                 }
                 pairs += [("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string(name))]
             }
-            if !tokenizer.definitions.normalizer.isNull {
+            if !PreTokenizerIdentity.soleNormalizer(tokenizer.definitions.normalizer).isNull {
                 warnings.append("llama.cpp does not normalise text: input that is not in form NFC gives other tokens")
             }
         case .sentencePieceBPE:
@@ -64,6 +64,15 @@ struct GGUFTokenizer {
                 problems: [
                     "a \(tokenizer.kind.rawValue) vocabulary; byte-level and SentencePiece-style BPE can be written"
                 ])
+        }
+        if !Self.canSaySpecialTokens(tokenizer) {
+            func names(_ ids: [Int32]) -> String {
+                ids.map { tokenizer.token(for: $0)?.description ?? "" }.joined(separator: " ")
+            }
+            warnings.append(
+                "llama.cpp puts BOS alone before a text and EOS after it, this tokenizer "
+                    + quoted("\(names(tokenizer.addedPrefix)) ... \(names(tokenizer.addedSuffix))")
+                    + ": write them out where the chat template does not")
         }
         let (tokens, types) = vocabulary()
         pairs.append(("tokenizer.ggml.tokens", .strings(tokens)))
@@ -78,6 +87,12 @@ struct GGUFTokenizer {
         pairs += specialTokens()
         pairs += Self.chatTemplates(templates)
         return pairs
+    }
+
+    /// Whether BOS and EOS are all that the tokenizer puts around a text.
+    static func canSaySpecialTokens(_ tokenizer: Tokenizer) -> Bool {
+        (tokenizer.addedPrefix.isEmpty || tokenizer.addedPrefix == [tokenizer.bosID])
+            && (tokenizer.addedSuffix.isEmpty || tokenizer.addedSuffix == [tokenizer.eosID])
     }
 
     /// Whether what the tokenizer has beyond the model's vocabulary are places kept free, which text never becomes: Kimi's
@@ -187,6 +202,9 @@ struct GGUFTokenizer {
         let preTokenizer = tokenizer.definitions.preTokenizer
         switch preTokenizer["type"]?.stringValue {
         case nil: break
+        // The normaliser leaves no space to split at.
+        case "Split" where replaces && preTokenizer["pattern"]?["String"]?.stringValue?.hasSameBytes(as: " ") == true:
+            break
         case "Metaspace":
             replaces = true
             let scheme =
@@ -233,8 +251,9 @@ struct GGUFTokenizer {
         add("eot_token_id", config.eosTokenIDs.first { $0 != eos })
         if tokenizer.kind == .sentencePieceBPE { add("unknown_token_id", tokenizer.unkID.map(Int.init)) }
         add("padding_token_id", tokenizer.padID.map(Int.init) ?? config.padTokenID)
-        pairs.append(("tokenizer.ggml.add_bos_token", .bool(tokenizer.addsBOS)))
-        pairs.append(("tokenizer.ggml.add_eos_token", .bool(tokenizer.addsEOS)))
+        let canSay = Self.canSaySpecialTokens(tokenizer)
+        pairs.append(("tokenizer.ggml.add_bos_token", .bool(canSay && tokenizer.addsBOS)))
+        pairs.append(("tokenizer.ggml.add_eos_token", .bool(canSay && tokenizer.addsEOS)))
         return pairs
     }
 

@@ -17,7 +17,8 @@ struct TextComparison {
         self.found = found
         let limits = isGGUF ? FormatLimits(expected.tokenizer) : FormatLimits()
         compareTokens()
-        for text in sample.texts { compare(text, limits, addSpecialTokens: true) }
+        let addsSpecial = !isGGUF || GGUFTokenizer.canSaySpecialTokens(expected.tokenizer)
+        for text in sample.texts { compare(text, limits, addSpecialTokens: addsSpecial) }
         compareTemplates(sample.conversations, limits)
         if result.leftOut > 0 {
             notes.append(
@@ -33,6 +34,8 @@ struct TextComparison {
         var spacesOnce = false
         /// llama.cpp puts a space after each special token, this tokenizer before the first word alone.
         var spacesFirstOnly = false
+        /// llama.cpp parts words at combining marks.
+        var partsWordsAtMarks = false
 
         init() {}
 
@@ -40,6 +43,10 @@ struct TextComparison {
             let normalizer = JSONWriter.text(tokenizer.definitions.normalizer)
             normalizes = ["NFC", "NFKC", "NFD", "NFKD"].contains { normalizer.contains("\"\($0)\"") }
             let preTokenizer = tokenizer.definitions.preTokenizer
+            let identity = PreTokenizerIdentity.name(
+                preTokenizer: preTokenizer, normalizer: tokenizer.definitions.normalizer,
+                ignoresMerges: tokenizer.ignoresMerges)
+            if case .success(let name) = identity { partsWordsAtMarks = PreTokenizerIdentity.partsWordsAtMarks(name) }
             guard preTokenizer["type"]?.stringValue?.hasSameBytes(as: "Metaspace") == true else { return }
             let scheme = preTokenizer["prepend_scheme"]?.stringValue ?? "always"
             spacesOnce = !scheme.hasSameBytes(as: "never")
@@ -48,6 +55,7 @@ struct TextComparison {
 
         var reasons: [String] {
             (normalizes ? ["a GGUF file cannot say that text is brought into form NFC"] : [])
+                + (partsWordsAtMarks ? ["llama.cpp parts words at combining marks"] : [])
                 + (spacesOnce ? ["a GGUF file cannot say where no space is put before text that has one"] : [])
                 + (spacesFirstOnly ? ["or that only the first word gets one"] : [])
         }
@@ -55,6 +63,7 @@ struct TextComparison {
         /// Whether the format can say how this text is encoded.
         func covers(_ text: String, _ tokenizer: Tokenizer) -> Bool {
             if normalizes, !text.precomposedStringWithCanonicalMapping.hasSameBytes(as: text) { return false }
+            if partsWordsAtMarks, text.unicodeScalars.contains(where: Self.isMark) { return false }
             guard spacesOnce else { return true }
             let bytes = Array(text.utf8)
             if bytes.first == 0x20 { return false }
@@ -63,6 +72,10 @@ struct TextComparison {
                     spacesFirstOnly || $0 < bytes.count && bytes[$0] == 0x20
                 }
             }
+        }
+
+        private static func isMark(_ scalar: Unicode.Scalar) -> Bool {
+            [.nonspacingMark, .spacingMark, .enclosingMark].contains(scalar.properties.generalCategory)
         }
 
         private static func ends(of token: [UInt8], in bytes: [UInt8]) -> [Int] {

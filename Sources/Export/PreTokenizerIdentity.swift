@@ -12,6 +12,9 @@ struct PreTokenizerIdentity {
         var ignoresMerges = false
         /// The normaliser that its models have; llama.cpp itself applies none.
         var normalizer: String?
+
+        /// Whether the expression leaves no character over: those that stand alone are of this sort.
+        var coversText: Bool { splits.count == 1 && !splits[0].hasSameBytes(as: gpt2) }
     }
 
     private static let contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -38,6 +41,12 @@ struct PreTokenizerIdentity {
         ##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"##
         + #"|\s*[\r\n]+|\s+(?!\S)|\s+"#
 
+    /// DeepSeek's models before the third. llama.cpp keeps digits in one piece there: no vocabulary has a token of two.
+    private static let deepSeekLLM = [
+        #"[\r\n]"#, #"\s?[\#(Tokenizer.casedLetters)]+"#, #"\s?[!-/:-~！-／：-～‘-‟　-。]+"#, #"\s+$"#,
+        "[\u{4E00}-\u{9FA5}\u{800}-\u{4E00}\u{AC00}-\u{D7FF}]+", #"\p{N}"#,
+    ]
+
     private static let known: [Known] = [
         Known(name: "gpt-2", splits: [gpt2]),
         Known(name: "smollm", splits: [#"\p{N}"#, gpt2]),
@@ -48,11 +57,17 @@ struct PreTokenizerIdentity {
         Known(
             name: "deepseek-coder",
             splits: [#"[\r\n]"#, #"\s?\p{L}+"#, #"\s?\p{P}+"#, "[一-龥ࠀ-一가-퟿]+", #"\p{N}"#]),
+        Known(name: "deepseek-llm", splits: deepSeekLLM),
         Known(name: "deepseek-v3", splits: [#"\p{N}{1,3}"#, "[一-龥぀-ゟ゠-ヿ]+", deepSeek]),
         Known(name: "kimi-k2", splits: [kimi], ignoresMerges: true),
         Known(name: "gpt-4o", splits: [cased(suffix: contractions + "?", digits: #"\p{N}{1,3}"#)]),
         Known(name: "tekken", splits: [cased(suffix: "", digits: #"\p{N}"#)], ignoresMerges: true),
     ]
+
+    /// Whether llama.cpp ends a word at a combining mark although the expression of this name goes on.
+    static func partsWordsAtMarks(_ name: String) -> Bool {
+        ["gpt-4o", "tekken", "kimi-k2"].contains { name.hasSameBytes(as: $0) }
+    }
 
     /// The name for `tokenizer.ggml.pre`.
     ///
@@ -62,13 +77,17 @@ struct PreTokenizerIdentity {
     ) -> Result<String, Unrecognised> {
         var reader = Reader()
         reader.read(preTokenizer)
+        let normalizer = soleNormalizer(normalizer)
         let normalizerName = normalizer.isNull ? nil : normalizer["type"]?.stringValue ?? JSONWriter.text(normalizer)
         guard reader.isByteLevel, reader.problems.isEmpty else {
             let problems = reader.problems.isEmpty ? ["it does not end in ByteLevel"] : reader.problems
             return .failure(Unrecognised(problems: problems + [found(preTokenizer)]))
         }
         let splits = reader.splits.map(canonical)
-        let candidates = known.filter { $0.splits.map(canonical).elementsEqual(splits) { $0.hasSameBytes(as: $1) } }
+        let candidates = known.filter {
+            $0.splits.map(canonical).elementsEqual(splits) { $0.hasSameBytes(as: $1) }
+                && ($0.coversText || !reader.keepsMatchesAlone)
+        }
         guard !candidates.isEmpty else { return .failure(Unrecognised(problems: [found(preTokenizer)])) }
         let match = candidates.first { candidate in
             guard candidate.ignoresMerges == ignoresMerges else { return false }
@@ -87,6 +106,12 @@ struct PreTokenizerIdentity {
                 ]))
         }
         return .success(match.name)
+    }
+
+    /// A normaliser that a sequence of it alone stands for; null for an empty sequence.
+    static func soleNormalizer(_ normalizer: JSONValue) -> JSONValue {
+        guard let parts = normalizer["normalizers"]?.arrayValue, parts.count <= 1 else { return normalizer }
+        return parts.first.map(soleNormalizer) ?? .null
     }
 
     struct Unrecognised: Error { var problems: [String] }
@@ -113,15 +138,18 @@ struct PreTokenizerIdentity {
         var splits: [String] = []
         var problems: [String] = []
         var isByteLevel = false
+        /// Whether what an expression does not match is dropped: no difference where it matches everything.
+        var keepsMatchesAlone = false
 
         mutating func read(_ definition: JSONValue) {
             switch definition["type"]?.stringValue ?? "" {
             case "Sequence":
                 for part in definition["pretokenizers"]?.arrayValue ?? [] { read(part) }
             case "Split":
-                let isIsolated = definition["behavior"]?.stringValue == "Isolated"
-                if definition["invert"]?.boolValue == true || !isIsolated {
-                    problems.append("a Split that is not plainly isolated")
+                switch (definition["behavior"]?.stringValue, definition["invert"]?.boolValue ?? false) {
+                case ("Isolated", false): break
+                case ("Removed", true): keepsMatchesAlone = true
+                default: problems.append("a Split that is not plainly isolated")
                 }
                 guard let pattern = definition["pattern"]?["Regex"]?.stringValue else {
                     problems.append("a Split without a regular expression")

@@ -2,6 +2,7 @@ import FileFormats
 import Foundation
 import TensorCore
 import Testing
+import TextData
 
 @testable import Export
 
@@ -34,6 +35,36 @@ import Testing
             Self.split(Self.llama3.replacingOccurrences(of: "{1,3}", with: "")), Self.byteLevel(regex: false))
         #expect(name(qwen, normalizer: ["type": "NFC"]) == "qwen2")
         #expect(name(qwen) == "qwen2")
+    }
+    @Test("other spellings of the same: an empty sequence of normalisers, matches kept instead of isolated")
+    func spellings() {
+        let empty: JSONValue = ["type": "Sequence", "normalizers": []]
+        let nested: JSONValue = ["type": "Sequence", "normalizers": [["type": "NFC"]]]
+        func kept(_ pattern: String) -> JSONValue {
+            ["type": "Split", "pattern": ["Regex": .string(pattern)], "behavior": "Removed", "invert": true]
+        }
+        let llama = Self.sequence(kept(Self.llama3), Self.byteLevel(regex: false))
+        #expect(name(llama, normalizer: empty) == "smaug-bpe")
+        #expect(name(llama, normalizer: nested) == nil)
+        let qwen = Self.sequence(
+            kept(Self.llama3.replacingOccurrences(of: "{1,3}", with: "")), Self.byteLevel(regex: false))
+        #expect(name(qwen, normalizer: nested) == "qwen2")
+        // Where an expression leaves text over, keeping its matches drops the rest.
+        #expect(name(Self.sequence(kept(#"\p{N}"#), Self.byteLevel(regex: true))) == nil)
+    }
+    @Test("DeepSeek's models before the third, with words of letters that have case")
+    func deepSeekLLM() {
+        let digits: JSONValue = ["type": "Digits", "individual_digits": true]
+        func definition(_ letters: String) -> JSONValue {
+            Self.sequence(
+                Self.split("[\r\n]"), Self.split(#"\s?[\#(letters)]+"#),
+                Self.split(#"\s?[!-/:-~！-／：-～‘-‟　-。]+"#), Self.split(#"\s+$"#),
+                Self.split("[\u{4E00}-\u{9FA5}\u{800}-\u{4E00}\u{AC00}-\u{D7FF}]+"), digits,
+                Self.byteLevel(regex: false))
+        }
+        #expect(Tokenizer.casedLetters.unicodeScalars.starts(with: "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿ".unicodeScalars))
+        #expect(name(definition(Tokenizer.casedLetters)) == "deepseek-llm")
+        #expect(name(definition("A-Za-z")) == nil)
     }
     @Test func unknownIsAnErrorThatShowsIt() {
         for definition: JSONValue in [
@@ -108,6 +139,32 @@ import Testing
         #expect(file["tokenizer.ggml.bos_token_id"] == nil)
         #expect(file["tokenizer.ggml.add_bos_token"] == .bool(false))
         #expect(file["tokenizer.chat_template"] == nil)
+    }
+    @Test("special tokens around a text that no key of the format stands for are told, and the template goes on")
+    func furtherPrefix() throws {
+        func prefixed(_ ids: [Int]) throws -> JSONValue {
+            var json = try #require(byteLevel.objectValue)
+            let names = ids.map { ["<e>", "<u>"][$0 - 8] }
+            json["post_processor"] = [
+                "type": "TemplateProcessing",
+                "single": .array(
+                    names.map { ["SpecialToken": ["id": .string($0), "type_id": 0]] }
+                        + [["Sequence": ["id": "A", "type_id": 0]]]),
+                "pair": [["Sequence": ["id": "A", "type_id": 0]], ["Sequence": ["id": "B", "type_id": 1]]],
+                "special_tokens": .object(
+                    JSONObject(
+                        zip(names, ids).map { name, id in
+                            (name, ["id": .string(name), "ids": [.integer(id)], "tokens": [.string(name)]])
+                        })),
+            ]
+            return .object(json)
+        }
+        let bos: JSONValue = ["bos_token": "<e>", "eos_token": "<u>"]
+        let plain = try export(prefixed([8]), config: bos)
+        #expect(plain.report.warnings.isEmpty && plain.file["tokenizer.ggml.add_bos_token"] == .bool(true))
+        let further = try export(prefixed([9, 8]), config: bos)
+        #expect(further.report.warnings.count == 1 && further.report.warnings[0].contains("<u> <e>"))
+        #expect(further.file["tokenizer.ggml.add_bos_token"] == .bool(false))
     }
     @Test func unknownPreTokenizerIsAnError() throws {
         var json = try #require(byteLevel.objectValue)
@@ -226,6 +283,16 @@ import Testing
         #expect(try prefix(metaspace("always")) == .bool(true))
         #expect(
             try export(sentencePiece(normalizer: .null, preTokenizer: metaspace("first"))).report.warnings.count == 1)
+    }
+    @Test("a split at spaces that the normaliser has replaced, as Gemma's files have it")
+    func splitAtNothing() throws {
+        let replace: JSONValue = ["type": "Replace", "pattern": ["String": " "], "content": "▁"]
+        let split: JSONValue = [
+            "type": "Split", "pattern": ["String": " "], "behavior": "MergedWithPrevious", "invert": false,
+        ]
+        let file = try export(sentencePiece(normalizer: replace, preTokenizer: split)).file
+        #expect(file["tokenizer.ggml.add_space_prefix"] == .bool(false))
+        #expect(throws: ExportError.self) { try export(sentencePiece(normalizer: .null, preTokenizer: split)) }
     }
     @Test func otherNormalizersAreErrors() throws {
         #expect(throws: ExportError.self) { try export(sentencePiece(normalizer: ["type": "Lowercase"])) }

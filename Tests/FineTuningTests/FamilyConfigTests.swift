@@ -1,4 +1,5 @@
 import FileFormats
+import TensorCore
 import Testing
 
 @testable import FineTuning
@@ -85,6 +86,48 @@ import Testing
         #expect(problems(.llama, ["rope_scaling": ["rope_type": "linear", "factor": 2, "bend": 1]]).count == 1)
         #expect(problems(.llama, ["rope_parameters": ["rope_type": "longrope", "factor": 2]]).count == 2)
         #expect(problems(.llama, ["partial_rotary_factor": .double(0.1)]).count == 1)
+    }
+
+    @Test("rotary parameters that implementations pass over, or that no number can stand for, are named")
+    func misplacedRotaryParameters() throws {
+        let flat: JSONValue = ["rope_type": "default", "rope_theta": 500]
+        let nested: JSONValue = ["full_attention": flat, "sliding_attention": flat]
+        for family in Self.dense {
+            let isLayered = family == .gemma3
+            #expect(problems(family, ["rope_parameters": nested]).isEmpty == isLayered)
+            #expect(problems(family, ["rope_parameters": flat]).isEmpty != isLayered)
+        }
+        let mixed = problems(.gemma3, ["rope_parameters": ["full_attention": flat, "rope_theta": 500]])
+        #expect(mixed.count == 1 && mixed[0].hasPrefix("rope_parameters.rope_theta"))
+        #expect(problems(.gemma3, ["rope_parameters": ["full_attention": flat, "sliding_attention": .null]]).isEmpty)
+        #expect(problems(.gemma3, ["rope_scaling": ["type": "dynamic", "factor": 2]]).count == 1)
+
+        for value: JSONValue in [0, -1, "x"] {
+            let yarn: JSONValue = ["rope_type": "yarn", "factor": 2, "attention_factor": value]
+            #expect(problems(.llama, ["rope_scaling": yarn]).first?.hasPrefix("rope_scaling.attention_factor") == true)
+        }
+        let zeros: JSONValue = ["rope_type": "yarn", "factor": 2, "mscale": 0, "beta_fast": 0]
+        #expect(problems(.llama, ["rope_scaling": zeros]).isEmpty)
+        #expect(problems(.llama, ["rope_scaling": ["type": "linear"]]) == ["rope_scaling.factor is missing"])
+    }
+
+    @Test("null is false, where Transformers takes it at all")
+    func nullFlags() throws {
+        let absent = try config(.deepseekV3, [:]), null = try config(.deepseekV3, ["norm_topk_prob": .null])
+        #expect(absent.mixture?.router.normalizes == true && null.mixture?.router.normalizes == false)
+    }
+
+    @Test("layers that slide where the switch is off, or where a family has one kind alone")
+    func contradictoryWindows() {
+        let sliding: JSONValue = "sliding_attention", full: JSONValue = "full_attention"
+        let types: JSONValue = [sliding, full, sliding, full, sliding, full]
+        for family: Family in [.qwen2, .qwen3, .smollm3, .qwen3MoE] {
+            #expect(problems(family, ["layer_types": types, "sliding_window": 8]).count == 1)
+        }
+        let on: KeyValuePairs<String, JSONValue> = [
+            "layer_types": types, "sliding_window": 8, "use_sliding_window": true,
+        ]
+        #expect(problems(.qwen2, on).isEmpty && problems(.smollm3, on).isEmpty && problems(.qwen3MoE, on).count == 1)
     }
 
     @Test("older and newer spellings mean the same")

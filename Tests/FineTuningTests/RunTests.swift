@@ -1,5 +1,5 @@
 import FileFormats
-import FineTuning
+@testable import FineTuning
 import Foundation
 import Testing
 
@@ -161,5 +161,22 @@ private let recipe = try? Recipe(
     @Test func memoryFiguresAreSane() throws {
         #expect(ProcessMemory.peakResidentBytes > 1 << 20)
         #expect(try #require(ProcessMemory.limitBytes) > ProcessMemory.peakResidentBytes)
+    }
+
+    @Test("the limits of all control groups around the process count, of both versions and inside a container")
+    func controlGroupLimits() {
+        let files = [
+            "/sys/fs/cgroup/user.slice/run.scope/memory.max": "max\n", "/sys/fs/cgroup/user.slice/memory.max": "4096\n",
+            "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes": "2048\n",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+        ]
+        func limits(_ membership: String) -> Set<Int> {
+            Set(ProcessMemory.controlGroupLimits(membership: membership) { files[$0] })
+        }
+        #expect(limits("0::/user.slice/run.scope\n").contains(4096))
+        #expect(limits("9:name=systemd:/a/b\n4:cpu,memory:/a/b\n0::/\n").contains(2048))
+        // A container that sees its group's place outside, and finds its own files at the top.
+        #expect(limits("4:memory:/docker/0123\n") == [9_223_372_036_854_771_712])
+        #expect(limits("").count == 1 && limits("damaged\n4:memory\n").count == 1)
     }
 }

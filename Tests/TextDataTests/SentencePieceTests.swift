@@ -248,6 +248,21 @@ struct SentencePieceTests {
         #expect(try Tokenizer(path: file.path).encoding(of: "</s>", addSpecialTokens: false).ids == [3, 0])
     }
 
+    @Test("a template beside a model that stands alone takes special tokens from it")
+    func templateConstants() throws {
+        let folder = URL(filePath: NSTemporaryDirectory()).appending(path: "spm-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let model = Data(SentencePieceBytes.model(algorithm: 2, variant: "plain"))
+        try model.write(to: folder.appending(path: "tokenizer.model"))
+        try Data("{{ bos_token }}|{{ eos_token }}".utf8).write(to: folder.appending(path: "chat_template.jinja"))
+        #expect(try ChatTemplate.load(folder: folder.path).render(variables: JSONObject()).text == "<s>|</s>")
+        let config = #"{"bos_token": "<a>", "eos_token": null}"#
+        try Data(config.utf8).write(to: folder.appending(path: "tokenizer_config.json"))
+        #expect(try ChatTemplate.load(folder: folder.path).constants["bos_token"]?.stringValue == "<a>")
+        #expect(try ChatTemplate.load(folder: folder.path).constants["eos_token"] == nil)
+    }
+
     @Test("the table of replacements, as Hugging Face applies it")
     func precompiled() throws {
         let document = byteFallbackDocument(

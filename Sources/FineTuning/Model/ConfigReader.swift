@@ -60,8 +60,9 @@ struct ConfigReader {
         return factor(key, default: fallback ?? 1)
     }
 
+    /// Null counts as false, unlike a key that is absent.
     mutating func flag(_ key: String, default fallback: Bool) -> Bool {
-        guard let value = value(key) else { return fallback }
+        guard let value = value(key) else { return fallback && !has(key) }
         guard let flag = value.boolValue else {
             problems.append("\(key): expected true or false, found \(JSONWriter.text(value))")
             return fallback
@@ -111,6 +112,10 @@ struct ConfigReader {
     mutating func optionalWindows(count: Int, isSliding: (Int) -> Bool) -> [Int?] {
         let types = slidingLayers(count: count)
         let isUsed = flag("use_sliding_window", default: false)
+        if !isUsed, types?.contains(true) == true {
+            problems.append(
+                "layer_types has layers that slide, use_sliding_window is off: implementations differ on it")
+        }
         guard let window = optionalSize("sliding_window", isUsed: isUsed) else { return Array(repeating: nil, count: count) }
         return (0..<count).map { (types?[$0] ?? isSliding($0)) ? window : nil }
     }

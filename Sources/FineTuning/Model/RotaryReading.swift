@@ -2,8 +2,8 @@ import FileFormats
 import Foundation
 
 extension ModelConfig {
-    /// Reads the rotary embeddings: one for all layers, or where `rope_parameters` is nested, or `localTheta` says so,
-    /// one for layers that see everything and one for those that slide.
+    /// Reads the rotary embeddings: one for all layers, or for families with a `localTheta` one for layers that see
+    /// everything and one for those that slide.
     ///
     /// - Parameters:
     ///   - theta: the base where the file gives none
@@ -11,19 +11,18 @@ extension ModelConfig {
     mutating func readRotaries(
         _ reader: inout ConfigReader, theta: Double, localTheta: Double? = nil
     ) {
-        let file = RotaryReader(&reader, self, partial: family.definition.defaults.partialRotary)
+        let file = RotaryReader(
+            &reader, self, partial: family.definition.defaults.partialRotary, isLayered: localTheta != nil)
         func read(_ nested: String?, _ theta: Double, usesFile: Bool = true) -> RotaryConfig {
             file.rotary(&reader, nested, theta: theta, usesFile: usesFile)
         }
-        guard file.isNested || localTheta != nil else {
+        guard let localTheta else {
             rotaries = [read(nil, theta)]
             return
         }
         rotaries = [
             read(file.isNested ? "full_attention" : nil, theta),
-            read(
-                file.isNested ? "sliding_attention" : nil, localTheta ?? theta,
-                usesFile: file.isNested || localTheta == nil),
+            read(file.isNested ? "sliding_attention" : nil, localTheta, usesFile: file.isNested),
         ]
         for layer in layers.indices where layers[layer].rotary != nil {
             layers[layer].rotary = layers[layer].window == nil ? 0 : 1
@@ -41,11 +40,11 @@ private struct RotaryReader {
     private let turnsPartly: Bool
     private let original: Int?
     private let headDim, maxPositions: Int
-    private let isInterleaved: Bool
+    private let isInterleaved, isLayered: Bool
 
     var isNested: Bool { parameters.entries.contains { $0.value.objectValue != nil } }
 
-    init(_ reader: inout ConfigReader, _ config: ModelConfig, partial: Double?) {
+    init(_ reader: inout ConfigReader, _ config: ModelConfig, partial: Double?, isLayered: Bool) {
         let new = reader.value("rope_parameters"), old = reader.value("rope_scaling")
         for (key, value) in [("rope_parameters", new), ("rope_scaling", old)] where value?.objectValue == nil {
             if let value { reader.problems.append("\(key): expected an object, found \(JSONWriter.text(value))") }
@@ -67,6 +66,20 @@ private struct RotaryReader {
         turnsPartly = partial != nil
         original = reader.optionalSize("original_max_position_embeddings")
         (headDim, maxPositions, isInterleaved) = (config.headDim, config.maxPositions, config.interleavesRotary)
+        self.isLayered = isLayered
+        if !usesOld { reportWrongNesting(&reader) }
+    }
+
+    /// Implementations pass over parameters that are nested where the family has one embedding for all layers, and over
+    /// those that are not where it has one for each kind.
+    private func reportWrongNesting(_ reader: inout ConfigReader) {
+        for (key, value) in parameters.entries where !value.isNull && isLayered != (value.objectValue != nil) {
+            reader.problems.append(
+                "rope_parameters.\(key): this family has "
+                    + (isLayered
+                        ? "an embedding for each kind of layer; put it under full_attention or sliding_attention"
+                        : "one embedding for all layers; put its parameters into rope_parameters itself"))
+        }
     }
 
     /// - Parameters:
@@ -76,7 +89,7 @@ private struct RotaryReader {
         let object = usesFile ? nested.map { parameters[$0]?.objectValue ?? JSONObject() } ?? parameters : JSONObject()
         var section = RotarySection(
             parameters: object, prefix: nested.map { "\(prefix).\($0)" } ?? prefix, original: original,
-            maxPositions: maxPositions)
+            maxPositions: maxPositions, isLayered: isLayered)
         let theta = section.optional("rope_theta") ?? (usesFile ? self.theta : nil) ?? fallback
         if !(theta > 0 && theta.isFinite) {
             section.problems.append("rope_theta: expected a positive number, found \(theta)")
@@ -91,6 +104,7 @@ private struct RotaryReader {
             dimensions = 2
         }
         let scaling = section.scaling(pairs: dimensions / 2)
+        section.reportUnusableNumbers()
         section.reportUnknownKeys()
         reader.problems += section.problems
         return RotaryConfig(theta: theta, scaling: scaling, dimensions: dimensions, isInterleaved: isInterleaved)
@@ -103,19 +117,30 @@ private struct RotarySection {
     let prefix: String
     let original: Int?
     let maxPositions: Int
+    let isLayered: Bool
     var problems: [String] = []
 
     mutating func number(_ key: String) -> Double {
-        guard let value = parameters[key]?.doubleValue, value > 0, value.isFinite else {
-            problems.append("\(prefix).\(key): expected a positive number")
-            return 1
-        }
-        return value
+        if let value = optional(key) { return value }
+        if parameters[key] == nil { problems.append("\(prefix).\(key) is missing") }
+        return 1
     }
 
+    /// A number that may be left out. Zero is as if it were, for the keys that Transformers asks `or` of.
     func optional(_ key: String) -> Double? {
         guard let value = parameters[key]?.doubleValue, value > 0, value.isFinite else { return nil }
         return value
+    }
+
+    /// Numbers that `optional` passes over although the file has them.
+    mutating func reportUnusableNumbers() {
+        let zeroIsAbsent = ["mscale", "mscale_all_dim", "beta_fast", "beta_slow"]
+        for key in ["factor", "attention_factor", "rope_theta", "original_max_position_embeddings"] + zeroIsAbsent {
+            guard let value = parameters[key], !value.isNull, optional(key) == nil,
+                !(zeroIsAbsent.contains(key) && value.doubleValue == 0)
+            else { continue }
+            problems.append("\(prefix).\(key): expected a positive number, found \(JSONWriter.text(value))")
+        }
     }
 
     /// The context before stretching; a key of the whole file comes before one of these parameters.
@@ -128,6 +153,9 @@ private struct RotarySection {
         switch type {
         case "default": return .none
         case "linear": return .linear(factor: number("factor"))
+        case "dynamic" where isLayered:
+            problems.append("\(prefix).rope_type is 'dynamic': where layers differ, implementations do not agree on it")
+            return .none
         case "dynamic": return .dynamic(factor: number("factor"), positions: Double(maxPositions))
         case "llama3":
             return .llama3(

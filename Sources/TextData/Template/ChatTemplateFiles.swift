@@ -95,12 +95,20 @@ extension ChatTemplate {
     }
 
     /// `bos_token`, `eos_token` and the like, as strings; those of tokenizer_config.json win over
-    /// special_tokens_map.json.
+    /// special_tokens_map.json. A SentencePiece model that stands alone has its own.
     static func specialTokens(folder: String, config: JSONValue?) throws -> JSONObject {
         var tokens = JSONObject()
         for source in [try json(folder + "/special_tokens_map.json"), config] {
             for (key, value) in source?.objectValue?.entries ?? [] where key.hasSuffix("_token") {
                 if let text = value.stringValue ?? value["content"]?.stringValue { tokens[key] = .string(text) }
+            }
+        }
+        func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: folder + "/" + name) }
+        if tokens["bos_token"] == nil, tokens["eos_token"] == nil, has("tokenizer.model"), !has("tokenizer.json") {
+            let tokenizer = try Tokenizer(path: folder)
+            for (key, id) in [("bos", tokenizer.bosID), ("eos", tokenizer.eosID), ("unk", tokenizer.unkID)] {
+                guard let token = id.flatMap(tokenizer.token(for:)) else { continue }
+                tokens[key + "_token"] = .string(token.description)
             }
         }
         return tokens

@@ -168,8 +168,8 @@ enum GGUFPreTokenizer {
         }
     }
 
-    /// Letters that have case, as DeepSeek's first models list them: ranges of code points in a character class.
-    private static let casedLetters =
+    /// Letters that have case, as DeepSeek's first models list them: ranges of a character class.
+    static let casedLetters =
         """
         41-5A 61-7A B5 C0-D6 D8-F6 F8-1BA 1BC-1BF 1C4-293 295-2AF 370-373 376 377 37B-37D 37F 386 388-38A
         38C 38E-3A1 3A3-3F5 3F7-481 48A-52F 531-556 10A0-10C5 13A0-13F5 13F8-13FD 1C90-1CBA 1CBD-1CBF
@@ -180,11 +180,16 @@ enum GGUFPreTokenizer {
         A771-A787 A78B-A78E AB70-ABBF FB00-FB06 FB13-FB17 FF21-FF3A FF41-FF5A 10400-1044F 104B0-104D3
         104D8-104FB 10C80-10CB2 10CC0-10CF2 118A0-118DF 1E900-1E943
         """.split { $0 == " " || $0 == "\n" }.map { range in
-            range.split(separator: "-").map { #"\x{\#($0)}"# }.joined(separator: "-")
+            range.split(separator: "-").map { point in
+                String(Unicode.Scalar(UInt32(point, radix: 16) ?? 0) ?? " ")
+            }.joined(separator: "-")
         }.joined()
 }
 
 extension Tokenizer {
+    /// What stands in the character class for words of DeepSeek's first models.
+    public static var casedLetters: String { GGUFPreTokenizer.casedLetters }
+
     /// Whether llama.cpp splits every text alike under two values of `tokenizer.ggml.pre`.
     public static func splitsAlike(preTokenizer first: String, _ second: String) -> Bool {
         GGUFPreTokenizer.areAlike(first, second)

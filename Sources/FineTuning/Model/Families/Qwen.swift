@@ -55,6 +55,9 @@ extension FamilyDefinition {
             config.hasOutputBias = config.hasQKVBias
             config.queryKeyNorm = .perHead
             config.setWindows(reader.optionalWindows(count: config.layerCount) { _ in true })
+            if config.windows.contains(nil), config.windows.contains(where: { $0 != nil }) {
+                reader.problems.append("layer_types: this family has one kind of attention, as use_sliding_window says")
+            }
             config.readQwenMixture(&reader, default: (128, 8), width: 768)
         })
 }
