@@ -118,10 +118,10 @@ struct ParityBounds {
             }
     }
 
-    /// Rounding may send a token to another expert, which is a step and no longer a small change.
+    /// Rounding may send a token to another expert: a step and no longer a small change, however fine the type.
     mutating func allowOtherExperts() {
         guard klDivergence > 1e-4 else { return }
-        (logitError, klDivergence) = (3 * logitError, 5 * klDivergence)
+        (logitError, klDivergence) = (max(0.3, 3 * logitError), max(0.1, 5 * klDivergence))
     }
 
     /// Half a step relative to the element, for types that round each element by itself, and below which absolute

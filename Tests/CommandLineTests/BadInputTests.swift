@@ -169,6 +169,18 @@ import Testing
         }
     }
 
+    /// The frozen weights fit; the matrices that learn, with their moments, do not.
+    @Test func anAdapterThatCannotFitIsRefusedWithWhatItTakes() throws {
+        try withFolder { folder in
+            try write("{\"input_ids\": [1, 2], \"labels\": [1, 2]}", to: folder + "/rows.jsonl")
+            try write(
+                "model: \(Fixture.model)\noutput: out\nadapter: {rank: 20000}\ndata: {train: [rows.jsonl]}\n"
+                    + "training: {memory: 400MiB}", to: folder + "/r.yaml")
+            let words = ["not enough memory", "what learns takes", "adapter.rank"]
+            for command in ["train", "plan"] { try expect(78, words, from: [command, "r.yaml"], in: folder) }
+        }
+    }
+
     @Test func aFullDiskIs74() throws {
         let result = try Program.run(["inspect", Fixture.model, "--json"])
         #expect(result.status == 0)

@@ -10,15 +10,32 @@ extension TrainingRun {
     /// - Parameter longest: tokens of the longest row.
     /// - Throws: `RunError.notEnoughMemory` with the estimate and what would fit.
     func checkMemory(_ config: ModelConfig, teacher: ModelConfig?, dtype: DType, longest: Int) throws {
-        guard let limit = recipe.training.memoryBytes ?? ProcessMemory.limitBytes else { return }
         let isFull = recipe.adapter.method == .full
         var plan = MemoryPlan(
             config, dtype: dtype, trainableCount: isFull ? config.parameterCount : 0, threads: pool.count,
             quantization: recipe.training.quantization)
         if let frozen = try frozenBytes(dtype) { (plan.weightBytes, plan.idleExpertBytes) = (frozen, 0) }
         if let teacher { plan.add(teacher: teacher, dtype: dtype) }
+        try checkMemory(plan, dtype: dtype, longest: longest)
+    }
+
+    /// The same once the adapter is there, with its matrices, their gradients and moments. Those of experts take room
+    /// when the first token comes: the share of experts that `tokens` reach, were they spread evenly, counts.
+    func checkMemory(_ plan: MemoryPlan, _ config: ModelConfig, dtype: DType, longest: Int, tokens: Int) throws {
+        var plan = plan
+        if let router = config.mixture?.router {
+            let missed = pow(1 - Double(router.active) / Double(router.experts), Double(tokens))
+            plan.trainableBytes = Int(Double(plan.trainableBytes) * (1 - missed))
+        }
+        try checkMemory(plan, dtype: dtype, longest: longest)
+    }
+
+    private func checkMemory(_ plan: MemoryPlan, dtype: DType, longest: Int) throws {
+        guard let limit = recipe.training.memoryBytes ?? ProcessMemory.limitBytes else { return }
+        var plan = plan
+        let isFull = recipe.adapter.method == .full
         let isCheckpointed = recipe.training.activationCheckpointing != .off
-        let recomputed = isCheckpointed ? config.layerCount : 0
+        let recomputed = isCheckpointed ? plan.layerCount : 0
         plan.variesInLength = false
         let needed = plan.workingSetBytes(microbatchTokens: longest, recomputed: recomputed)
         guard needed > limit else { return }
@@ -29,7 +46,12 @@ extension TrainingRun {
                 + "\(mebibytes(plan.weightBytes + plan.trainableBytes - plan.idleExpertBytes)), a row of \(longest) tokens "
                 + "\(mebibytes(needed - fixed))), and \(mebibytes(limit)) may be used"
         ]
-        let tokens = (limit - fixed) / max(1, plan.bytesPerToken(recomputed: config.layerCount))
+        let tokens = (limit - fixed) / max(1, plan.bytesPerToken(recomputed: plan.layerCount))
+        if !isFull, plan.trainableBytes > limit / 4 {
+            lines.append(
+                "what learns takes \(mebibytes(plan.trainableBytes)): a lower adapter.rank or fewer adapter.targets "
+                    + "need less")
+        }
         if tokens >= 2 {
             lines.append("rows of at most \(tokens) tokens would fit: set data.max_length and data.overlong")
         } else if isFull {
@@ -37,7 +59,8 @@ extension TrainingRun {
         }
         if !isCheckpointed { lines.append("training.activation_checkpointing: true keeps less for the backward pass") }
         if dtype == .f32, supportsBF16Products { lines.append("training.precision: bf16 halves the weights") }
-        if !isFull, recipe.training.quantization == .none, try frozenBytes(dtype) == nil {
+        // Experts that are quantised no longer lie in their file.
+        if !isFull, plan.idleExpertBytes == 0, recipe.training.quantization == .none, try frozenBytes(dtype) == nil {
             lines.append("training.quantization: nf4 keeps the frozen weights in a quarter of the memory of bf16")
         }
         if let allowed = recipe.training.memoryBytes, ProcessMemory.limitBytes.map({ needed <= $0 }) ?? true {

@@ -80,13 +80,15 @@ public final class TrainingRun {
         if let frozen = try frozenBytes(dtype) { (plan.weightBytes, plan.idleExpertBytes) = (frozen, 0) }
         if let updates = model.attached?.plan.updates { plan.add(magnitudesOf: updates, dtype: dtype) }
         if let teacherConfig { plan.add(teacher: teacherConfig, dtype: dtype) }
+        let tokens = data.train.reduce(0) { $0 + $1.tokenCount }
+        try checkMemory(plan, config, dtype: dtype, longest: longest, tokens: tokens)
         let settings = makeSettings(data, plan, adapter)
         let sizes = settings.microbatchSizes(data.train.map(\.tokenCount))
         plan.variesInLength = sizes.smallest < sizes.largest / 5 * 4
         let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
         let summary = Summary(
             parameters: config.parameterCount, trainableParameters: trainable, trainRows: data.train.count,
-            evalRows: data.eval.count, trainTokens: data.train.reduce(0) { $0 + $1.tokenCount },
+            evalRows: data.eval.count, trainTokens: tokens,
             trainedTokens: data.train.reduce(0) { $0 + $1.trainedCount + ($1.rejected?.trainedCount ?? 0) },
             steps: settings.totalSteps,
             precision: dtype == .bf16 ? "bf16" : "f32", microbatchTokens: settings.microbatchTokens,
