@@ -51,6 +51,9 @@ struct GGUFArchitecture {
             if !truncates {
                 let difference = "rope_scaling.truncate is false; llama.cpp rounds YaRN's boundaries"
                 if traits.acceptsRoundedYarn { warnings.append(difference) } else { problems.append(difference) }
+            } else if traits.acceptsRoundedYarn {
+                // For graft alone, which otherwise takes the family's files to be unrounded.
+                pairs.append(("\(name).rope.scaling.yarn_truncate", .bool(true)))
             }
             pairs.append(("\(name).rope.scaling.type", .string("yarn")))
             add("rope.scaling.factor", Float(factor))

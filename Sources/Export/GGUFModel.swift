@@ -321,6 +321,7 @@ private struct GGUFConfigReader {
             for (key, name) in [("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow")] {
                 if let number = value("rope.scaling.\(name)")?.doubleValue { yarn[key] = .double(number) }
             }
+            if let truncate = value("rope.scaling.yarn_truncate")?.boolValue { yarn["truncate"] = .bool(truncate) }
             var magnitude = factor <= 1 ? 1 : 0.1 * log(factor) + 1
             if let multiplier = value("rope.scaling.yarn_log_multiplier")?.doubleValue, multiplier > 0 {
                 for key in ["mscale", "mscale_all_dim"] { yarn[key] = .double(Double(Float(10 * multiplier))) }

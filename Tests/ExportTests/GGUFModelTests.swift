@@ -65,6 +65,41 @@ import Testing
             #expect(abs(read.attentionFactor - original.attentionFactor) < 1e-6)
         }
     }
+    @Test("YaRN with rounded bounds comes back in the family whose files have none", arguments: [true, false])
+    func roundedYarn(truncates: Bool) throws {
+        let read = try export("gpt-oss") { config in
+            config["rope_parameters"] = [
+                "rope_type": "yarn", "rope_theta": 10_000, "factor": 4, "original_max_position_embeddings": 32,
+                "truncate": .bool(truncates),
+            ]
+        }
+        guard case .yarn(_, _, _, _, _, let found) = read.config.rotaries[0].scaling else {
+            Issue.record()
+            return
+        }
+        #expect(found == truncates)
+    }
+    @Test("a tied head is named where llama.cpp wants one in the file", arguments: ["olmo2", "qwen2-moe", "gpt-oss"])
+    func tiedHead(fixture: String) throws {
+        let error = #expect(throws: ExportError.self) {
+            _ = try export(fixture) { $0["tie_word_embeddings"] = true }
+        }
+        #expect("\(try #require(error))".contains("llama.cpp wants a head"))
+    }
+    /// A fixture with another configuration, exported in f32 and read again.
+    private func export(_ fixture: String, _ change: (inout JSONObject) -> Void) throws -> GGUFModel {
+        let source = fixturesFolder + "/" + fixture
+        let bytes = Array(try Data(contentsOf: URL(filePath: source + "/config.json")))
+        var config = try #require(try JSONParser.parse(bytes).objectValue)
+        change(&config)
+        try? FileManager.default.removeItem(atPath: scratch("m"))
+        try FileManager.default.createDirectory(atPath: scratch("m"), withIntermediateDirectories: true)
+        try AtomicFile.write(JSONWriter.bytes(.object(config)), to: scratch("m/config.json"))
+        try FileManager.default.createSymbolicLink(
+            atPath: scratch("m/model.safetensors"), withDestinationPath: source + "/model.safetensors")
+        _ = try exportGGUF(model: scratch("m"), output: scratch("o"), type: .f32, pool: pool, replacing: true)
+        return try GGUFModel(path: scratch("o"))
+    }
     @Test func whatCannotBeRunIsListed() throws {
         let tensors: [GGUFWriter.Declaration] = [.init(name: "token_embd.weight", type: .q4_0, shape: [4, 32])]
         func write(_ metadata: [(key: String, value: GGUFValue)]) throws {

@@ -38,7 +38,7 @@ public struct GGUFTraits: Sendable {
 
     /// What a config.json of the family may ask for and llama.cpp's loader has no place for.
     public enum Gap: Sendable {
-        case untiedHead, queryKeyValueBias, outputBias, feedForwardBias
+        case untiedHead, tiedHead, queryKeyValueBias, outputBias, feedForwardBias
         /// Divisors of the rotary embedding's frequencies: Llama 3.1's scaling, LongRoPE.
         case frequencyDivisors
         /// Windows: all layers see everything there.
@@ -71,6 +71,7 @@ public struct GGUFTraits: Sendable {
         let scaling = config.rotaries[0].scaling
         let found: [(Gap, Bool, String)] = [
             (.untiedHead, !config.tiesEmbeddings, "tie_word_embeddings is false: llama.cpp takes the embedding as head"),
+            (.tiedHead, config.tiesEmbeddings, "tie_word_embeddings is true: llama.cpp wants a head in the file"),
             (.queryKeyValueBias, config.hasQKVBias, "attention_bias: llama.cpp has none in this family"),
             (.outputBias, config.hasOutputBias, "attention_bias: llama.cpp has none on o_proj in this family"),
             (.feedForwardBias, config.hasMLPBias, "mlp_bias: llama.cpp has none in this family"),

@@ -5,11 +5,13 @@ extension FamilyDefinition {
     static let gptOSS = FamilyDefinition(
         className: "GptOssForCausalLM", gguf: GGUFTraits(
             architecture: "gpt-oss", keys: [.slidingWindow], normNames: [.feedForwardInput: "post_attention_norm"],
-            acceptsRoundedYarn: true, differences: { $0.clampDifferences },
+            acceptsRoundedYarn: true, gaps: [.tiedHead], differences: { $0.clampDifferences },
             complete: { json in
                 json["moe_intermediate_size"] = nil
                 var scaling = json["rope_scaling"]?.objectValue ?? JSONObject([("rope_type", "default")])
-                if scaling["rope_type"]?.stringValue?.hasSameBytes(as: "yarn") == true { scaling["truncate"] = false }
+                if scaling["rope_type"]?.stringValue?.hasSameBytes(as: "yarn") == true, scaling["truncate"] == nil {
+                    scaling["truncate"] = false
+                }
                 json["rope_scaling"] = .object(scaling)
             }),
         defaults: Defaults(headDim: 64, rmsNormEps: 1e-5, theta: 150_000),
