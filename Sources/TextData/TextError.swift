@@ -30,16 +30,18 @@ public enum TextError: GraftError {
     case templateFile(path: String, reason: String)
     /// `continue_final_message` cannot find the message in the rendered text.
     case cannotContinue(reason: String)
-    case missingFile(path: String)
+    case missingFiles([String])
     case emptyData(path: String)
     case unreadable(path: String, reason: String)
+    /// The file can be read, but is nothing that rows are read from.
+    case notRows(path: String, reason: String)
     /// The first faults of a data set and the number of all of them.
     case badRows(faults: [RowFault], total: Int)
     case badOption(name: String, reason: String)
 
     public var exitStatus: ExitStatus {
         switch self {
-        case .missingFile, .noTemplate: .missingInput
+        case .missingFiles, .noTemplate: .missingInput
         case .unreadable: .io
         case .badOption: .badUsage
         default: .badInput
@@ -61,10 +63,12 @@ public enum TextError: GraftError {
         case .templateFile(let path, let reason): "\(path): \(reason)\nCorrect or remove the file."
         case .cannotContinue(let reason):
             "continue_final_message: \(reason)\nEnd the conversation with the message that is to be continued."
-        case .missingFile(let path): "\(path): no such file\nCheck the path; globs must match at least one file."
+        case .missingFiles(let paths):
+            paths.map { "\($0): no such file\n" }.joined() + "Check the path; globs must match at least one file."
         case .emptyData(let path): "\(path): no rows\nGive a file with at least one row."
         case .unreadable(let path, let reason):
             "\(path): cannot be read: \(reason)\nCheck the file and its permissions."
+        case .notRows(let path, let reason): "\(path): \(reason)"
         case .badRows(let faults, let total): Self.rowText(faults, total: total)
         case .badOption(let name, let reason): "\(name): \(reason)"
         }
@@ -72,13 +76,17 @@ public enum TextError: GraftError {
 
     private static func rowText(_ faults: [RowFault], total: Int) -> String {
         func place(_ fault: RowFault) -> String { (fault.file.map { "\($0), " } ?? "") + "row \(fault.row): " }
-        let plain = faults.filter { $0.lint == nil }
-        var lines = plain.map { place($0) + $0.reason }
+        var lines: [String] = []
+        for group in alike(faults.filter { $0.lint == nil }) {
+            // A file that is wrong throughout is one mistake, told once.
+            lines += group.count > 9
+                ? rowLists(group, indent: "").map { "\($0): \(group[0].reason)" } : group.map { place($0) + $0.reason }
+        }
         for lint in Lint.allCases {
             let found = faults.filter { $0.lint == lint }
             guard let first = found.first else { continue }
             lines.append("\(lint.rawValue): \(lint.title)")
-            lines += rowLists(found)
+            lines += rowLists(found, indent: "  ")
             lines.append("  such as \(place(first))\(first.reason)")
             lines.append("  \(lint.fix)")
         }
@@ -92,8 +100,24 @@ public enum TextError: GraftError {
         return a.hasSameBytes(as: b)
     }
 
+    /// Faults with the same reason together, in the order in which reasons appear.
+    private static func alike(_ faults: [RowFault]) -> [[RowFault]] {
+        var groups: [[RowFault]] = []
+        var indices: [ByteString: Int] = [:]
+        for fault in faults {
+            let key = ByteString(fault.reason)
+            if let index = indices[key] {
+                groups[index].append(fault)
+            } else {
+                indices[key] = groups.count
+                groups.append([fault])
+            }
+        }
+        return groups
+    }
+
     /// A line for each file with the numbers of its rows.
-    private static func rowLists(_ faults: [RowFault]) -> [String] {
+    private static func rowLists(_ faults: [RowFault], indent: String) -> [String] {
         var files: [(name: String?, rows: [Int])] = []
         for fault in faults {
             if let last = files.indices.last, sameName(files[last].name, fault.file) {
@@ -104,8 +128,21 @@ public enum TextError: GraftError {
         }
         return files.map { file in
             let count = file.rows.count
-            return "  \(file.name.map { "\($0), " } ?? "")row\(count == 1 ? "" : "s") "
-                + file.rows.map(String.init).joined(separator: ", ")
+            return "\(indent)\(file.name.map { "\($0), " } ?? "")row\(count == 1 ? "" : "s") \(numberList(file.rows))"
         }
+    }
+
+    /// Rising numbers, a long run of neighbours by its ends: `3, 7, 20-319`.
+    private static func numberList(_ numbers: [Int]) -> String {
+        var parts: [String] = []
+        var start = 0
+        while start < numbers.count {
+            var end = start
+            while end + 1 < numbers.count, numbers[end + 1] == numbers[end] + 1 { end += 1 }
+            if end - start < 9 { end = start }
+            parts.append(end == start ? "\(numbers[start])" : "\(numbers[start])-\(numbers[end])")
+            start = end + 1
+        }
+        return parts.joined(separator: ", ")
     }
 }

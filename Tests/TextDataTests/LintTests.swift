@@ -36,6 +36,20 @@ struct LintTests {
         }
     }
 
+    /// A chat model that is trained on bare prompts answers otherwise once a program puts the template around them.
+    @Test(arguments: [
+        ("question: ", "answer", true, true), ("question: ", "answer", false, false), ("", "answer", true, false),
+        ("<|im_start|>user\nquestion<|im_end|>\n", "answer", true, false),
+    ])
+    func bareTextsForAChatModelAreNamed(
+        _ prompt: String, _ answer: String, _ hasTemplate: Bool, _ isNamed: Bool
+    ) throws {
+        let builder = ExampleBuilder(
+            tokenizer: tokenizer, template: hasTemplate ? try ChatTemplate(source: Self.strict) : nil)
+        let report = try builder.examples(from: [["prompt": .string(prompt), "completion": .string(answer)]]).report
+        #expect(report.warnings.contains { $0.contains("without the chat template") } == isNamed, "\(report.warnings)")
+    }
+
     /// Each planted defect is found in its row, alone, and taken once it is accepted.
     @Test func findsEachDefectInItsRowAndNothingElse() throws {
         let clean = (0..<40).map { chat("question \($0), é ñ?", "answer \($0)") }

@@ -54,7 +54,8 @@ struct RowsTests {
     }
 
     @Test func capsTheFaultsItNames() throws {
-        let file = try folder.write("a.jsonl", String(repeating: "{\n", count: 50))
+        let lines = (0..<50).map { "{\"input_ids\": [1, 2], \"labels\": [1, \($0 + 3)]}\n" }
+        let file = try folder.write("a.jsonl", lines.joined())
         let error = #expect(throws: TextError.self) { try builder().examples(fromFiles: [file]) }
         guard case .badRows(let faults, let total)? = error else {
             Issue.record("\(error as Any)")
@@ -63,6 +64,38 @@ struct RowsTests {
         #expect(faults.count == 20)
         #expect(total == 50)
         #expect(error?.description.contains("30 more bad rows") == true)
+    }
+
+    @Test func tellsOneReasonOnce() throws {
+        let good = "{\"input_ids\": [1, 2]}\n", bad = "{\"q\": 1, \"a\": 2}\n"
+        let file = try folder.write(
+            "a.jsonl", String(repeating: bad, count: 300) + good + "{\"z\": 1}\n" + good + bad)
+        let error = #expect(throws: TextError.self) { try builder().examples(fromFiles: [file]) }
+        let lines = try #require(error).description.split(separator: "\n")
+        #expect(lines.count == 3)
+        #expect(lines[0].hasPrefix("\(file), rows 1-300, 304: found the keys \"q\", \"a\""))
+        #expect(lines[1].hasPrefix("\(file), row 302: found the keys \"z\""))
+        #expect(lines[2] == "302 bad rows. Correct or remove them.")
+    }
+
+    @Test func namesValuesThatAreMissing() throws {
+        let file = try folder.write(
+            "a.csv", "instruction,output,comment\nwhat,,seen\n,this,\n,,\n,,seen\n")
+        let found = faults(file)
+        #expect(found.map(\.row) == [2, 3, 5])
+        #expect(found[0].reason == "\"output\" has no value" && found[0].lint == .noTrainedToken)
+        #expect(found[1].reason.hasPrefix("\"instruction\" has no value;") && found[1].lint == nil)
+        #expect(found[2].reason == "\"instruction\" and \"output\" have no value")
+    }
+
+    @Test(arguments: [
+        ("sep=;\r\ninput_ids;label,s\r\n\"[1, 2]\";x\r\n", 3), ("input_ids;\"a,b,c\"\n\"[1, 2]\";x\n", 2),
+        ("input_ids\tlabel\n[1, 2]\tx\n", 2), ("input_ids\n\"[1, 2]\"\n", 2), ("a;b,input_ids\nx,\"[1, 2]\"\n", 2),
+    ])
+    func spreadsheetsSeparateAsTheyLike(_ text: String, _ row: Int) throws {
+        let set = try builder().examples(fromFiles: [try folder.write("a.csv", text)])
+        #expect(set.examples.map(\.ids) == [[1, 2]])
+        #expect(set.places.map(\.row) == [row])
     }
 
     @Test(arguments: [

@@ -18,6 +18,8 @@ extension TrainingData {
         options.kind = recipe.objective.rowKind
         // Near duplicates are looked for where the answer matters; each takes 112 bytes a row.
         options.fingerprints = recipe.data.dedupe == .near || !recipe.data.eval.isEmpty ? .near : .exact
+        // Files that are not there are told together, before any is read.
+        _ = try expandedPaths((recipe.data.train + recipe.data.eval).map(\.path))
         var loader = RowLoader(text: text, config: config, options: options)
         loader.checksOptions = true
 

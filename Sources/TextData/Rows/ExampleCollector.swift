@@ -42,6 +42,8 @@ enum ExampleNote: String, Hashable, Sendable, CaseIterable, Codable {
     /// What the template's own marks train does not end with the end of the turn.
     case noStopToken
     case noTemplate
+    /// Prompts that come as texts, for a model with a chat template.
+    case plainPrompt
 
     func warning(rows: Int) -> String {
         let count = "\(rows) row\(rows == 1 ? "" : "s")"
@@ -53,6 +55,9 @@ enum ExampleNote: String, Hashable, Sendable, CaseIterable, Codable {
             "\(count): no special token ends what is trained; the model may not learn where to stop"
         case .noTemplate:
             "\(count): instruction rows are trained as plain text, because the model has no chat template"
+        case .plainPrompt:
+            "\(count): prompt and answer are trained as plain text, without the chat template that chat programs use; "
+                + "to train with it, name the keys instruction and output (see columns), or give lists of messages"
         }
     }
 }
@@ -64,6 +69,8 @@ struct ExampleCollector {
     private let options: ExampleOptions
     private var faults: [RowFault] = []
     private var lintFaults: [Lint: Int] = [:]
+    /// How many rows have each of the reasons that an error names.
+    private var plainFaults: [ByteString: Int] = [:]
     /// Rows that are not in NFC, up to as many as an error names; an error once other rows are.
     private var decomposed: [RowFault] = []
     private var decomposedCount = 0
@@ -105,7 +112,7 @@ struct ExampleCollector {
         droppedCount += other.droppedCount
     }
 
-    /// Rows that one lint names; a planted defect should be found wherever it is.
+    /// Rows that one lint, or one reason, names; a planted defect should be found wherever it is.
     static let lintFaultLimit = 1_000
     private static let droppedLimit = 10
 
@@ -114,7 +121,11 @@ struct ExampleCollector {
         if let lint = fault.lint {
             lintFaults[lint, default: 0] += 1
             if lintFaults[lint, default: 0] <= Self.lintFaultLimit { faults.append(fault) }
-        } else if faults.count(where: { $0.lint == nil }) < options.faultLimit {
+        } else if let count = plainFaults[ByteString(fault.reason)] {
+            plainFaults[ByteString(fault.reason)] = count + 1
+            if count < Self.lintFaultLimit { faults.append(fault) }
+        } else if plainFaults.count < options.faultLimit {
+            plainFaults[ByteString(fault.reason)] = 1
             faults.append(fault)
         }
     }

@@ -18,7 +18,6 @@ extension ExampleBuilder {
     private func answer(_ row: Row) throws -> MadeExample {
         switch row {
         case .conversation(let conversation): try example(of: conversation, trainsTail: true)
-        case .completion(let prompt, let text): try example(text: prompt + text, trainedFrom: prompt.utf8.count)
         default: try example(ofAny: row)
         }
     }
@@ -42,7 +41,13 @@ extension ExampleBuilder {
                 reasonWithoutLabels: "every label is -100 (or only the first is not): nothing is trained")
         case .text(let text): return try example(text: text, trainedFrom: 0)
         case .completion(let prompt, let completion):
-            return try example(text: prompt + completion, trainedFrom: prompt.utf8.count)
+            var made = try example(text: prompt + completion, trainedFrom: prompt.utf8.count)
+            // Who writes the template's tokens into the texts has put it there already.
+            let hasMarkers = zip(made.example.ids, made.byteRanges).contains {
+                !$1.isEmpty && tokenizer?.isSpecial($0) == true
+            }
+            if template != nil, !prompt.isEmpty, !hasMarkers { made.notes.insert(.plainPrompt) }
+            return made
         case .conversation(let conversation): return try example(of: conversation)
         case .preference(let chosen, let rejected):
             try require(.preference, .judged, found: "a preference row")

@@ -41,7 +41,7 @@ public struct ExampleOptions: Sendable {
     public var threads = 0
     /// What `strftime_now` says; one time for all rows.
     public var now = CivilTime.now()
-    /// How many bad rows an error names.
+    /// How many reasons for bad rows an error names.
     public var faultLimit = 20
 
     /// What all rows have to be; nil leaves it to the keys of each.

@@ -35,7 +35,8 @@ public enum Lint: String, Sendable, CaseIterable, Codable {
         return switch self {
         case .noTrainedToken: "give the rows an answer, see train_on, or leave them out by accepting it \(accept)"
         case .noEndOfTurn:
-            "use a chat template that ends the assistant's turn with a special token, or accept it \(accept)"
+            "use a chat template that ends the assistant's turn with a special token, name the end of text "
+                + "(eos_token_id in config.json) where there is no template, or accept it \(accept)"
         case .doubleBOS: "take the token out of the text or the template, or accept it \(accept)"
         case .templateMarkers: "take them out of the contents, or accept it \(accept)"
         case .roleOrder: "bring the roles into the order that the template takes, or leave the rows out \(accept)"

@@ -61,12 +61,7 @@ public indirect enum Row: Sendable {
         case .text: self = .text(try reader.string("text"))
         case .preference: self = try reader.preference()
         case .kto: self = try reader.judged()
-        case nil:
-            let keys = object.keys.prefix(12).map { "\"\($0)\"" }.joined(separator: ", ")
-            let found = object.count == 0 ? "no keys" : "the keys \(keys)\(object.count > 12 ? ", ..." : "")"
-            throw RowError(
-                "found \(found); a row is one of \(RowShape.allCases.map(\.form).joined(separator: ", ")); data.columns "
-                    + "gives other names to columns")
+        case nil: throw RowShape.error(for: object)
         }
     }
 }

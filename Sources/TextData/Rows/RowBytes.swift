@@ -16,7 +16,7 @@ struct RowBytes {
     /// Where the buffer begins, counted in unpacked bytes from the start of the file.
     private(set) var base = 0
 
-    /// - Throws: `TextError.missingFile`, `.unreadable`.
+    /// - Throws: `TextError.missingFiles`, `.unreadable`.
     init(path: String) throws {
         self.path = path
         if RowFileKind.isStandardInput(path) {
@@ -24,7 +24,7 @@ struct RowBytes {
             return
         }
         var information = stat()
-        guard stat(path, &information) == 0 else { throw TextError.missingFile(path: path) }
+        guard stat(path, &information) == 0 else { throw TextError.missingFiles([path]) }
         guard information.st_mode & S_IFMT != S_IFDIR else {
             throw TextError.unreadable(path: path, reason: "it is a folder; name its files or use a glob")
         }

@@ -12,6 +12,7 @@ struct RowFile {
     private let path: String
     private var bytes: RowBytes
     private let columns: [ColumnName]
+    private let takesAllColumns: Bool
     private var layout = Layout.unknown
     private var number = 0
     private var header: DelimitedHeader?
@@ -23,9 +24,10 @@ struct RowFile {
     /// Bytes that the last row took.
     private(set) var lastSize = 0
 
-    /// - Throws: `TextError.missingFile`, `.unreadable`.
-    init(path: String, columns: [ColumnName] = []) throws {
+    /// - Throws: `TextError.missingFiles`, `.unreadable`.
+    init(path: String, columns: [ColumnName] = [], takesAllColumns: Bool = false) throws {
         self.path = path
+        self.takesAllColumns = takesAllColumns
         self.columns = columns
         bytes = try RowBytes(path: path)
     }
@@ -38,7 +40,7 @@ struct RowFile {
         case .unknown: nil
         case .lines: "JSON lines"
         case .array: "JSON"
-        case .csv: delimiter == UInt8(ascii: ";") ? "CSV with semicolons" : "CSV"
+        case .csv: delimiter == UInt8(ascii: ";") ? "CSV with semicolons" : delimiter == 0x09 ? "CSV with tabs" : "CSV"
         case .tsv: "TSV"
         case .text: "plain text, a row a line"
         case .parquet: "Parquet"
@@ -92,7 +94,7 @@ struct RowFile {
         }
         if bytes.buffer.starts(with: [0xEF, 0xBB, 0xBF]) { bytes.start = 3 }
         if bytes.buffer.starts(with: [0xFF, 0xFE]) || bytes.buffer.starts(with: [0xFE, 0xFF]) {
-            throw TextError.unreadable(path: name, reason: "it is UTF-16; save it as UTF-8")
+            throw TextError.notRows(path: name, reason: "it is UTF-16; save it as UTF-8 (in Excel: CSV UTF-8)")
         }
         // Rows count from the top of the file: look ahead without moving.
         var first = bytes.start
@@ -108,12 +110,15 @@ struct RowFile {
         switch RowFileKind(name: path) {
         case .csv?:
             layout = .csv
-            delimiter = chosenDelimiter()
+            try chooseDelimiter()
         case .tsv?: layout = .tsv
         case .text?: layout = .text
-        case .parquet?: throw TextError.unreadable(path: name, reason: "no Parquet file: it does not begin with PAR1")
+        case .parquet?: throw TextError.notRows(path: name, reason: "no Parquet file: it does not begin with PAR1")
+        case nil where bytes.buffer.starts(with: Array("PK\u{3}\u{4}".utf8)):
+            throw TextError.notRows(
+                path: name, reason: "a workbook or zip archive; save its sheet as CSV UTF-8, or unpack it first")
         case nil where !looksLikeJSON:
-            throw TextError.unreadable(
+            throw TextError.notRows(
                 path: name,
                 reason:
                     "neither its name nor its first bytes say what it is; name it .jsonl, .json, .csv, .tsv, .txt or "
@@ -125,18 +130,36 @@ struct RowFile {
         return true
     }
 
-    /// Spreadsheets of many countries write semicolons, because the comma is their decimal point.
-    private func chosenDelimiter() -> UInt8 {
+    /// Spreadsheets of many countries write semicolons, because the comma is their decimal point, and some put a line
+    /// `sep=;` before the first one. Without it, what stands most often between the names of columns is taken.
+    private mutating func chooseDelimiter() throws {
+        while !bytes.buffer[bytes.start...].contains(0x0A), bytes.buffer.count < Self.maximumRowSize,
+            try bytes.fill()
+        {}
         let line = bytes.buffer[bytes.start...].prefix { $0 != 0x0A }
-        return !line.contains(UInt8(ascii: ",")) && line.contains(UInt8(ascii: ";"))
-            ? UInt8(ascii: ";") : UInt8(ascii: ",")
+        let choices = [UInt8(ascii: ","), UInt8(ascii: ";"), 0x09]
+        let bare = line.last == 0x0D ? line.dropLast() : line
+        if bare.count == 5, bare.starts(with: Array("sep=".utf8)), let mark = bare.last, choices.contains(mark) {
+            delimiter = mark
+            bytes.start = min(line.endIndex + 1, bytes.buffer.count)
+            number = 1
+            return
+        }
+        var counts: [UInt8: Int] = [:]
+        var isQuoted = false
+        for byte in line {
+            if byte == UInt8(ascii: "\"") { isQuoted.toggle() }
+            if !isQuoted, choices.contains(byte) { counts[byte, default: 0] += 1 }
+        }
+        for mark in choices where counts[mark, default: 0] > counts[delimiter, default: 0] { delimiter = mark }
     }
 
     private mutating func openParquet() throws {
         layout = .parquet
-        let columns = columns
+        let columns = columns, takesAllColumns = takesAllColumns
         func isWanted(_ name: String) -> Bool {
-            Row.knownKeys.contains { $0.hasSameBytes(as: name) } || columns.contains { $0.mayBegin(with: name) }
+            takesAllColumns || Row.knownKeys.contains { $0.hasSameBytes(as: name) }
+                || columns.contains { $0.mayBegin(with: name) }
         }
         if RowFileKind.isStandardInput(path) || bytes.isCompressed {
             parquet = try ParquetFile(name: name, stream: { try bytes.rest() }, wanted: isWanted)
@@ -258,7 +281,8 @@ struct RowFile {
                 }
             }
             number += 1
-            if record.fields.count == 1, record.fields[0].isEmpty, !record.isQuoted[0] { continue }
+            // Spreadsheets write rows that were emptied, or only once touched, as delimiters alone.
+            if record.fields.allSatisfy(\.isEmpty), !record.isQuoted.contains(true) { continue }
             if let row = delimitedRow(record.fields, record.isQuoted, offset: offset, size: size) { return row }
         }
     }

@@ -18,6 +18,28 @@ public enum RowShape: String, Sendable, CaseIterable, Codable {
         }
     }
 
+    /// What is wrong with a row that has no shape: values that are missing, or other keys.
+    static func error(for object: JSONObject) -> RowError {
+        let demands = [
+            ["messages"], ["conversations"], ["instruction", "output"], ["prompt", "completion"],
+            ["prompt", "chosen", "rejected"], ["text"], ["input_ids"],
+        ]
+        func isNull(_ key: String) -> Bool { object[key]?.isNull == true }
+        let known = demands.filter { $0.allSatisfy { object[$0] != nil } }
+        if let keys = known.first(where: { !$0.allSatisfy(isNull) }) ?? known.first {
+            let empty = keys.filter(isNull).map { "\"\($0)\"" }.joined(separator: " and ")
+            let reason = "\(empty) \(keys.count(where: isNull) == 1 ? "has" : "have") no value"
+            // Without an answer there is nothing to train, and such rows can be left out by that name.
+            return isNull(keys.last ?? "")
+                ? RowError(reason, lint: .noTrainedToken) : RowError("\(reason); fill it in, or remove the row")
+        }
+        let keys = object.keys.prefix(12).map { "\"\($0)\"" }.joined(separator: ", ")
+        let found = object.count == 0 ? "no keys" : "the keys \(keys)\(object.count > 12 ? ", ..." : "")"
+        return RowError(
+            "found \(found); a row is one of \(allCases.map(\.form).joined(separator: ", ")); other names are told by "
+                + "data.columns (--columns), as in {instruction: question, output: answer}")
+    }
+
     /// Nil for keys that are those of no shape. Keys whose value is null count as absent.
     init?(of object: JSONObject) {
         func has(_ keys: String...) -> Bool { keys.allSatisfy { object[$0].map { !$0.isNull } ?? false } }
@@ -82,7 +104,8 @@ public struct ColumnName: Sendable, Equatable {
         let missing = zip(columns, found).filter { $0.1 == nil }.map { "\"\($0.0.column)\" (for \($0.0.key))" }
         guard missing.isEmpty else {
             let keys = object.keys.prefix(12).map { "\"\($0)\"" }.joined(separator: ", ")
-            throw RowError("no column \(missing.joined(separator: ", ")); the row has \(keys); see data.columns")
+            throw RowError(
+                "no column \(missing.joined(separator: ", ")); the row has \(keys); see data.columns (--columns)")
         }
         var result = JSONObject(
             object.entries.filter { entry in !columns.contains { $0.column.hasSameBytes(as: entry.key) } })

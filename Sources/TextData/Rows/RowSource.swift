@@ -37,9 +37,10 @@ struct RawRow: Sendable {
 
 /// Expands globs to the files they match, in the order of the patterns, sorted within each. `-` is standard input.
 ///
-/// - Throws: `TextError.missingFile` for a path that does not exist and a pattern without matches.
+/// - Throws: `TextError.missingFiles` for paths that do not exist and patterns without matches, all of them.
 public func expandedPaths(_ patterns: [String]) throws -> [String] {
     var paths: [String] = []
+    var missing: [String] = []
     for pattern in patterns {
         if RowFileKind.isStandardInput(pattern) || access(pattern, F_OK) == 0
             || !pattern.contains(where: { "*?[".contains($0) })
@@ -49,14 +50,18 @@ public func expandedPaths(_ patterns: [String]) throws -> [String] {
         }
         var matches = glob_t()
         defer { globfree(&matches) }
-        guard glob(pattern, 0, nil, &matches) == 0 else { throw TextError.missingFile(path: pattern) }
+        guard glob(pattern, 0, nil, &matches) == 0 else {
+            missing.append(pattern)
+            continue
+        }
         for i in 0..<Int(matches.gl_pathc) {
             if let path = matches.gl_pathv[i] { paths.append(String(cString: path)) }
         }
     }
     for path in paths where !RowFileKind.isStandardInput(path) && access(path, F_OK) != 0 {
-        throw TextError.missingFile(path: path)
+        missing.append(path)
     }
+    guard missing.isEmpty else { throw TextError.missingFiles(missing) }
     guard paths.count(where: RowFileKind.isStandardInput) <= 1 else {
         throw TextError.badOption(name: "data", reason: "standard input can be read only once")
     }

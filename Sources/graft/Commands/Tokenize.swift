@@ -281,7 +281,7 @@ struct RowOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Names that the files have for keys of rows, as in prompt=question,completion=answer.",
+            "Names that the files have for keys of rows, as in instruction=question,output=answer.",
             valueName: "key=column,..."))
     var columns: ColumnMap?
 
@@ -325,6 +325,7 @@ struct RowOptions: ParsableArguments {
         guard !loaded.examples.isEmpty else {
             throw FineTuningError.badInput(["\(data ?? ""): no rows, or every row was dropped"])
         }
+        for warning in loaded.report.warnings { messages.note("note: \(warning)") }
         return loaded
     }
 }
