@@ -172,6 +172,29 @@ private func problems(_ yaml: String, _ overrides: [String] = []) -> [RecipeProb
         #expect(found.count == 11)
     }
 
+    /// Names that other programs' recipes have, and letters that editors put in.
+    @Test(arguments: [
+        ("lora_r: 8", "'adapter.rank'"), ("base_model: m", "'model'"),
+        ("training: {lr: 1}", "'training.learning_rate'"),
+        ("per_device_train_batch_size: 4", "'training.batch_size'"),
+        ("nonsense_key: 1", "known here: model, output, adapter"),
+    ])
+    func keysOfOtherProgramsAreKnown(_ line: String, _ expected: String) {
+        let found = problems("\(minimal)\n\(line)\n")
+        #expect(found.contains { $0.reason.contains(expected) }, "\(found)")
+    }
+
+    @Test func aByteOrderMarkIsNoMistakeAndATabIsNamed() throws {
+        let folder = NSTemporaryDirectory() + "/graft-recipe-\(UInt64.random(in: 0 ... .max))"
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let lines = minimal.split(separator: "\n").joined(separator: "\r\n")
+        try Foundation.Data([0xEF, 0xBB, 0xBF] + Array(lines.utf8)).write(to: URL(fileURLWithPath: folder + "/r.yaml"))
+        #expect(try Recipe(path: folder + "/r.yaml").data.train.count == 1)
+        let error = #expect(throws: RecipeError.self) { try Recipe(yaml: "model: m\ndata:\n\ttrain: [a]\n", path: "r") }
+        #expect(error?.description.contains("r:3: not a recipe: the line begins with a tab") == true, "\(error as Any)")
+    }
+
     @Test(arguments: [
         ("", "model is missing"), ("[]", "must be a mapping"), ("model: [1]", "a model folder"),
         ("\(minimal)\noutput: again", "occurs twice"), ("a: 1\n---\nb: 2", "another document"),

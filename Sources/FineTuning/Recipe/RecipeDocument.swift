@@ -61,7 +61,7 @@ struct RecipeDocument {
         do {
             root = try Yams.compose(yaml: yaml)
         } catch let error as YamlError {
-            throw Self.malformed(error, path: path)
+            throw Self.malformed(error, yaml, path: path)
         }
         guard let root else { return RecipeValue(content: .null, location: fixedLocation ?? "line 1") }
         return try convert(root, depth: 1)
@@ -139,10 +139,16 @@ struct RecipeDocument {
         }
     }
 
-    private static func malformed(_ error: YamlError, path: String) -> RecipeError {
+    private static func malformed(_ error: YamlError, _ yaml: String, path: String) -> RecipeError {
         switch error {
         case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _),
             .composer(let context, let problem, let mark, _):
+            let lines = yaml.utf8.split(separator: 0x0A, maxSplits: mark.line, omittingEmptySubsequences: false)
+            let line = mark.line >= 1 && mark.line <= lines.count ? lines[mark.line - 1] : ""[...].utf8
+            if line.prefix(while: { $0 == 0x20 || $0 == 0x09 }).contains(0x09) {
+                return .malformed(
+                    path: path, line: mark.line, reason: "the line begins with a tab; YAML indents with spaces alone")
+            }
             let place = context.map { " \($0.text)" } ?? ""
             return .malformed(
                 path: path, line: mark.line, reason: "not valid YAML\(place): \(problem) (column \(mark.column))")

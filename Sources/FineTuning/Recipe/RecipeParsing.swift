@@ -32,11 +32,16 @@ extension Recipe {
         do {
             let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
             defer { try? handle.close() }
-            bytes = Array(try handle.read(upToCount: RecipeDocument.maximumBytes + 1) ?? Foundation.Data())
+            let read = Array(try handle.read(upToCount: RecipeDocument.maximumBytes + 1) ?? Foundation.Data())
+            // Editors on Windows put a byte order mark in front.
+            bytes = read.starts(with: [0xEF, 0xBB, 0xBF]) ? Array(read.dropFirst(3)) : read
         } catch {
-            let exists = FileManager.default.fileExists(atPath: path)
+            var isFolder: ObjCBool = false
+            let exists = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
             throw RecipeError.unreadable(
-                path: path, reason: exists ? "the recipe cannot be read" : "there is no such recipe")
+                path: path,
+                reason: isFolder.boolValue
+                    ? "a folder" : exists ? "the recipe cannot be read" : "there is no such recipe")
         }
         guard let yaml = String(validating: bytes, as: UTF8.self) else {
             throw RecipeError.malformed(path: path, line: nil, reason: "the text is not UTF-8")

@@ -39,7 +39,7 @@ struct RecipeSection {
 
     /// The value of `key`; nil when the key is absent.
     mutating func value(_ key: String) -> RecipeValue? {
-        known.append(key)
+        if !known.contains(where: { $0.utf8.elementsEqual(key.utf8) }) { known.append(key) }
         return entries.last { $0.key.utf8.elementsEqual(key.utf8) }?.value
     }
 
@@ -121,7 +121,37 @@ struct RecipeSection {
         }
     }
 
+    /// What recipes of axolotl, LLaMA-Factory, TRL and mlx-lm call things, where the names are far from graft's.
+    private static let keysOfOthers: [String: String] = {
+        let names = [
+            "model": ["base_model", "model_name", "model_name_or_path"],
+            "output": ["output_dir", "adapter_path", "save_path"],
+            "adapter.method": ["finetuning_type", "fine_tune_type"],
+            "adapter.rank": ["r", "lora_r", "lora_rank"], "adapter.alpha": ["lora_alpha"],
+            "adapter.dropout": ["lora_dropout"],
+            "adapter.targets": ["lora_target", "lora_target_modules", "target_modules"],
+            "data.train": ["dataset", "datasets", "train_file", "train_files"],
+            "data.eval": ["eval_dataset", "eval_file", "test_datasets", "valid", "validation"],
+            "data.train_on": ["train_on_inputs", "train_on_prompt", "mask_prompt"],
+            "data.max_length": ["cutoff_len", "sequence_len", "max_seq_len", "max_seq_length"],
+            "training.epochs": ["num_epochs", "num_train_epochs"], "training.steps": ["iters", "max_steps"],
+            "training.batch_size": [
+                "gradient_accumulation_steps", "micro_batch_size", "per_device_train_batch_size",
+            ],
+            "training.learning_rate": ["lr"],
+            "training.schedule": ["lr_scheduler", "lr_scheduler_type", "lr_schedule"],
+            "training.warmup_ratio": ["warmup_steps"], "training.precision": ["bf16", "fp16", "tf32"],
+            "training.quantization": ["load_in_4bit", "load_in_8bit", "quantization_bit"],
+            "training.activation_checkpointing": ["gradient_checkpointing", "grad_checkpoint"],
+            "training.log_every": ["logging_steps", "steps_per_report"],
+            "training.eval_every": ["eval_steps", "steps_per_eval"],
+            "training.save_every": ["save_steps"],
+        ]
+        return Dictionary(uniqueKeysWithValues: names.flatMap { key, others in others.map { ($0, key) } })
+    }()
+
     private func suggestion(for key: String) -> String {
+        if let other = Self.keysOfOthers[key] { return "; graft's key for it is '\(other)'" }
         if let near = nearest(to: key, among: known) { return "; did you mean '\(path(near))'?" }
         let elsewhere = Recipe.allKeys.filter { $0.split(separator: ".").last.map(String.init) == key }
         if let other = elsewhere.first { return "; did you mean '\(other)'?" }
