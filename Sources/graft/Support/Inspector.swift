@@ -1,6 +1,7 @@
 import FileFormats
 import FineTuning
 import Foundation
+import TextData
 
 /// What `inspect` found: facts and tables, printable as text and as JSON.
 struct Inspection {
@@ -91,7 +92,7 @@ struct Inspector {
         if name.hasSuffix(".yaml") || name.hasSuffix(".yml") { return try recipe() }
         let first = head.first { ![0x20, 0x09, 0x0A, 0x0D, 0xEF, 0xBB, 0xBF].contains($0) }
         if name == "metrics.jsonl" { return try metrics() }
-        if name.hasSuffix(".jsonl") { return try rows() }
+        if RowSurvey.isRows(path) { return try rows() }
         if first == UInt8(ascii: "{") || first == UInt8(ascii: "[") {
             return try json(isList: first == UInt8(ascii: "["))
         }
@@ -281,7 +282,7 @@ struct Inspector {
 
     private func json(isList: Bool) throws -> Inspection {
         let value = try readJSON(path)
-        if let list = value.arrayValue { return describeRows(list) }
+        if value.arrayValue != nil { return try rows() }
         if let model = value["model"]?.objectValue, model["type"] != nil || model["vocab"] != nil {
             var result = Inspection(kind: "tokenizer", path: path)
             result.add("model", model["type"] ?? .null)
@@ -300,30 +301,11 @@ struct Inspector {
     }
 
     private func rows() throws -> Inspection {
-        var rows: [JSONValue] = []
-        let lines = try readFile(path, limit: 1 << 32).split(
-            separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
-        for (index, line) in lines.enumerated() where line.contains(where: { ![0x20, 0x09, 0x0D].contains($0) }) {
-            do { rows.append(try JSONParser.parse(Array(line))) } catch let error as JSONError {
-                throw InspectError.badRow(path: path, row: index + 1, reason: error.description)
-            }
-        }
-        return describeRows(rows)
-    }
-
-    private func describeRows(_ rows: [JSONValue]) -> Inspection {
+        let survey = try RowSurvey(path: path)
         var result = Inspection(kind: "data rows", path: path)
-        result.add("rows", .integer(rows.count))
-        var shapes: [(keys: String, count: Int)] = []
-        for row in rows {
-            let keys = row.objectValue?.keys.joined(separator: ", ") ?? row.kindName
-            if let index = shapes.firstIndex(where: { $0.keys.hasSameBytes(as: keys) }) {
-                shapes[index].count += 1
-            } else if shapes.count < 100 {
-                shapes.append((keys, 1))
-            }
-        }
-        let table = shapes.map { JSONObject([("keys", .string($0.keys)), ("rows", .integer($0.count))]) }
+        result.add("read_as", .string(survey.kind))
+        result.add("rows", .integer(survey.rows))
+        let table = survey.shapes.map { JSONObject([("keys", .string($0.keys)), ("rows", .integer($0.count))]) }
         result.tables.append(("row_shapes", table, table.count))
         return result
     }
