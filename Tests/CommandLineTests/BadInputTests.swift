@@ -29,6 +29,10 @@ import Testing
         try withFolder { folder in
             try write(Self.recipe, to: folder + "/r.yaml")
             try expect(66, ["rows.jsonl"], from: ["train", "r.yaml"], in: folder)
+            try expect(
+                66, ["none.jsonl", "nor-this.csv"],
+                from: ["plan", "r.yaml", "--set", "data.train=none.jsonl", "--set", "data.eval=nor-this.csv"],
+                in: folder)
             try expect(66, ["nowhere.yaml"], from: ["train", "nowhere.yaml"], in: folder)
             try expect(66, ["nomodel"], from: ["train", "r.yaml", "--set", "model=nomodel"], in: folder)
             try expect(66, ["m"], from: ["logits", "--model", "m", "--ids", "1", "--out", "o"], in: folder)
@@ -77,6 +81,38 @@ import Testing
             try expect(65, ["row 2"], from: ["plan", "r.yaml"], in: folder)
             try write("", to: folder + "/rows.jsonl")
             try expect(65, ["rows.jsonl"], from: ["train", "r.yaml"], in: folder)
+        }
+    }
+
+    @Test func filesThatAreNoRowsAre65() throws {
+        try withFolder { folder in
+            try write(Self.recipe, to: folder + "/r.yaml")
+            try write("PK\u{3}\u{4} and so on", to: folder + "/rows.xlsx")
+            try expect(65, ["rows.xlsx", "CSV"], from: ["plan", "r.yaml", "--set", "data.train=rows.xlsx"], in: folder)
+            try expect(
+                65, ["neither a model folder"], from: ["generate", "--model", "r.yaml", "--prompt", "p"], in: folder)
+            for gate in [["1.5"], ["0.9", "--answers", "0"]] {
+                try expect(
+                    64, ["--min-exact-match"],
+                    from: ["eval", "--model", Fixture.model, "--data", "d", "--min-exact-match"] + gate, in: folder)
+            }
+        }
+    }
+
+    @Test func inspectReadsRowsOfEveryKind() throws {
+        try withFolder { folder in
+            try write("\u{FEFF}name;note\r\n1;\"a\r\nb\"\r\n2;c\r\n", to: folder + "/rows.csv")
+            try write("one\ntwo\n", to: folder + "/rows.txt")
+            try write("[{\"text\": \"a\"}, {\"text\": \"b\"}]", to: folder + "/rows.json")
+            for (name, kind, keys) in [
+                ("rows.csv", "CSV with semicolons", "name, note"), ("rows.txt", "plain text, a row a line", "text"),
+                ("rows.json", "JSON", "text"),
+            ] {
+                let found = try Program.run("inspect \(name) --json", in: folder).json()
+                #expect(found["kind"]?.stringValue == "data rows" && found["rows"]?.intValue == 2, "\(name)")
+                #expect(found["read_as"]?.stringValue == kind)
+                #expect(found["row_shapes"]?[0]?["keys"]?.stringValue == keys)
+            }
         }
     }
 

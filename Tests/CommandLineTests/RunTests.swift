@@ -47,6 +47,17 @@ import Testing
             }
             let steps = try metrics(folder).filter { $0["loss"] != nil }
             #expect(steps.compactMap { $0["step"]?.intValue } == [1, 2, 3, 4, 5])
+            // The rows are trained on and evaluated on, and a run says what a plan says.
+            #expect(result.errors.contains("note: evaluation rows: ") && json["warnings"]?.arrayValue?.count == 1)
+            let measured = try ["run", "run/adapter"].map { adapter in
+                try Program.run(
+                    ["eval", "--model", Fixture.model, "--adapter", adapter, "--data", "rows.jsonl", "--json"],
+                    in: folder
+                ).json()["loss"]?.doubleValue
+            }
+            #expect(try #require(measured[0]) == measured[1])
+            let longer = try Program.run("train r.yaml --resume --set training.steps=9", in: folder)
+            #expect(longer.status == 78 && longer.errors.contains("init_from: "), "\(longer.errors)")
             let inspected = try Program.run("inspect run --json", in: folder).json()
             #expect(inspected["kind"]?.stringValue == "run directory" && inspected["steps"]?.intValue == 5)
             let checked = try Program.run("inspect run/adapter", in: folder)

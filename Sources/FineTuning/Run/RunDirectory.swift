@@ -109,7 +109,8 @@ public enum RunError: GraftError {
         case .recipeChanged(let path, let differences):
             "\(path): the recipe is not the one that this run began with:\n"
                 + differences.map { "  \($0)" }.joined(separator: "\n")
-                + "\n  resume with the old recipe, or choose another output for the new one"
+                + "\n  resume with the old recipe, or choose another output for the new one; there, adapter.init_from: "
+                + "\(path)/adapter goes on from what a finished run has learned"
         case .notEnoughMemory(let lines): lines.joined(separator: "\n  ")
         }
     }

@@ -33,6 +33,8 @@ public final class TrainingRun {
         /// What the recipe or the machine allows, in bytes.
         public var memoryLimit: Int?
         public var statistics: [String]
+        /// What is right but worth knowing of the rows, each with what they are for.
+        public var warnings: [String]
 
         /// Whether experts have to be dropped and read again while the run goes.
         public var readsExpertsAgain: Bool { idleExpertBytes > 0 && memoryBytes > memoryLimit ?? .max }
@@ -97,7 +99,10 @@ public final class TrainingRun {
                 microbatchTokens: sizes.largest, recomputed: settings.recomputedBlocks),
             idleExpertBytes: plan.idleExpertBytes,
             memoryLimit: recipe.training.memoryBytes ?? ProcessMemory.limitBytes,
-            statistics: data.statistics.map { "\($0.name): \($0.value)" })
+            statistics: data.statistics.map { "\($0.name): \($0.value)" },
+            warnings: data.statistics.filter { $0.name.hasSuffix(" warning") }.map {
+                "\($0.name.dropLast(" warning".count)) rows: \($0.value)"
+            })
         return Prepared(
             model: model, adapter: adapter, teacher: teacher, data: data, settings: settings, summary: summary)
     }

@@ -60,6 +60,12 @@ struct Eval: ParsableCommand {
         _ = try rows.requireData()
         if baseline, !base.hasAdapter { throw ValidationError("--baseline needs --adapter") }
         if let answers, answers < 0 { throw ValidationError("--answers must be at least 0") }
+        if let minExactMatch {
+            guard (0...1).contains(minExactMatch) else {
+                throw ValidationError("--min-exact-match is a share from 0 to 1, not \(minExactMatch)")
+            }
+            if answers == 0 { throw ValidationError("--min-exact-match needs answers; --answers 0 makes none") }
+        }
         if let maxTokens, maxTokens < 1 { throw ValidationError("--max-tokens must be at least 1") }
     }
 

@@ -67,7 +67,10 @@ struct ExportCommand: ParsableCommand {
                 + "file-00001-of-0000N.gguf.", valueName: "size"))
     var splitMaxSize: String?
 
-    @Option(help: ArgumentHelp("The name inside the file; the folder's by default.", valueName: "text"))
+    @Option(
+        help: ArgumentHelp(
+            "The name inside the file; the model folder's by default, with --for and --adapter that of the output.",
+            valueName: "text"))
     var name: String?
 
     @Flag(help: "Write the adapter alone; its matrices stay f32.")
@@ -114,11 +117,16 @@ struct ExportCommand: ParsableCommand {
         return isTooLarge ? nil : size
     }
 
+    /// In a program's list of models, what was made of a base must not take the base's place.
+    private var nameOfOutput: String? {
+        target == nil || adapters.uses.isEmpty ? nil : URL(fileURLWithPath: out).lastPathComponent
+    }
+
     func run() throws {
         try refuseExisting(out)
         let messages = output.messages, pool = compute.pool
         let options = GGUFExportOptions(
-            type: type ?? (target == nil ? .f16 : .q8_0), name: name, importance: imatrix,
+            type: type ?? (target == nil ? .f16 : .q8_0), name: name ?? nameOfOutput, importance: imatrix,
             maximumPartSize: maximumPartSize)
         func progress(_ done: Int, _ total: Int) {
             messages.progress("writing: \(bytesText(done)) of \(bytesText(total))")

@@ -126,6 +126,7 @@ private final class TrainingWatch {
         case .prepared(let summary):
             self.summary = summary
             messages.note(summary.headline(recipe))
+            for warning in summary.warnings { messages.note("note: \(warning)") }
             if summary.readsExpertsAgain {
                 messages.note(
                     "the mixture is larger than memory: about \(bytesText(summary.memoryBytes)) with all experts, and "
@@ -145,6 +146,7 @@ private final class TrainingWatch {
             tokens += step.tokens
             seconds += step.seconds
             messages.progress(line(step, total))
+            noteTenth(step, total)
         case .scoring(let done, let all):
             messages.progress("scores of the reference: \(done) of \(all) examples")
         case .evaluated(let metrics):
@@ -161,14 +163,27 @@ private final class TrainingWatch {
         }
     }
 
+    /// A log has no bar: a line for each tenth of the run, where steps are slow enough for somebody to wait.
+    private func noteTenth(_ step: TrainerEvent.Step, _ total: Int) {
+        guard !messages.drawsProgress, step.step < total, step.step * 10 / total > (step.step - 1) * 10 / total,
+            step.elapsedSeconds >= 30
+        else { return }
+        messages.note(
+            String(format: "step %d of %d: loss %.4f", step.step, total, step.loss)
+                + ", \(durationText(timeLeft(step, total))) left")
+    }
+
+    private func timeLeft(_ step: TrainerEvent.Step, _ total: Int) -> Double {
+        step.elapsedSeconds / Double(max(1, step.step)) * Double(total - step.step)
+    }
+
     private func line(_ step: TrainerEvent.Step, _ total: Int) -> String {
         let rate = Double(step.tokens) / max(1e-9, step.seconds)
-        let left = step.elapsedSeconds / Double(max(1, step.step)) * Double(total - step.step)
         let done = step.step * 20 / max(1, total)
         let bar = String(repeating: "#", count: done) + String(repeating: ".", count: 20 - done)
         return "[\(bar)] \(step.step)/\(total)"
             + String(format: "  loss %.4f  lr %.2e  %.0f tokens/s", step.loss, step.learningRate, rate)
-            + "  \(durationText(left)) left"
+            + "  \(durationText(timeLeft(step, total))) left"
     }
 
     /// The metrics log, earlier parts of a resumed run included.
@@ -203,6 +218,7 @@ private final class TrainingWatch {
                 ("elapsed_seconds", number(last?.elapsedSeconds)),
                 ("tokens_per_second", number(seconds > 0 ? Double(tokens) / seconds : nil)),
                 ("peak_rss_bytes", .integer(ProcessMemory.peakResidentBytes)),
+                ("warnings", .array((summary?.warnings ?? []).map { .string($0) })),
             ]))
     }
 }

@@ -70,6 +70,11 @@ struct ModelOptions: ParsableArguments {
         guard FileManager.default.fileExists(atPath: model) else {
             throw FileError.missing(path: model, what: "model folder or GGUF file")
         }
+        let target = URL(fileURLWithPath: model).resolvingSymlinksInPath().path
+        let type = try? FileManager.default.attributesOfItem(atPath: target)[.type]
+        guard type as? FileAttributeType != .typeRegular || TextResources.isGGUF(model) else {
+            throw FineTuningError.badInput(["\(model): neither a model folder nor a GGUF file"])
+        }
     }
 
     /// The configuration alone.
@@ -99,14 +104,22 @@ struct ModelOptions: ParsableArguments {
 /// Adapters, each with a weight.
 struct WeightedAdapters: ParsableArguments {
     @Option(
-        help: ArgumentHelp("A PEFT adapter folder; may be given several times.", valueName: "dir"),
-        transform: HubCache.snapshot)
+        help: ArgumentHelp(
+            "A PEFT adapter folder, or the run directory it lies in; may be given several times.", valueName: "dir"),
+        transform: Self.folder)
     var adapter: [String] = []
 
     @Option(
         parsing: .unconditionalSingleValue,
         help: ArgumentHelp("The weight of each adapter, in their order; 1 by default.", valueName: "x"))
     var weight: [Double] = []
+
+    /// Where an argument's adapter lies.
+    private static func folder(_ argument: String) throws -> String {
+        let path = try HubCache.snapshot(argument)
+        func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: "\(path)/\(name)") }
+        return !has("adapter_config.json") && has("adapter/adapter_config.json") ? path + "/adapter" : path
+    }
 
     func validate() throws {
         if !weight.isEmpty, weight.count != adapter.count {

@@ -35,7 +35,7 @@ enum Output {
 /// Notes and progress on standard error.
 final class Messages {
     private let isQuiet: Bool
-    private let drawsProgress: Bool
+    let drawsProgress: Bool
     private var isLineOpen = false
     private var lastDraw = ContinuousClock.now - .seconds(1)
 
