@@ -57,7 +57,8 @@ enum ExampleNote: String, Hashable, Sendable, CaseIterable, Codable {
             "\(count): instruction rows are trained as plain text, because the model has no chat template"
         case .plainPrompt:
             "\(count): prompt and answer are trained as plain text, without the chat template that chat programs use; "
-                + "to train with it, name the keys instruction and output (see columns), or give lists of messages"
+                + "to train with it, name the prompt's key instruction (see columns; the answer's is output, or chosen and "
+                + "rejected), or give lists of messages"
         }
     }
 }
