@@ -93,7 +93,7 @@ final class Executor {
     }
 
     private func flushRows() {
-        let loops = rowLoops, tiles = RowTiles(rowCount), earlier = earlierItems
+        let loops = rowLoops, tiles = RowTiles(rowCount, width: pool.width), earlier = earlierItems
         rowLoops = []
         earlierItems = []
         pool.parallelFor(earlier.count) { i, worker in Self.run(earlier[i], worker) }
@@ -114,17 +114,19 @@ final class Executor {
     }
 }
 
-/// How T rows are cut into tiles. The cut depends on T alone, never on the number of threads, so that results do not.
+/// How T rows are cut into tiles. The cut depends on T and the machine, never on the number of threads, so that results
+/// do not: matrix tiles of a processor (AMX) round differently in products of few rows.
 struct RowTiles {
     let count: Int
     private let size: Int
     private let total: Int
 
-    /// Large enough for products at full speed, small enough that a tile's rows stay in cache, and an even number of
-    /// tiles, so that few workers share them evenly.
-    init(_ rows: Int) {
+    /// Large enough for products at full speed, small enough that a tile's rows stay in cache, and as many for each
+    /// processor: two or more where that leaves them 64 rows, since processors are not equally fast.
+    init(_ rows: Int, width: Int) {
         total = rows
-        let wanted = max(4, 2 * ((rows + 639) / 640))
+        let width = max(2, width), each = max((rows + 320 * width - 1) / (320 * width), min(2, rows / (64 * width)))
+        let wanted = max(4, width * each)
         size = max(16, (rows + 16 * wanted - 1) / (16 * wanted) * 16)
         count = (rows + size - 1) / size
     }

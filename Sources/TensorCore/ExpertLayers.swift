@@ -146,8 +146,10 @@ struct ExpertSlots {
     /// The slot of each choice.
     let slots: [Int32]
 
-    init(_ routing: Routing, experts count: Int) {
+    init(_ routing: Routing, experts count: Int, width: Int) {
         active = routing.active
+        // As for `RowTiles`.
+        let longest = min(320, max(64, routing.indices.count / (2 * width)))
         var starts = [Int](repeating: 0, count: count + 1)
         for expert in routing.indices { starts[Int(expert) + 1] += 1 }
         for e in 0..<count { starts[e + 1] += starts[e] }
@@ -160,7 +162,7 @@ struct ExpertSlots {
         var choices: [Int32] = [], slots = [Int32](repeating: 0, count: order.count)
         for expert in 0..<count where starts[expert + 1] > starts[expert] {
             let rows = starts[expert + 1] - starts[expert], firstTile = tiles.count
-            let parts = (rows + 319) / 320, size = (rows + 16 * parts - 1) / (16 * parts) * 16
+            let parts = (rows + longest - 1) / longest, size = (rows + 16 * parts - 1) / (16 * parts) * 16
             for begin in stride(from: 0, to: rows, by: size) {
                 let used = min(size, rows - begin)
                 let padded = used == 1 ? 1 : (used + 15) / 16 * 16

@@ -17,7 +17,7 @@ public struct ProductRate: Sendable {
         let source = Tensor([size, size])
         source.withFloats { for i in $0.indices { $0[i] = Float(random.uniform(UInt64(i)) - 0.5) } }
         let (x, w, y) = (source.converted(to: dtype), source.converted(to: dtype), Tensor([size, size], dtype))
-        let tiles = RowTiles(size)
+        let tiles = RowTiles(size, width: pool.width)
         func run() {
             pool.parallelFor(tiles.count, .other) { tile, worker in
                 let (first, count) = (tiles.first(tile), tiles.rows(tile))

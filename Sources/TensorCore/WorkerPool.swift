@@ -100,16 +100,22 @@ public final class WorkerPool: @unchecked Sendable {
     }
 
     public let count: Int
+    /// The processors for which operations cut their work: the machine's, whatever the number of threads, on which
+    /// results do not depend.
+    public let width: Int
     private let workers: [Worker]
     private let shared = Shared()
 
-    /// The processors this process may run on.
-    public static var availableThreads: Int {
-        ProcessInfo.processInfo.activeProcessorCount
-    }
+    /// The processors this process may run on: as many as its control group's quota pays for, where it has one.
+    public static let availableThreads: Int = {
+        let processors = ProcessInfo.processInfo.activeProcessorCount
+        guard let quota = processorQuota(in: "/sys/fs/cgroup") else { return processors }
+        return min(processors, max(1, Int(quota.rounded(.up))))
+    }()
 
-    public init(threads: Int = WorkerPool.availableThreads) {
+    public init(threads: Int = WorkerPool.availableThreads, width: Int = WorkerPool.availableThreads) {
         count = max(1, threads)
+        self.width = width
         workers = (0..<count).map(Worker.init)
         Matmul.makeThreadSequential()
         for worker in workers.dropFirst() {
@@ -194,4 +200,16 @@ public final class WorkerPool: @unchecked Sendable {
             shared.condition.unlock()
         }
     }
+}
+
+/// The processors' worth of time that a control group (version 2, else 1) grants; nil where it does not limit it.
+func processorQuota(in folder: String) -> Double? {
+    func numbers(_ name: String) -> [Double] {
+        let bytes = FileManager.default.contents(atPath: folder + "/" + name) ?? Data()
+        return String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace).compactMap { Double($0) }
+    }
+    var limit = numbers("cpu.max")
+    if limit.count != 2 { limit = numbers("cpu/cpu.cfs_quota_us") + numbers("cpu/cpu.cfs_period_us") }
+    guard limit.count == 2, limit[0] > 0, limit[1] > 0 else { return nil }
+    return limit[0] / limit[1]
 }

@@ -72,6 +72,19 @@ import Testing
         #expect(abs(plan.weightBytes - taken) < taken / 20)
     }
 
+    /// Few processors do not change what is chosen, many get rows enough to share, and a budget comes before both.
+    @Test func microbatchesGrowWithTheProcessors() throws {
+        let model = try DecoderModel(folder: Self.root + "llama2-untied", dtype: .f32)
+        var plan = MemoryPlan(model.config, dtype: .f32, trainableCount: 0, threads: 1)
+        plan.blockBytesPerToken = 8 << 20
+        func tokens(_ processors: Int, budget: Int = 1 << 40) -> Int {
+            plan.choice(budget: budget, longest: 100, processors: processors).microbatchTokens
+        }
+        #expect([1, 2, 4, 16, 24, 128].map { tokens($0) } == [512, 512, 512, 2048, 3072, 4096])
+        let budget = plan.peakBytes(microbatchTokens: 1024, recomputed: 0)
+        #expect(tokens(2, budget: budget) == 512 && tokens(16, budget: budget) == 1024)
+    }
+
     @Test func planCountsWhatDoRAKeepsAndMicrobatchesAsTheyAreCut() throws {
         let model = try DecoderModel(folder: Self.root + "llama2-untied", dtype: .f32)
         var config = AdapterConfig(rank: 4, alpha: 8, dropout: 0, targets: .names(["q_proj", "up_proj"]), baseModel: nil)

@@ -6,10 +6,12 @@ private let allCases = LinearCases.all + ElementwiseCases.all + AttentionCases.a
     + CompositeCases.all + AdapterCases.all
 
 @Suite struct OperationTests {
-    @Test("forward and gradients against a reference in double precision", arguments: allCases)
-    func reference(_ test: OperationCase) {
+    @Test(
+        "forward and gradients against a reference in double precision, cut for few processors and for many",
+        arguments: allCases, [2, 24])
+    func reference(_ test: OperationCase, width: Int) {
         let values = test.values()
-        let result = test.run(WorkerPool(threads: 2), values: values)
+        let result = test.run(WorkerPool(threads: 2, width: width), values: values)
         let reference = { (arrays: [[Double]]) in
             test.reference(OperationCase.Values(arrays: arrays, index: test.index))
         }

@@ -117,10 +117,42 @@ import Testing
 }
 
 @Suite struct RangeTests {
-    @Test("tiles cover every row once, whatever the threads", arguments: [0, 1, 15, 16, 17, 127, 300, 2047, 2048, 5000])
-    func tiles(rows: Int) {
-        let tiles = RowTiles(rows)
+    @Test(
+        "tiles cover every row once, whatever the machine", arguments: [0, 1, 15, 16, 17, 127, 300, 2047, 2048, 5000],
+        [1, 2, 3, 8, 16, 64])
+    func tiles(rows: Int, width: Int) {
+        let tiles = RowTiles(rows, width: width)
         let covered = (0..<tiles.count).flatMap { tiles.first($0)..<tiles.first($0) + tiles.rows($0) }
         #expect(covered == Array(0..<rows))
+    }
+
+    @Test("no processor has more than a quarter above its share of the 2048 rows of a step", arguments: 1...32)
+    func balance(width: Int) {
+        let tiles = RowTiles(2048, width: width)
+        var loads = [Int](repeating: 0, count: width)
+        for tile in 0..<tiles.count {
+            let least = loads.indices.min { loads[$0] < loads[$1] }!
+            loads[least] += tiles.rows(tile)
+        }
+        #expect(4 * width * loads.max()! <= 5 * 2048)
+    }
+
+    @Test("the quota of a control group of either version, rounded up by the pool; none is no limit")
+    func quota() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("graft-quota-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try FileManager.default.createDirectory(
+            at: folder.appendingPathComponent("cpu"), withIntermediateDirectories: true)
+        func write(_ name: String, _ text: String) throws {
+            try Data(text.utf8).write(to: folder.appendingPathComponent(name))
+        }
+        #expect(processorQuota(in: folder.path) == nil)
+        try write("cpu/cpu.cfs_quota_us", "-1\n")
+        try write("cpu/cpu.cfs_period_us", "100000\n")
+        #expect(processorQuota(in: folder.path) == nil)
+        try write("cpu/cpu.cfs_quota_us", "250000\n")
+        #expect(processorQuota(in: folder.path) == 2.5)
+        try write("cpu.max", "150000 100000\n")
+        #expect(processorQuota(in: folder.path) == 1.5)
     }
 }

@@ -126,17 +126,22 @@ public struct MemoryPlan: Sendable {
     /// row, which costs little time; then blocks run again, no more than needed, which costs up to a third.
     ///
     /// Where memory abounds, a micro-batch keeps about 1 GiB of activations, from 512 to 16384 tokens: products are
-    /// as fast as with more, and the choice depends on the model alone, so that a run gives the same bytes elsewhere.
+    /// as fast as with more, and the choice does not depend on the machine, so that a run gives the same bytes
+    /// elsewhere. More than four processors get 128 tokens each, up to 4096, or they would wait for one another.
     /// - Parameters:
     ///   - tokens: the micro-batch that the recipe asks for; nil leaves it open
     ///   - recomputed: the blocks that the recipe asks to run again; nil leaves it open
     ///   - longest: tokens of the longest row
-    public func choice(budget: Int, longest: Int, tokens: Int? = nil, recomputed: Int? = nil) -> Choice {
+    ///   - processors: of the machine
+    public func choice(
+        budget: Int, longest: Int, tokens: Int? = nil, recomputed: Int? = nil,
+        processors: Int = WorkerPool.availableThreads
+    ) -> Choice {
         func fits(_ tokens: Int, _ recomputed: Int) -> Bool {
             workingSetBytes(microbatchTokens: max(tokens, longest), recomputed: recomputed) <= budget
         }
         let plenty = (1 << 30) / max(1, bytesPerToken(recomputed: recomputed ?? 0)) / 256 * 256
-        var chosen = tokens ?? min(16_384, max(512, plenty))
+        var chosen = tokens ?? min(16_384, max(512, min(4096, 128 * processors), plenty))
         if tokens == nil {
             while chosen > max(256, longest), !fits(chosen, recomputed ?? 0) { chosen -= 256 }
         }

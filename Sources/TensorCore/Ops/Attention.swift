@@ -242,18 +242,19 @@ private struct AttentionPass {
     ///
     /// A long segment's queries are dealt out to several tasks, whose sums are then added in order.
     func backward(_ spans: [Span], _ d: Tensor, _ dq: Tensor, _ dk: Tensor, _ dv: Tensor, _ executor: Executor) {
-        var tasks: [(span: Span, head: Int, part: Int, sums: Tensor?)] = [], shared: [(Span, Int, Tensor)] = []
+        var tasks: [(span: Span, head: Int, part: Int, parts: Int, sums: Tensor?)] = []
+        var shared: [(span: Span, head: Int, parts: Int, sums: Tensor)] = []
         for span in spans.filter({ $0.queries > 0 }).sorted(by: { $0.keys > $1.keys }) {
-            let parts = Self.parts(span)
+            let parts = parts(span, of: spans.count, executor.pool.width)
             for head in 0..<shape.keyValueHeads {
                 let sums = parts == 1 ? nil : Tensor([parts * span.keys, headDim + valueDim])
-                tasks += (0..<parts).map { (span, head, $0, sums) }
-                if let sums { shared.append((span, head, sums)) }
+                tasks += (0..<parts).map { (span, head, $0, parts, sums) }
+                if let sums { shared.append((span, head, parts, sums)) }
             }
         }
         executor.loop(tasks.count, .attentionBackward) { i, worker in
             let task = tasks[i]
-            let (dKeys, dValues) = backward(task.span, task.head, task.part, d, dq, worker)
+            let (dKeys, dValues) = backward(task.span, task.head, (task.part, task.parts), d, dq, worker)
             guard let sums = task.sums else {
                 storeKeys(dKeys.pointer, headDim, into: dk, task.span, task.head)
                 return storeKeys(dValues.pointer, valueDim, into: dv, task.span, task.head)
@@ -268,8 +269,8 @@ private struct AttentionPass {
         }
         if shared.isEmpty { return }
         executor.loop(shared.count, .attentionBackward) { i, _ in
-            let (span, head, sums) = shared[i], count = span.keys * (headDim + valueDim)
-            for part in 1..<Self.parts(span) {
+            let (span, head, parts, sums) = shared[i], count = span.keys * (headDim + valueDim)
+            for part in 1..<parts {
                 kernels(.f32).pointee.accumulate_f32(sums.f32, sums.f32 + part * count, count)
             }
             storeKeys(sums.raw, headDim, into: dk, span, head)
@@ -287,19 +288,23 @@ private struct AttentionPass {
         gradient.f32[head] -= Float(sum)
     }
 
-    /// Into how many tasks a segment's key head is cut; it depends on the segment alone.
-    private static func parts(_ span: Span) -> Int { min(8, max(1, span.queries / 1024)) }
+    /// Into how many tasks a key head of a segment is cut, of so many segments: two a processor in all, if its tiles
+    /// are as many, and more where it is long.
+    private func parts(_ span: Span, of spans: Int, _ width: Int) -> Int {
+        let wanted = min(2 * width / (spans * shape.keyValueHeads), span.queries / tileQueries(span))
+        return min(8, max(1, span.queries / 1024, wanted))
+    }
 
-    /// dq of the part's queries, and its share of the keys' and values' gradients, `[padded keys, headDim]` and
+    /// dq of the queries of one part of so many, and its share of the keys' and values' gradients, `[padded keys, headDim]` and
     /// `[padded keys, valueDim]`.
     private func backward(
-        _ span: Span, _ head: Int, _ part: Int, _ d: Tensor, _ dq: Tensor, _ worker: WorkerPool.Worker
+        _ span: Span, _ head: Int, _ part: (index: Int, count: Int), _ d: Tensor, _ dq: Tensor, _ worker: WorkerPool.Worker
     ) -> (Matrix, Matrix) {
         let tile = tileQueries(span), rows = tile * group, allKeys = Self.padded(span.keys)
         let keys = loadKeys(k, headDim, span, head, 0, span.keys, worker, slot: 1)
         let values = loadKeys(v, valueDim, span, head, 0, span.keys, worker, slot: 2)
         let dKeys = zeros(8, allKeys, headDim, worker), dValues = zeros(9, allKeys, valueDim, worker)
-        for start in stride(from: part * tile, to: span.queries, by: Self.parts(span) * tile) {
+        for start in stride(from: part.index * tile, to: span.queries, by: part.count * tile) {
             let queries = loadQueries(q, headDim, span, head, start, tile, worker, slot: 3)
             let dOutput = loadQueries(d, valueDim, span, head, start, tile, worker, slot: 7)
             let (sums, delta) = loadRowSums(d, span, head, start, tile, worker)

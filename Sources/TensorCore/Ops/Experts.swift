@@ -63,7 +63,7 @@ private final class ExpertsCall {
         self.experts = experts
         self.dropout = dropout
         executor.flush()
-        slots = ExpertSlots(routing, experts: experts.count)
+        slots = ExpertSlots(routing, experts: experts.count, width: executor.pool.width)
         let count = slots.count
         func allocate(_ adapters: [ExpertAdapter]) -> (Tensor?, [Int]) {
             let columns = adapters.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.rank) }

@@ -61,7 +61,7 @@ extension Tape {
         let (rows, experts, active) = (logits.rows, shape.experts, shape.active)
         let scores = Tensor([max(1, rows), experts]), weights = Tensor([rows, active])
         var indices = [Int32](repeating: 0, count: rows * active)
-        let tiles = RowTiles(rows)
+        let tiles = RowTiles(rows, width: executor.pool.width)
         executor.flush()
         indices.withUnsafeMutableBufferPointer { indices in
             let base = indices.baseAddress
