@@ -111,6 +111,17 @@ import Testing
         #expect(problems(.llama, ["rope_scaling": ["type": "linear"]]) == ["rope_scaling.factor is missing"])
     }
 
+    @Test("biases that llama.cpp has no place for are reasons against a GGUF file, by the key's name")
+    func biasesWithoutAPlace() throws {
+        for key in ["attention_bias", "mlp_bias"] {
+            for family: Family in [.llama, .granite, .smollm3] {
+                let config = try config(family, [key: true])
+                let found = family.definition.gguf.problems(config).contains { $0.hasPrefix(key) }
+                #expect(found == (family == .smollm3))
+            }
+        }
+    }
+
     @Test("null is false, where Transformers takes it at all")
     func nullFlags() throws {
         let absent = try config(.deepseekV3, [:]), null = try config(.deepseekV3, ["norm_topk_prob": .null])

@@ -4,7 +4,8 @@ extension FamilyDefinition {
     static let smollm3 = FamilyDefinition(
         className: "SmolLM3ForCausalLM",
         gguf: GGUFTraits(
-            architecture: "smollm3", permutesRotaryRows: true, gaps: [.frequencyDivisors, .windows],
+            architecture: "smollm3", permutesRotaryRows: true,
+            gaps: [.queryKeyValueBias, .outputBias, .feedForwardBias, .frequencyDivisors, .windows],
             differences: { config in
                 let turns = config.layers.map { $0.rotary != nil }
                 if turns == config.layers.indices.map({ ($0 + 1) % 4 != 0 }) { return [] }
