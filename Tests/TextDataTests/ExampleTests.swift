@@ -212,6 +212,29 @@ struct ExampleTests {
         }
     }
 
+    /// A template that writes a thought into the last turn alone.
+    private static let rewriting = """
+        {% for m in messages %}<|im_start|>{{ m.role }}
+        {% if loop.last and m.role == 'assistant' %}(hm){% endif %}{{ m.content }}{% for c in m.tool_calls or [] %}[{{ \
+        c.function.name }}:{{ c.function.arguments | tojson }}]{% endfor %}{{ '\\n' }}<|im_end|>
+        {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+        {% endif %}
+        """
+
+    @Test func rewrittenTurnsKeepTheirCallsAndTheirEnd() throws {
+        let call = #""tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]"#
+        for (content, written) in [(#""content": "x", "#, "x"), (#""content": "", "#, ""), ("", "")] {
+            let row = #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "#
+                + content + call + #"}, {"role": "tool", "content": "r"}, {"role": "assistant", "content": "y"}, "#
+                + #"{"role": "user", "content": "q"}, {"role": "assistant", "content": "z"}]}"#
+            let found = try example(row, try builder(Self.rewriting))
+            #expect(
+                trainedRuns(found, tokenizer) == [
+                    written + "[f:{\"a\": 1}]\n<|im_end|>", "y\n<|im_end|>", "(hm)z\n<|im_end|>",
+                ])
+        }
+    }
+
     @Test func threadsDoNotChangeTheResult() throws {
         let rows = (0..<300).map { i -> JSONValue in
             [

@@ -67,40 +67,67 @@ struct SpanFinder {
 
     private func span(of turn: Int, in full: [UInt8]) throws -> (Range<Int>, isRewritten: Bool) {
         let isLast = turn == conversation.messages.count - 1
-        let before = prefixLength(turn, prompt: true, of: full)
-        let after = isLast ? full.count : prefixLength(turn + 1, prompt: false, of: full)
+        let before = prefixLength(part(turn, prompt: true), of: full)
+        let through = isLast ? full : part(turn + 1, prompt: false)
+        let after = prefixLength(through, of: full)
         if let before, let after, before <= after { return (before..<after, false) }
-        guard let content = contentRange(of: turn, in: full) else {
+        guard let written = writtenRange(of: turn, in: full) else {
             throw RowError(
                 "turn \(turn + 1): the chat template writes it differently as the conversation goes on, and its content "
                     + "cannot be found in the text; train_on: last avoids this")
         }
-        var start = content.lowerBound
+        var start = written.lowerBound
         if let before, before <= start { start = before }
-        return (start..<(after.map { max($0, content.upperBound) } ?? content.upperBound), true)
+        let end = after ?? written.upperBound + endLength(after: written, in: full, as: through)
+        return (start..<max(end, written.upperBound), true)
     }
 
-    /// The length of a rendering of the first messages, when it is the start of the whole text.
-    private func prefixLength(_ count: Int, prompt: Bool, of full: [UInt8]) -> Int? {
-        // Some templates refuse a conversation that ends here; that only means that this way is closed.
-        guard let part = try? renderer.render(Array(renderer.messages[..<count]), prompt: prompt).bytes else {
-            return nil
-        }
-        return Text(full).hasPrefix(Text(part)) ? part.count : nil
+    /// A rendering of the first messages. Some templates refuse a conversation that ends there; that only means that
+    /// this way is closed.
+    private func part(_ count: Int, prompt: Bool) -> [UInt8]? {
+        try? renderer.render(Array(renderer.messages[..<count]), prompt: prompt).bytes
     }
 
-    /// Where the content of a turn stands: what differs when the content is another.
-    private func contentRange(of turn: Int, in full: [UInt8]) -> Range<Int>? {
-        var messages = renderer.messages
+    /// The length of a part, when it is the start of the whole text.
+    private func prefixLength(_ part: [UInt8]?, of full: [UInt8]) -> Int? {
+        part.flatMap { Text(full).hasPrefix(Text($0)) ? $0.count : nil }
+    }
+
+    /// How much of the text behind what a turn wrote ends it: what a rendering that ends with the turn has there.
+    private func endLength(after written: Range<Int>, in full: [UInt8], as part: [UInt8]?) -> Int {
+        guard let part, !written.isEmpty, let place = Text(part).lastOffset(of: Text(full[written])) else { return 0 }
+        let end = part[(place + written.count)...]
+        return full[written.upperBound...].starts(with: end) ? end.count : 0
+    }
+
+    /// Where the content of a turn and its calls of tools stand.
+    private func writtenRange(of turn: Int, in full: [UInt8]) -> Range<Int>? {
         guard var message = conversation.messages[turn].objectValue else { return nil }
+        let calls = message["tool_calls"]?.arrayValue ?? []
         switch message["content"] {
-        case .string?: message["content"] = .string(Self.placeholder)
         case .array?: message["content"] = [["type": "text", "text": .string(Self.placeholder)]]
-        default: return nil
+        case nil, .null?:
+            guard !calls.isEmpty else { return nil }
+            fallthrough
+        default: message["content"] = .string(Self.placeholder)
         }
-        guard let changed = try? TemplateValue(message: .object(message)) else { return nil }
+        guard
+            let content = changedRange(of: turn, in: full, with: .object(message), holding: Text(Self.placeholder))
+        else { return nil }
+        guard !calls.isEmpty, var other = conversation.messages[turn].objectValue else { return content }
+        other["tool_calls"] = .array(calls.enumerated().map { ToolProbe.changed(call: $1, $0) })
+        let called = changedRange(of: turn, in: full, with: .object(other), holding: Text([]))
+        return content.lowerBound..<max(content.upperBound, called?.upperBound ?? 0)
+    }
+
+    /// Which part of the text differs when a turn is another that writes `mark`.
+    private func changedRange(
+        of turn: Int, in full: [UInt8], with message: JSONValue, holding mark: Text
+    ) -> Range<Int>? {
+        var messages = renderer.messages
+        guard let changed = try? TemplateValue(message: message) else { return nil }
         messages[turn] = changed
-        guard let bytes = try? renderer.render(messages).bytes, Text(bytes).contains(Text(Self.placeholder)) else {
+        guard let bytes = try? renderer.render(messages).bytes, bytes != full, Text(bytes).contains(mark) else {
             return nil
         }
         var start = Text(full).commonLength(Text(bytes))

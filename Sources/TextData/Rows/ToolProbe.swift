@@ -85,15 +85,17 @@ struct ToolProbe {
             case .call(let number, let index, _):
                 let message = messages[number] ?? conversation.messages[number]
                 guard var calls = message["tool_calls"]?.arrayValue else { continue }
-                if let function = calls[index]["function"] {
-                    calls[index] = calls[index].setting("function", Self.changed(function, i))
-                } else {
-                    calls[index] = Self.changed(calls[index], i)
-                }
+                calls[index] = Self.changed(call: calls[index], i)
                 messages[number] = message.setting("tool_calls", .array(calls))
             }
         }
         return messages
+    }
+
+    /// Another call in place of a call.
+    static func changed(call: JSONValue, _ index: Int) -> JSONValue {
+        guard let function = call["function"] else { return changed(call, index) }
+        return call.setting("function", changed(function, index))
     }
 
     private static func changed(_ function: JSONValue, _ index: Int) -> JSONValue {

@@ -219,7 +219,7 @@ extension TemplateValue {
         case .string(let text): self = .string(Text(text))
         case .array(let elements):
             let values = try elements.map { try TemplateValue($0) }
-            self = .list(Items(values: values, depth: try Self.depth(over: values)))
+            self = .list(Items(values: values, depth: try Self.depth(over: values), isGiven: true))
         case .object(let object):
             var keys: [MappingKey] = []
             let entries = try object.entries.map {

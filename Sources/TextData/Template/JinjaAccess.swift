@@ -74,10 +74,16 @@ extension Interpreter {
         if hasMethod(name, value) { return try method(value, name) }
         switch value {
         case .dict:
-            return name.isOne(of: "clear", "pop", "popitem", "setdefault", "update") ? .undefined(.forbidden(name)) : nil
+            switch name {
+            case "clear", "pop", "popitem", "setdefault", "update": return .undefined(.forbidden(name))
+            default: return nil
+            }
         case .list:
-            let changes = name.isOne(of: "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort")
-            return changes ? .undefined(.forbidden(name)) : nil
+            switch name {
+            case "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort":
+                return .undefined(.forbidden(name))
+            default: return nil
+            }
         case .namespace(let namespace):
             recorder?.read(name, of: namespace)
             return namespace[name]

@@ -17,13 +17,13 @@ extension Interpreter {
             case "get", "items", "keys", "values", "copy", "fromkeys": return true
             default: return false
             }
-        case .list: return name.isOne(of: "index", "count", "copy")
-        case .tuple, .range: return name.isOne(of: "index", "count")
-        case .loop: return name.isOne(of: "cycle", "changed")
-        case .callable(.cycler): return name.isOne(of: "next", "reset")
-        case .float: return name.isSame(as: "is_integer")
-        case .bytes: return name.isOne(of: "decode", "hex")
-        case .int, .bool: return name.isOne(of: "bit_length", "is_integer", "conjugate")
+        case .list: return "index" ~= name || "count" ~= name || "copy" ~= name
+        case .tuple, .range: return "index" ~= name || "count" ~= name
+        case .loop: return "cycle" ~= name || "changed" ~= name
+        case .callable(.cycler): return "next" ~= name || "reset" ~= name
+        case .float: return "is_integer" ~= name
+        case .bytes: return "decode" ~= name || "hex" ~= name
+        case .int, .bool: return "bit_length" ~= name || "is_integer" ~= name || "conjugate" ~= name
         default: return false
         }
     }

@@ -42,9 +42,14 @@ class Items {
     /// For the messages and what is cut off their start: what takes note of reads; and where it begins among them.
     let series: RoundRecorder?
     let offset: Int
+    /// Whether it came from outside: every rendering of a conversation has the same.
+    let isGiven: Bool
 
-    init(values: [TemplateValue], depth: Int, series: RoundRecorder? = nil, offset: Int = 0) {
+    init(
+        values: [TemplateValue], depth: Int, series: RoundRecorder? = nil, offset: Int = 0, isGiven: Bool = false
+    ) {
         storage = values
+        self.isGiven = isGiven
         self.depth = depth
         self.series = series
         self.offset = offset
@@ -78,6 +83,8 @@ final class Mapping {
     let entries: [(key: TemplateValue, value: TemplateValue)]
     let depth: Int
     private let keys: [MappingKey]
+    /// Of keys that are strings; 0 for others.
+    private let marks: [UInt64]
     /// Small dictionaries are searched one by one.
     private static let searchLimit = 12
     private lazy var index = Dictionary(zip(keys, keys.indices), uniquingKeysWith: { _, last in last })
@@ -86,16 +93,19 @@ final class Mapping {
     init(entries: [(key: TemplateValue, value: TemplateValue)], keys: [MappingKey], depth: Int) {
         self.entries = entries
         self.keys = keys
+        marks = keys.map { if case .string(let text) = $0 { text.mark } else { 0 } }
         self.depth = depth
     }
     subscript(key: MappingKey) -> TemplateValue? {
+        if case .string(let text) = key { return self[text] }
         let place = keys.count > Self.searchLimit ? index[key] : keys.lastIndex(of: key)
         return place.map { entries[$0].value }
     }
     subscript(key: Text) -> TemplateValue? {
-        guard keys.count <= Self.searchLimit else { return self[.string(key)] }
-        let place = keys.lastIndex { if case .string(let text) = $0 { text == key } else { false } }
-        return place.map { entries[$0].value }
+        guard keys.count <= Self.searchLimit else { return index[.string(key)].map { entries[$0].value } }
+        let mark = key.mark
+        for i in marks.indices.reversed() where marks[i] == mark && keys[i] == .string(key) { return entries[i].value }
+        return nil
     }
 }
 
@@ -215,7 +225,7 @@ final class VariableScope {
     }
 
     func own(_ name: Int) -> TemplateValue? {
-        for variable in variables where variable.name == name { return variable.value }
+        for i in variables.indices where variables[i].name == name { return variables[i].value }
         return nil
     }
 
@@ -237,11 +247,11 @@ final class VariableScope {
         return nil
     }
     func set(_ name: Int, _ value: TemplateValue) {
-        if let index = variables.firstIndex(where: { $0.name == name }) {
-            variables[index].value = value
-        } else {
-            variables.append((name, value))
+        for i in variables.indices where variables[i].name == name {
+            variables[i].value = value
+            return
         }
+        variables.append((name, value))
     }
     func clear() { variables = [] }
 }

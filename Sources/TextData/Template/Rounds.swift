@@ -56,6 +56,8 @@ final class RoundRecorder {
     private var last = 0
     private var isSpoilt = false
     private var reads: [Round.Read] = []
+    /// The variables among them.
+    private var names: [Int] = []
     private var writes: [(namespace: Int, name: Text, value: TemplateValue)] = []
     private var state: LoopState?
     private var items: Items?
@@ -70,7 +72,7 @@ final class RoundRecorder {
         last += 1
         number = last
         isSpoilt = false
-        (reads, writes) = ([], [])
+        (reads, names, writes) = ([], [], [])
         (self.state, self.items, self.scope) = (state, items, scope)
     }
 
@@ -93,8 +95,10 @@ final class RoundRecorder {
         }
         let value = inner?.lookUp(name)
         if inner !== scope, inner?.holder(of: name) !== scope?.holder(of: name) { spoil() }
-        let isKnown = reads.contains { if case .variable(name, _) = $0 { true } else { false } }
-        if !isKnown { reads.append(.variable(name, value)) }
+        if !names.contains(name) {
+            names.append(name)
+            reads.append(.variable(name, value))
+        }
         return value
     }
 
@@ -139,7 +143,7 @@ extension Interpreter {
     func rememberable(_ loop: ForLoop, _ iterable: TemplateValue) -> Items? {
         guard let recorder, !recorder.isActive, loop.filter == nil, !loop.isRecursive, case .list(let items) = iterable
         else { return nil }
-        return items
+        return items.series != nil || items.isGiven ? items : nil
     }
 
     /// Runs a round of a loop over `items`, or does what it did in an earlier rendering.

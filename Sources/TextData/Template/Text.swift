@@ -21,7 +21,12 @@ struct Text: Hashable, Sendable, ExpressibleByStringLiteral, CustomStringConvert
     static func == (a: Text, b: Text) -> Bool { a.bytes == b.bytes }
     /// For `switch`: compares with a literal without making a text of it.
     static func ~= (literal: StaticString, text: Text) -> Bool { text.isSame(as: literal) }
-    func isOne(of literals: StaticString...) -> Bool { literals.contains { isSame(as: $0) } }
+    /// The length and the first bytes; the same for texts that are equal.
+    var mark: UInt64 {
+        var mark = UInt64(truncatingIfNeeded: bytes.count)
+        for i in 0..<min(bytes.count, 7) { mark = mark << 8 | UInt64(bytes[i]) }
+        return mark
+    }
     func isSame(as literal: StaticString) -> Bool {
         bytes.count == literal.utf8CodeUnitCount
             && bytes.withUnsafeBytes { $0.baseAddress.map { memcmp($0, literal.utf8Start, bytes.count) == 0 } ?? true }
