@@ -33,16 +33,19 @@ struct RunFacts {
 
     var scores: [String] {
         func number(_ value: JSONValue?) -> String? { value?.doubleValue.map { String(format: "%.4f", $0) } }
-        func row(_ step: Int, _ loss: Double) -> String {
-            "| evaluation loss, step \(step) | \(String(format: "%.4f", loss)) |"
+        func row(_ step: Int, _ loss: Double, rows: Int?) -> String {
+            let rows = rows.map { ", on \($0) rows" } ?? ""
+            return "| evaluation loss, step \(step)\(rows) | \(String(format: "%.4f", loss)) |"
         }
         var rows: [String] = []
         let trained = metrics.filter { $0["loss"] != nil }, evaluated = EvaluationCurve(metrics)
         if let last = trained.last, let loss = number(last["loss"]) {
             rows.append("| training loss, step \(last["step"]?.intValue ?? 0) | \(loss) |")
         }
-        if let first = evaluated.points.first, evaluated.points.count > 1 { rows.append(row(first.step, first.loss)) }
-        if let final = evaluated.final { rows.append(row(final.step, final.loss)) }
+        if let first = evaluated.points.first, evaluated.points.count > 1 { 
+            rows.append(row(first.step, first.loss, rows: evaluated.pointRows))
+        }
+        if let final = evaluated.final { rows.append(row(final.step, final.loss, rows: final.rows)) }
         return rows
     }
 

@@ -106,10 +106,11 @@ public final class WorkerPool: @unchecked Sendable {
     private let workers: [Worker]
     private let shared = Shared()
 
-    /// The processors this process may run on: as many as its control group's quota pays for, where it has one.
+    /// The processors this process may run on: no more than its control groups' quota pays for.
     public static let availableThreads: Int = {
         let processors = ProcessInfo.processInfo.activeProcessorCount
-        guard let quota = processorQuota(in: "/sys/fs/cgroup") else { return processors }
+        let quota = ControlGroups.processorQuota(membership: ControlGroups.membership, file: ControlGroups.text)
+        guard let quota else { return processors }
         return min(processors, max(1, Int(quota.rounded(.up))))
     }()
 
@@ -200,16 +201,4 @@ public final class WorkerPool: @unchecked Sendable {
             shared.condition.unlock()
         }
     }
-}
-
-/// The processors' worth of time that a control group (version 2, else 1) grants; nil where it does not limit it.
-func processorQuota(in folder: String) -> Double? {
-    func numbers(_ name: String) -> [Double] {
-        let bytes = FileManager.default.contents(atPath: folder + "/" + name) ?? Data()
-        return String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace).compactMap { Double($0) }
-    }
-    var limit = numbers("cpu.max")
-    if limit.count != 2 { limit = numbers("cpu/cpu.cfs_quota_us") + numbers("cpu/cpu.cfs_period_us") }
-    guard limit.count == 2, limit[0] > 0, limit[1] > 0 else { return nil }
-    return limit[0] / limit[1]
 }

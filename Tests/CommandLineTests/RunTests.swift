@@ -66,7 +66,7 @@ import Testing
     }
 
     /// The evaluations during the run take some of the rows, the same each time; the last takes more.
-    @Test(arguments: [("auto", 4), ("3", 3), ("all", 20)]) func evaluationsTakeASample(rows: String, count: Int) throws {
+    @Test(arguments: [("auto", 20), ("3", 3), ("all", 20)]) func evaluationsTakeASample(rows: String, count: Int) throws {
         try withRun(steps: 10) { folder in
             let eval = (0..<20).map { "{\"input_ids\": [\($0), 5, 6, 7], \"labels\": [\($0), 5, 6, 7]}\n" }
             try write(eval.joined(), to: folder + "/eval.jsonl")
@@ -74,17 +74,30 @@ import Testing
             let result = try Program.run("train r.yaml --json \(options)", in: folder)
             #expect(result.status == 0, "\(result.errors)")
             let lines = try metrics(folder).filter { $0["eval_loss"] != nil }
-            let last = count < 20 ? [(10, count), (10, rows == "auto" ? 16 : 20)] : [(10, 20)]
+            let last = count < 20 ? [(10, count), (10, 20)] : [(10, 20)]
             let expected = [(4, count), (8, count)] + last
             #expect(lines.map { $0["step"]?.intValue } == expected.map(\.0))
             #expect(lines.map { $0["eval_rows"]?.intValue } == expected.map(\.1))
-            #expect(try result.json()["last_eval_loss"]?.doubleValue == lines.last?["eval_loss"]?.doubleValue)
-            guard rows != "auto" else { return }
+            let told = try result.json()
+            #expect(told["first_eval_rows"]?.intValue == count && told["last_eval_rows"]?.intValue == 20)
+            #expect(told["last_eval_loss"]?.doubleValue == lines.last?["eval_loss"]?.doubleValue)
             // What was measured at the end is what the adapter has.
             let measured = try Program.run(
                 "eval --model \(Fixture.model) --adapter run/adapter --data eval.jsonl --json", in: folder)
             let loss = try #require(measured.json()["loss"]?.doubleValue, "\(measured.errors)")
             #expect(try abs(loss - #require(lines.last?["eval_loss"]?.doubleValue)) < 1e-5)
+        }
+    }
+
+    @Test func withoutEvaluationsDuringTheRunThereIsOneAtTheEnd() throws {
+        try withRun(steps: 3) { folder in
+            let eval = (0..<9).map { "{\"input_ids\": [\($0), 5, 6, 7], \"labels\": [\($0), 5, 6, 7]}\n" }
+            try write(eval.joined(), to: folder + "/eval.jsonl")
+            let options = "--set data.eval=[eval.jsonl] --set training.eval_every=0 --set training.eval_rows=2"
+            let result = try Program.run("train r.yaml \(options)", in: folder)
+            #expect(result.status == 0, "\(result.errors)")
+            let lines = try metrics(folder).filter { $0["eval_loss"] != nil }
+            #expect(lines.map { $0["eval_rows"]?.intValue } == [9])
         }
     }
 

@@ -102,6 +102,12 @@ import Testing
         let sizes = settings.microbatchSizes([40, 40, 60, 30, 70])
         #expect(sizes.smallest == 70 && sizes.largest == 90)
         #expect(settings.microbatchSizes([40, 40, 250, 30, 70, 900]).largest == 250)
+        // A second of 100 million parameters' forward passes; then a share of the run, whose rows are twice as long.
+        func rows(_ steps: Int) -> Int {
+            settings.totalSteps = steps
+            return settings.affordableEvalRows(trainTokens: 200, evalTokens: 100, batchRows: 5, parameters: 100_000_000)
+        }
+        #expect(rows(1) == 10 && rows(1000) == 150)
         settings.totalSteps = 2
         #expect(settings.microbatchSizes([40, 40, 250, 30, 70, 900]).largest == 900)
     }

@@ -137,22 +137,18 @@ import Testing
         #expect(4 * width * loads.max()! <= 5 * 2048)
     }
 
-    @Test("the quota of a control group of either version, rounded up by the pool; none is no limit")
-    func quota() throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("graft-quota-\(UUID().uuidString)")
-        defer { try? FileManager.default.removeItem(at: folder) }
-        try FileManager.default.createDirectory(
-            at: folder.appendingPathComponent("cpu"), withIntermediateDirectories: true)
-        func write(_ name: String, _ text: String) throws {
-            try Data(text.utf8).write(to: folder.appendingPathComponent(name))
+    @Test("the least quota of the control groups of either version; none is no limit")
+    func quota() {
+        func quota(_ membership: String, _ files: [String: String]) -> Double? {
+            ControlGroups.processorQuota(membership: membership) { files[String($0.dropFirst("/sys/fs/cgroup".count))] }
         }
-        #expect(processorQuota(in: folder.path) == nil)
-        try write("cpu/cpu.cfs_quota_us", "-1\n")
-        try write("cpu/cpu.cfs_period_us", "100000\n")
-        #expect(processorQuota(in: folder.path) == nil)
-        try write("cpu/cpu.cfs_quota_us", "250000\n")
-        #expect(processorQuota(in: folder.path) == 2.5)
-        try write("cpu.max", "150000 100000\n")
-        #expect(processorQuota(in: folder.path) == 1.5)
+        #expect(quota("", [:]) == nil)
+        let unlimited = ["/cpu/cpu.cfs_quota_us": "-1\n", "/cpu/cpu.cfs_period_us": "100000\n", "/cpu.max": "max 100000\n"]
+        #expect(quota("4:cpu,cpuacct:/", unlimited) == nil)
+        #expect(quota("", ["/cpu.max": "150000 100000\n"]) == 1.5)
+        let first = ["/cpu/a/b/cpu.cfs_quota_us": "250000\n", "/cpu/a/b/cpu.cfs_period_us": "100000\n"]
+        #expect(quota("4:cpu,cpuacct:/a/b\n3:memory:/c", first) == 2.5)
+        #expect(quota("4:cpu,cpuacct:/a", first) == nil)
+        #expect(quota("0::/a/b", ["/a/b/cpu.max": "max 100000", "/a/cpu.max": "300000 100000", "/cpu.max": "900000 100000"]) == 3)
     }
 }

@@ -85,17 +85,18 @@ public struct EvaluationCurve: Sendable {
     /// The losses over the same rows, in nats.
     public private(set) var points: [(step: Int, loss: Double)] = []
     /// The last evaluation, which may be over more rows.
-    public private(set) var final: (step: Int, loss: Double, rows: Int)?
+    public private(set) var final: (step: Int, loss: Double, rows: Int?)?
+    /// The rows that the points' losses are over; nil where the log does not say.
+    public private(set) var pointRows: Int?
 
     /// - Parameter lines: of `metrics.jsonl`, in order.
     public init(_ lines: [JSONObject]) {
-        var rows: Int?
         for line in lines {
             guard let step = line["step"]?.intValue, let loss = line["eval_loss"]?.doubleValue else { continue }
             let count = line["eval_rows"]?.intValue
-            final = (step, loss, count ?? 0)
-            if points.isEmpty { rows = count }
-            if rows == count { points.append((step, loss)) }
+            final = (step, loss, count)
+            if points.isEmpty { pointRows = count }
+            if pointRows == count { points.append((step, loss)) }
         }
     }
 }

@@ -84,7 +84,7 @@ public final class TrainingRun {
         if let teacherConfig { plan.add(teacher: teacherConfig, dtype: dtype) }
         let tokens = data.train.reduce(0) { $0 + $1.tokenCount }
         try checkMemory(plan, config, dtype: dtype, longest: longest, tokens: tokens)
-        let settings = makeSettings(data, plan, adapter)
+        let settings = makeSettings(data, plan, adapter, parameters: config.parameterCount)
         let sizes = settings.microbatchSizes(data.train.map(\.tokenCount))
         plan.variesInLength = sizes.smallest < sizes.largest / 5 * 4
         let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
@@ -214,7 +214,9 @@ public final class TrainingRun {
         return config
     }
 
-    private func makeSettings(_ data: TrainingData, _ plan: MemoryPlan, _ adapter: AdapterConfig?) -> TrainerSettings {
+    private func makeSettings(
+        _ data: TrainingData, _ plan: MemoryPlan, _ adapter: AdapterConfig?, parameters: Int
+    ) -> TrainerSettings {
         let training = recipe.training
         let perEpoch = Trainer.stepsPerEpoch(rows: data.train.count, batchSize: training.batchSize)
         let total =
@@ -259,14 +261,16 @@ public final class TrainingRun {
         settings.seed = training.seed
         settings.evalEvery = training.evalEvery.stride(ofRun: total)
         settings.saveEvery = training.saveEvery.stride(ofRun: total)
-        (settings.evalRows, settings.lastEvalRows) = evalRows(data, settings)
+        (settings.evalRows, settings.lastEvalRows) = evalRows(data, settings, parameters: parameters)
         settings.checkpointFolder = checkpoints
         settings.fingerprint = fingerprint(data, settings)
         return settings
     }
 
     /// Rows of the evaluations during the run and of the last one; nil for all.
-    private func evalRows(_ data: TrainingData, _ settings: TrainerSettings) -> (during: Int?, last: Int?) {
+    private func evalRows(
+        _ data: TrainingData, _ settings: TrainerSettings, parameters: Int
+    ) -> (during: Int?, last: Int?) {
         switch recipe.training.evalRows {
         case .all: return (nil, nil)
         case .count(let count): return (count, nil)
@@ -275,14 +279,13 @@ public final class TrainingRun {
             func mean(_ rows: [TokenizedExample]) -> Double {
                 max(1, Double(rows.reduce(0) { $0 + $1.tokenCount }) / Double(rows.count))
             }
-            let steps = Double(settings.totalSteps), rows = Double(min(settings.batchSize, data.train.count))
-            // As many as take under a hundredth of the run, all together and then once more: a token that only passes
-            // forward costs about half of what one of a LoRA step does.
-            let affordable = min(1e9, 2 * 0.0075 * steps * rows * mean(data.train) / mean(data.eval))
+            let last = settings.affordableEvalRows(
+                trainTokens: mean(data.train), evalTokens: mean(data.eval),
+                batchRows: min(settings.batchSize, data.train.count), parameters: parameters)
             let times = max(1, settings.totalSteps / (settings.evalEvery ?? settings.totalSteps))
             // Fewer than a handful would make no curve.
-            let during = max(4, Int(affordable) / times)
-            return (during, max(4 * during, Int(affordable)))
+            let during = max(4, last / times)
+            return (during, max(4 * during, last))
         }
     }
 

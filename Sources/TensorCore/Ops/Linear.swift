@@ -199,8 +199,9 @@ private struct LinearCall {
 
     /// Few rows, as in generation: the weights are read once, so workers share them out by output columns.
     func forwardNarrow(_ outputs: [Tensor], _ residual: Tensor?) {
-        // What is decoded should stay in a core's cache.
-        let block = projections.contains { $0.weight.quantized != nil } ? 64 : 256
+        // What is decoded should stay in a core's cache; and each processor should have some blocks.
+        let share = projections.reduce(0) { $0 + $1.outputWidth } / (4 * executor.pool.width) / 32 * 32
+        let block = projections.contains { $0.weight.quantized != nil } ? 64 : min(256, max(32, share))
         var items: [(projection: Int, first: Int)] = []
         for (i, projection) in projections.enumerated() {
             items += stride(from: 0, to: projection.outputWidth, by: block).map { (i, $0) }

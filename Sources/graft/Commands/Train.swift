@@ -200,7 +200,7 @@ private final class TrainingWatch {
         if let first = curve.points.first, let last = curve.points.last, let final = curve.final {
             messages.note(
                 String(format: "evaluation loss %.4f -> %.4f", first.loss, last.loss)
-                    + (final.loss == last.loss ? "" : String(format: "; %.4f on %d rows", final.loss, final.rows)))
+                    + (final.loss == last.loss ? "" : String(format: "; %.4f on %d rows", final.loss, final.rows ?? 0)))
         }
     }
 
@@ -215,6 +215,8 @@ private final class TrainingWatch {
                 ("precision", .string(summary?.precision ?? "")),
                 ("first_loss", number(losses.first)), ("last_loss", number(losses.last)),
                 ("first_eval_loss", number(curve.points.first?.loss)), ("last_eval_loss", number(curve.final?.loss)),
+                ("first_eval_rows", curve.pointRows.map { .integer($0) } ?? .null),
+                ("last_eval_rows", curve.final?.rows.map { .integer($0) } ?? .null),
                 ("elapsed_seconds", number(last?.elapsedSeconds)),
                 ("tokens_per_second", number(seconds > 0 ? Double(tokens) / seconds : nil)),
                 ("peak_rss_bytes", .integer(ProcessMemory.peakResidentBytes)),
