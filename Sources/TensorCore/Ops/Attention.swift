@@ -215,17 +215,21 @@ private struct AttentionPass {
         _ span: Span, _ head: Int, _ start: Int, _ tile: Int, _ result: Matrix, _ top: UnsafePointer<Float>,
         _ sum: UnsafeMutablePointer<Float>
     ) {
+        let logs = firstLogSum(span, head, start), (heads, scale) = (shape.heads, shape.softmaxScale)
         for g in 0..<group {
             for t in 0..<min(tile, span.queries - start) {
                 let row = g * tile + t
-                if let logSums {
-                    logSums.f32[(span.queryRow + start + t) * shape.heads + head * group + g] =
-                        top[row] * shape.softmaxScale + log(sum[row])
-                }
+                logs?[t * heads + g] = top[row] * scale + log(sum[row])
                 sum[row] = 1 / sum[row]
             }
         }
         storeQueries(result, valueDim, into: output, span, head, start, tile, scales: sum)
+    }
+
+    /// The log sum of a tile's first query for the first head of the group. A pointer, so that a loop over rows does not
+    /// count references to what all workers share.
+    private func firstLogSum(_ span: Span, _ head: Int, _ start: Int) -> UnsafeMutablePointer<Float>? {
+        logSums.map { $0.f32 + (span.queryRow + start) * shape.heads + head * group }
     }
 
     /// The keys that a tile sees, in blocks whose scores stay in cache.
@@ -383,10 +387,11 @@ private struct AttentionPass {
     ) -> (UnsafeMutablePointer<Float>, UnsafeMutablePointer<Float>) {
         let count = min(tile, span.queries - start), rowBytes = valueDim * dtype.size
         let sums = worker.floats(6, count: group * tile), delta = worker.floats(13, count: group * tile)
+        let logs = firstLogSum(span, head, start)!, heads = shape.heads
         for g in 0..<group {
             let queryHead = head * group + g, row = span.queryRow + start
             for t in 0..<tile {
-                sums[g * tile + t] = t < count ? logSums!.f32[(row + t) * shape.heads + queryHead] : 0
+                sums[g * tile + t] = t < count ? logs[t * heads + g] : 0
             }
             loops.pointee.row_dots(
                 delta + g * tile, d.row(row) + queryHead * rowBytes, d.width,
