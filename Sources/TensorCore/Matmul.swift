@@ -121,15 +121,31 @@ struct ProductKey: Hashable {
     }
 
     /// The products one worker has run, ready to run again: creating one compiles code and takes about 0.3 ms.
+    ///
+    /// Those not run since a generation of others came are freed: rows of differing lengths make thousands of shapes,
+    /// each with some 50 KB of code.
     struct ProductCache {
         private var products: [ProductKey: UnsafeMutablePointer<graft_product>] = [:]
+        private var older: [ProductKey: UnsafeMutablePointer<graft_product>] = [:]
+        private static let generation = 1024
 
         mutating func product(_ a: Matrix, _ b: Matrix, _ c: Matrix, accumulate: Bool) -> UnsafeMutablePointer<
             graft_product
         > {
             let key = ProductKey(a, b, c, accumulate: accumulate)
             if let known = products[key] { return known }
-            if products.count >= 4096 { removeAll() }
+            if products.count >= Self.generation {
+                for product in older.values { graft_product_free(product) }
+                (older, products) = (products, [:])
+            }
+            let product = older.removeValue(forKey: key) ?? Self.make(a, b, c, accumulate)
+            products[key] = product
+            return product
+        }
+
+        private static func make(
+            _ a: Matrix, _ b: Matrix, _ c: Matrix, _ accumulate: Bool
+        ) -> UnsafeMutablePointer<graft_product> {
             func describe(_ m: Matrix) -> graft_matrix {
                 graft_matrix(
                     rows: Int64(m.rows), columns: Int64(m.columns), row_stride: Int64(m.rowStride),
@@ -138,15 +154,15 @@ struct ProductKey: Hashable {
             }
             var (da, db, dc) = (describe(a), describe(b), describe(c))
             guard let made = graft_product_create(Matmul.engine, &da, &db, &dc, accumulate ? 1 : 0) else {
-                preconditionFailure("oneDNN refuses the product \(key)")
+                preconditionFailure("oneDNN refuses the product \(ProductKey(a, b, c, accumulate: accumulate))")
             }
-            products[key] = made
             return made
         }
 
         mutating func removeAll() {
             for product in products.values { graft_product_free(product) }
-            products.removeAll()
+            for product in older.values { graft_product_free(product) }
+            (products, older) = ([:], [:])
         }
     }
 

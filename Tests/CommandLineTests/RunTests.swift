@@ -56,6 +56,8 @@ import Testing
                 ).json()["loss"]?.doubleValue
             }
             #expect(try #require(measured[0]) == measured[1])
+            let again = try Program.run("train r.yaml --resume", in: folder)
+            #expect(again.status == 0 && again.errors.contains("all 5 steps had been taken"), "\(again.errors)")
             let longer = try Program.run("train r.yaml --resume --set training.steps=9", in: folder)
             #expect(longer.status == 78 && longer.errors.contains("init_from: "), "\(longer.errors)")
             let inspected = try Program.run("inspect run --json", in: folder).json()

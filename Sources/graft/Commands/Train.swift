@@ -194,6 +194,8 @@ private final class TrainingWatch {
             messages.note(
                 "done: step \(last.step) after \(durationText(last.elapsedSeconds)), "
                     + "\(Int(Double(tokens) / seconds)) tokens/s, peak memory \(bytesText(last.peakResidentBytes))")
+        } else if last == nil, let summary {
+            messages.note("nothing was left to do: all \(summary.steps) steps had been taken before")
         }
         let losses = log.compactMap { $0["loss"]?.doubleValue }, curve = EvaluationCurve(log)
         if let first = losses.first { messages.note(String(format: "loss %.4f -> %.4f", first, losses.last ?? first)) }
