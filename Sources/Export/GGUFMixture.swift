@@ -62,7 +62,7 @@ extension WeightSource {
                 result.append((parameter.ggufName, stack))
             }
         }
-        if let head = untiedHead { result.append(("output.weight", streamed(head, as: nil))) }
+        if let head = ggufHead { result.append(("output.weight", streamed(head, as: nil))) }
         return result
     }
 

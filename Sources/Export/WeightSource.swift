@@ -52,6 +52,15 @@ final class WeightSource {
         guard untiesHead, let entry = files.entry(named: ParameterTable.embedding) else { return nil }
         return Output(name: ParameterTable.head, entry: entry, updates: updates(of: ParameterTable.head))
     }
+
+    /// The head that a GGUF file holds beside the model's own tensors: an untied one, or where llama.cpp needs it the
+    /// embedding once more.
+    var ggufHead: Output? {
+        guard !untiesHead, config.tiesEmbeddings, config.family.gguf.needsHead else { return untiedHead }
+        return files.entry(named: ParameterTable.embedding).map {
+            Output(name: ParameterTable.head, entry: $0, updates: updates(of: ParameterTable.embedding))
+        }
+    }
 }
 
 /// Where the rows of a tensor come from when each head's two halves are interleaved, as llama.cpp's rotary embedding

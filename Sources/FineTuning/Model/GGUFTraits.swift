@@ -38,7 +38,7 @@ public struct GGUFTraits: Sendable {
 
     /// What a config.json of the family may ask for and llama.cpp's loader has no place for.
     public enum Gap: Sendable {
-        case untiedHead, tiedHead, queryKeyValueBias, outputBias, feedForwardBias
+        case untiedHead, queryKeyValueBias, outputBias, feedForwardBias
         /// Divisors of the rotary embedding's frequencies: Llama 3.1's scaling, LongRoPE.
         case frequencyDivisors
         /// Windows: all layers see everything there.
@@ -56,6 +56,8 @@ public struct GGUFTraits: Sendable {
     /// to refuse.
     public var acceptsRoundedYarn = false
     public var gaps: [Gap] = []
+    /// Whether llama.cpp loads no file without a head, even of a model whose head is its embedding.
+    public var needsHead = false
     /// Linear layers that llama.cpp multiplies with past any adapter, by its names after `blk.N.` and before `.weight`.
     public var layersPastAdapters: [String] = []
     /// What llama.cpp computes in another way than this model would have it, as reasons to refuse.
@@ -71,7 +73,6 @@ public struct GGUFTraits: Sendable {
         let scaling = config.rotaries[0].scaling
         let found: [(Gap, Bool, String)] = [
             (.untiedHead, !config.tiesEmbeddings, "tie_word_embeddings is false: llama.cpp takes the embedding as head"),
-            (.tiedHead, config.tiesEmbeddings, "tie_word_embeddings is true: llama.cpp wants a head in the file"),
             (.queryKeyValueBias, config.hasQKVBias, "attention_bias: llama.cpp has none in this family"),
             (.outputBias, config.hasOutputBias, "attention_bias: llama.cpp has none on o_proj in this family"),
             (.feedForwardBias, config.hasMLPBias, "mlp_bias: llama.cpp has none in this family"),

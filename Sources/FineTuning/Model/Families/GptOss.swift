@@ -5,7 +5,7 @@ extension FamilyDefinition {
     static let gptOSS = FamilyDefinition(
         className: "GptOssForCausalLM", gguf: GGUFTraits(
             architecture: "gpt-oss", keys: [.slidingWindow], normNames: [.feedForwardInput: "post_attention_norm"],
-            acceptsRoundedYarn: true, gaps: [.tiedHead], differences: { $0.clampDifferences },
+            acceptsRoundedYarn: true, needsHead: true, differences: { $0.clampDifferences },
             complete: { json in
                 json["moe_intermediate_size"] = nil
                 var scaling = json["rope_scaling"]?.objectValue ?? JSONObject([("rope_type", "default")])

@@ -2,7 +2,7 @@ extension FamilyDefinition {
     static let olmo2 = FamilyDefinition(
         className: "Olmo2ForCausalLM",
         gguf: GGUFTraits(
-            architecture: "olmo2", gaps: [.tiedHead, .queryKeyValueBias, .outputBias, .frequencyDivisors]),
+            architecture: "olmo2", gaps: [.queryKeyValueBias, .outputBias, .frequencyDivisors], needsHead: true),
         defaults: Defaults(rmsNormEps: 1e-5),
         normNames: [
             .attentionOutput: "post_attention_layernorm", .feedForwardOutput: "post_feedforward_layernorm",

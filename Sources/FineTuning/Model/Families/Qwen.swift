@@ -25,7 +25,7 @@ extension FamilyDefinition {
     static let qwen2MoE = FamilyDefinition(
         className: "Qwen2MoeForCausalLM",
         gguf: GGUFTraits(
-            architecture: "qwen2moe", gaps: [.tiedHead, .frequencyDivisors, .windows],
+            architecture: "qwen2moe", gaps: [.frequencyDivisors, .windows], needsHead: true,
             differences: { $0.mixtureDifferences(normalizes: false) },
             complete: { json in
                 json["norm_topk_prob"] = false
