@@ -79,7 +79,7 @@ struct GGUFPlan {
     /// Of a Hugging Face folder.
     init(folder: String, adapters: [(path: String, weight: Double)], options: GGUFExportOptions) throws {
         let source = try WeightSource(model: folder, adapters: adapters), adapterPath = adapters.first?.path
-        var architecture = GGUFArchitecture(source.config), needsPhi3Name = false
+        var architecture = GGUFArchitecture(source.config), isPhi3: Bool?
         metadata = [
             ("general.architecture", .string(architecture.name)), ("general.type", .string("model")),
             ("general.name", .string(options.name ?? HubCache.name(ofFolder: folder))),
@@ -92,7 +92,7 @@ struct GGUFPlan {
             let templates = try ModelFiles.chatTemplates(model: folder, adapter: adapterPath)
             metadata += try tokenizer.metadata(templates: templates)
             warnings += tokenizer.warnings
-            needsPhi3Name = tokenizer.stripsAfterSpecial
+            isPhi3 = tokenizer.stripsAfterSpecial
         } else {
             metadata.append(("tokenizer.ggml.model", .string("none")))
             warnings.append("the model folder has no tokenizer: the file takes and gives token ids only")
@@ -101,19 +101,23 @@ struct GGUFPlan {
         extras = architecture.frequencyDivisors
         changes = source.changes
         checkSources = { for file in source.files.files { try file.checkUnchanged() } }
-        if needsPhi3Name { nameAsPhi3() }
+        if let isPhi3 { name(asPhi3: isPhi3) }
     }
 
-    /// Gives the model a name by which llama.cpp drops the white space after special tokens.
-    private mutating func nameAsPhi3() {
+    /// Gives the model a name by which llama.cpp drops the white space after special tokens, or keeps it.
+    private mutating func name(asPhi3: Bool) {
         guard let index = metadata.firstIndex(where: { $0.key.hasSameBytes(as: "general.name") }),
             let name = metadata[index].value.stringValue,
-            !["phi-3", "phi3"].contains(where: name.lowercased().contains)
+            ["phi-3", "phi3"].contains(where: name.lowercased().contains) != asPhi3
         else { return }
-        metadata[index].value = .string(name + " phi-3")
+        let new =
+            asPhi3
+            ? name + " phi-3"
+            : name.replacingOccurrences(of: "(phi)-?3", with: "$1_3", options: [.regularExpression, .caseInsensitive])
+        metadata[index].value = .string(new)
         warnings.append(
-            "the name inside the file ends in \"phi-3\": by it llama.cpp knows that special tokens take the space after "
-                + "them along")
+            "the name inside the file is \(quoted(new)): by \"phi-3\" in it llama.cpp knows that special tokens take the "
+                + "space after them along, which they do \(asPhi3 ? "" : "not ")here")
     }
 
     /// Settles the type of each tensor, and what its columns weigh.
