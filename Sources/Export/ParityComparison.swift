@@ -53,6 +53,9 @@ struct ModelComparison {
         let written = try GGUFModel(path: path)
         compareSizes(config, written.config)
         let windows = zip(config.windows, written.config.windows).filter { $0 != $1 }
+        for case (let expected?, let found?) in windows.prefix(1) {
+            problems.append("the attention's window is \(found), expected \(expected)")
+        }
         if let window = windows.flatMap({ [$0, $1] }).compactMap({ $0 }).min() {
             sample.cut(to: window)
             report.notes.append(
@@ -99,6 +102,18 @@ struct ModelComparison {
         check("the number of layers") { $0.layerCount }
         check("whether the head is the embedding") { $0.tiesEmbeddings }
         check("the context") { $0.maxPositions }
+        check("the number of active experts") { $0.mixture?.router.active }
+        // Files round these, or hold what they divide by.
+        let numbers: [(name: String, value: (ModelConfig) -> Float?)] = [
+            ("the norms' epsilon", \.rmsNormEps), ("the scores' cap", \.scoreCap), ("the logits' cap", \.logitCap),
+            ("the embedding's scale", \.embeddingScale), ("the residual scale", \.residualScale),
+            ("the logits' scale", \.logitScale),
+        ]
+        for (name, value) in numbers {
+            let (a, b) = (value(expected), value(found))
+            guard a != b, !(abs((a ?? 0) - (b ?? 0)) <= 1e-5 * abs(a ?? 0)) else { continue }
+            problems.append("\(name) is \(b.map { "\($0)" } ?? "missing"), expected \(a.map { "\($0)" } ?? "none")")
+        }
         for (layer, (a, b)) in zip(expected.layers, found.layers).enumerated() {
             guard let a = a.rotary.map({ expected.rotaries[$0] }), let b = b.rotary.map({ found.rotaries[$0] }) else {
                 if (a.rotary == nil) != (b.rotary == nil) { problems.append("layer \(layer): other positions") }

@@ -204,6 +204,37 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
             try gate.compare(scratch(path), model: scratch("m"), adapters: adapters, isOwn: true)
         }
     }
+    /// Coarse weights could hide another epsilon, cap or router as well.
+    @Test(arguments: [
+        ("gemma2", "gemma2.attention.layer_norm_rms_epsilon", "epsilon"),
+        ("gemma2", "gemma2.final_logit_softcapping", "the logits' cap"),
+        ("gemma2", "gemma2.attention.sliding_window", "window"),
+        ("granite", "granite.residual_scale", "the residual scale"),
+        ("mixtral", "llama.expert_used_count", "active experts"),
+    ])
+    func otherNumbersOfAFamilyAreFound(family: String, key: String, what: String) throws {
+        let folder = fixturesFolder + "/" + family
+        _ = try exportGGUF(model: folder, output: scratch("o.gguf"), options: GGUFExportOptions(type: .q4_0), pool: pool)
+        let path = try rewrite(
+            "o.gguf",
+            metadata: { found, value in
+                guard found == key else { return value }
+                return value.intValue.map { .uint32(UInt32($0 - 1)) } ?? .float32(Float((value.doubleValue ?? 0) * 1.01))
+            })
+        let error = #expect(throws: ParityError.self) {
+            _ = try gate.compare(scratch(path), model: folder, adapters: [])
+        }
+        #expect(try #require(error).description.contains(what))
+    }
+    /// llama.cpp goes by the name of a model when it drops the white space after special tokens.
+    @Test(arguments: [("My-Phi-3-tune", "My-Phi_3-tune"), ("phi3", "phi_3"), ("phi-4", "phi-4")])
+    func namesDoNotChangeTheTokenizer(name: String, written: String) throws {
+        let report = try exportGGUF(
+            model: scratch("m"), output: scratch("o.gguf"), type: .f32, name: name, pool: pool)
+        #expect(try GGUFFile(path: scratch("o.gguf"))["general.name"]?.stringValue == written)
+        #expect(report.warnings.contains { $0.contains("phi-3") } == (name != written))
+        _ = try gate.compare(scratch("o.gguf"), model: scratch("m"), adapters: [], isOwn: true)
+    }
     /// Coarse weights could hide another rotary base on a short text; the sizes are compared on their own.
     @Test(arguments: ["llama.rope.freq_base", "llama.attention.layer_norm_rms_epsilon"]) func otherArithmeticIsFound(
         key: String
