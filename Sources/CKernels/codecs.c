@@ -61,7 +61,8 @@ static const graft_codec_table codecs_baseline = {decode_baseline, encode_baseli
 static const graft_codec_table codecs_avx2 = {decode_avx2, encode_avx2};
 #undef NAME
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), \
+                             apply_to = function)
 #define NAME(x) JOIN(x, avx512)
 #include "encode_search.inc"
 #include "encode.inc"

@@ -41,7 +41,8 @@ INLINE void differences(graft_difference_sums *sums, const float *expected, cons
             error += difference * difference;
             size += wanted * wanted;
             excess = __builtin_elementwise_max(
-                excess, __builtin_elementwise_abs(difference) - relative * __builtin_elementwise_abs(wanted) - absolute);
+                excess,
+                __builtin_elementwise_abs(difference) - relative * __builtin_elementwise_abs(wanted) - absolute);
             if (!base) continue;
             lanes step;
             load(&step, base, i, end);

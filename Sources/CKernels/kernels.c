@@ -22,7 +22,8 @@
 #include "loops.inc"
 #undef NAME
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), \
+                             apply_to = function)
 #define NAME(x) JOIN(x, f32_avx512)
 #include "loops.inc"
 #undef NAME
@@ -44,7 +45,8 @@
 #include "loops.inc"
 #undef NAME
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), \
+                             apply_to = function)
 #define NAME(x) JOIN(x, bf16_avx512)
 #include "loops.inc"
 #undef NAME

@@ -141,8 +141,8 @@ void graft_f32_to_f16(uint16_t *out, const float *in, size_t n);
 
 // Packs rows [first, last) of a bf16 matrix [rows, columns] for products in which it is the second operand: pairs of
 // rows interleaved, 32 rows by 64 columns at a time, block of columns after block of columns, with zeros where the
-// matrix ends (oneDNN calls it BA16a64b2a). `out` is the whole packed matrix, ceil(rows / 32) * 32 * 64 elements a block
-// of columns; `in` is row `first`, a multiple of 32, as `last` is unless it is `rows`.
+// matrix ends (oneDNN calls it BA16a64b2a). `out` is the whole packed matrix, ceil(rows / 32) * 32 * 64 elements a
+// block of columns; `in` is row `first`, a multiple of 32, as `last` is unless it is `rows`.
 void graft_pack_bf16(uint16_t *out, const uint16_t *in, size_t rows, size_t columns, size_t first, size_t last);
 
 // A short rest in a loop that watches memory.
