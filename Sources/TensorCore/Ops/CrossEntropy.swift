@@ -1,5 +1,4 @@
 internal import CKernels
-import Foundation
 
 /// What becomes of the head's products: scaled, then capped as cap * tanh(x / cap).
 public struct LogitShape: Sendable {
@@ -117,7 +116,8 @@ extension Tape {
         let learns = isRecording && x.requiresGradient
         let losses = Tensor([max(1, targets.count)])
         let pass = FrozenHeadPass(
-            x: x, head: head, targets: targets, shape: shape, losses: losses, dx: learns ? Tensor(x.shape, x.dtype) : nil)
+            x: x, head: head, targets: targets, shape: shape, losses: losses,
+            dx: learns ? Tensor(x.shape, x.dtype) : nil)
         executor.rows(x.rows, .headAndLoss) { first, count, worker in pass.run(first, count, worker) }
         executor.flush()
         if learns {
@@ -180,7 +180,10 @@ extension LossFactors {
 }
 
 extension Tensor {
-    fileprivate func clearedToZero() -> Tensor { fillZero(); return self }
+    fileprivate func clearedToZero() -> Tensor {
+        fillZero()
+        return self
+    }
 
     /// Multiplies each row by its factor.
     func scaleRows(_ factors: [Float], _ executor: Executor) {
@@ -191,213 +194,6 @@ extension Tensor {
                 kernels(self.dtype).pointee.store_rows(
                     self.row(first), self.width, values, self.width, $0.baseAddress! + first, count, self.width)
             }
-        }
-    }
-}
-
-/// Loss and gradient of a head that does not learn, in one pass over blocks of the vocabulary.
-///
-/// With p the softmax, dx = sum_v p_v W_v - W_target: attention in which the head's rows are keys and values, so that
-/// the blocks' sums can be brought to a common maximum as they come (arXiv:2205.14135) and no row of logits is ever
-/// kept, not even for one tile.
-private struct FrozenHeadPass {
-    let x: Tensor
-    let head: Projection
-    let targets: [Int32]
-    let shape: LogitShape
-    let losses: Tensor
-    let dx: Tensor?
-
-    /// Columns of a block: a tile's scores and exponentials stay in cache.
-    private static let block = 512
-
-    func run(_ first: Int, _ rows: Int, _ worker: WorkerPool.Worker) {
-        let vocabulary = head.outputWidth, dtype = x.dtype, width = x.width
-        let weight = Matrix(head.weight.value), input = Matrix(x).rows(first, rows)
-        let acc = Matrix(worker.floats(1, count: rows * width), rows: rows, columns: width, .f32)
-        let state = worker.floats(2, count: 4 * rows)
-        let (top, sum, scale, target) = (state, state + rows, state + 2 * rows, state + 3 * rows)
-        top.update(repeating: -.infinity, count: rows)
-        sum.update(repeating: 0, count: rows)
-        for start in stride(from: 0, to: vocabulary, by: Self.block) {
-            let columns = min(Self.block, vocabulary - start)
-            let scores = Matrix(worker.floats(3, count: rows * columns), rows: rows, columns: columns, .f32)
-            let values = scores.pointer.assumingMemoryBound(to: Float.self)
-            worker.multiply(input, weight.rows(start, columns).transposed, into: scores)
-            if let bias = head.bias {
-                kernels(.f32).pointee.add_bias(values, columns, bias.value.f32 + start, rows, columns)
-            }
-            shape.apply(values, rows * columns)
-            for r in 0..<rows where start..<start + columns ~= Int(targets[first + r]) {
-                target[r] = values[r * columns + Int(targets[first + r]) - start]
-            }
-            let exponentials = Matrix(
-                worker.scratch(4, byteCount: rows * columns * dtype.size), rows: rows, columns: columns, dtype)
-            kernels(dtype).pointee.softmax_block(exponentials.pointer, top, sum, scale, values, rows, columns)
-            guard dx != nil else { continue }
-            shape.applyBackward(exponentials.pointer, dtype, shaped: values, rows * columns)
-            if start > 0 { acc.scaleRows(scale) }
-            worker.multiply(exponentials, weight.rows(start, columns), into: acc, accumulate: start > 0)
-        }
-        for r in 0..<rows {
-            losses.f32[first + r] = Float(log(Double(sum[r])) + Double(top[r]) - Double(target[r]))
-            guard let dx else { continue }
-            kernels(dtype).pointee.softmax_gradient(
-                dx.row(first + r), acc.pointer.assumingMemoryBound(to: Float.self) + r * width, 1 / sum[r],
-                head.weight.value.row(Int(targets[first + r])), shape.slope(target[r]), width)
-        }
-    }
-}
-
-/// Loss and gradients of a head that learns, or of a loss that takes all logits of a row.
-private struct CrossEntropyPass {
-    /// What a row's distribution should be.
-    enum Goal {
-        case tokens([Int32])
-        case teacher(TeacherStates, Divergence)
-    }
-
-    let executor: Executor
-    let x: Tensor
-    let head: Projection
-    let goal: Goal
-    let shape: LogitShape
-    /// What the rows' losses are multiplied with; nil: 1.
-    let factors: [Float]?
-    let dx: Tensor?
-    let learns: Bool
-
-    /// Rows of a tile: at most 32 MB of logits a worker, of each model.
-    private var tileRows: Int { min(128, max(16, (32 << 20) / (4 * head.outputWidth) / 16 * 16)) }
-
-    func run() -> [Double] {
-        let total = x.rows
-        var losses = [Double](repeating: 0, count: total)
-        // A head that learns needs the logits' gradients of many rows at once for its own; a frozen one of a tile only.
-        let chunkRows = learns && head.isTrainable ? max(tileRows, 512) : max(1, total)
-        let adapterWidth = head.adapter?.rank ?? 0
-        let hidden = adapterWidth > 0 ? Tensor([max(1, total), adapterWidth], x.dtype) : nil
-        let dHidden = learns && adapterWidth > 0 ? Tensor([max(1, total), adapterWidth], x.dtype) : nil
-        let kept = learns && head.isTrainable
-            ? Tensor([min(chunkRows, max(1, total)), head.outputWidth], x.dtype) : nil
-        losses.withUnsafeMutableBufferPointer { losses in
-            let losses = losses.baseAddress!
-            for chunk in stride(from: 0, to: total, by: chunkRows) {
-                let count = min(chunkRows, total - chunk)
-                executor.loop((count + tileRows - 1) / tileRows, .headAndLoss) { tile, worker in
-                    let first = chunk + tile * tileRows
-                    let rows = min(tileRows, chunk + count - first)
-                    runTile(first, rows, losses, kept.map { $0.row(first - chunk) }, hidden, dHidden, worker)
-                }
-                if let kept { addHeadGradients(kept, chunk, count, hidden, dHidden) }
-            }
-        }
-        return losses
-    }
-
-    private func runTile(
-        _ first: Int, _ rows: Int, _ losses: UnsafeMutablePointer<Double>, _ kept: UnsafeMutableRawPointer?,
-        _ hidden: Tensor?, _ dHidden: Tensor?, _ worker: WorkerPool.Worker
-    ) {
-        let vocabulary = head.outputWidth, dtype = x.dtype
-        let input = Matrix(x).rows(first, rows)
-        let logits = Matrix(worker.floats(1, count: rows * vocabulary), rows: rows, columns: vocabulary, .f32)
-        worker.multiply(input, Matrix(head.weight.value).transposed, into: logits)
-        if let bias = head.bias {
-            kernels(.f32).pointee.add_bias(logits.pointer, vocabulary, bias.value.f32, rows, vocabulary)
-        }
-        if let adapter = head.adapter, let hidden {
-            let low = Matrix(hidden).rows(first, rows)
-            worker.multiply(input, Matrix(adapter.a.value).transposed, into: low)
-            worker.multiply(low, Matrix(adapter.scaledB).transposed, into: logits, accumulate: true)
-        }
-        let values = logits.pointer.assumingMemoryBound(to: Float.self)
-        shape.apply(values, rows * vocabulary)
-        let memory = learns ? kept ?? worker.scratch(2, byteCount: rows * vocabulary * dtype.size) : nil
-        computeLosses(first, logits, losses, memory, worker)
-        guard let memory else { return }
-        shape.applyBackward(memory, dtype, shaped: values, rows * vocabulary)
-        let dLogits = Matrix(memory, rows: rows, columns: vocabulary, dtype)
-        let sum = Matrix(worker.floats(3, count: rows * x.width), rows: rows, columns: x.width, .f32)
-        if dx != nil { worker.multiply(dLogits, Matrix(head.weight.value), into: sum) }
-        if let adapter = head.adapter, let dHidden {
-            let low = Matrix(dHidden).rows(first, rows)
-            worker.multiply(dLogits, Matrix(adapter.scaledB), into: low)
-            if dx != nil { worker.multiply(low, Matrix(adapter.a.value), into: sum, accumulate: true) }
-        }
-        if let dx {
-            kernels(dtype).pointee.from_f32(
-                dx.row(first), sum.pointer.assumingMemoryBound(to: Float.self), rows * x.width)
-        }
-    }
-
-    /// The losses of a tile's rows, and the gradients of their logits where there is memory for them.
-    private func computeLosses(
-        _ first: Int, _ logits: Matrix, _ losses: UnsafeMutablePointer<Double>, _ memory: UnsafeMutableRawPointer?,
-        _ worker: WorkerPool.Worker
-    ) {
-        let vocabulary = head.outputWidth, size = x.dtype.size, table = kernels(x.dtype).pointee
-        let values = logits.pointer.assumingMemoryBound(to: Float.self)
-        func factor(_ r: Int) -> Float { factors?[first + r] ?? 1 }
-        switch goal {
-        case .tokens(let targets):
-            for r in 0..<logits.rows {
-                losses[first + r] = table.cross_entropy(
-                    memory.map { $0 + r * vocabulary * size }, values + r * vocabulary, vocabulary, targets[first + r],
-                    factor(r))
-            }
-        case .teacher(let teacher, let divergence):
-            let width = teacher.head.outputWidth, common = min(width, vocabulary)
-            let other = Matrix(worker.floats(4, count: logits.rows * width), rows: logits.rows, columns: width, .f32)
-            worker.multiply(
-                Matrix(teacher.x).rows(first, logits.rows), Matrix(teacher.head.weight.value).transposed, into: other)
-            let teacherValues = other.pointer.assumingMemoryBound(to: Float.self)
-            if let bias = teacher.head.bias {
-                kernels(.f32).pointee.add_bias(teacherValues, width, bias.value.f32, logits.rows, width)
-            }
-            teacher.shape.apply(teacherValues, logits.rows * width)
-            for r in 0..<logits.rows {
-                let gradient = memory.map { $0 + r * vocabulary * size }
-                losses[first + r] = table.divergence(
-                    gradient, values + r * vocabulary, teacherValues + r * width, common, Float(divergence.beta),
-                    Float(divergence.temperature), factor(r))
-                if let gradient, common < vocabulary {
-                    (gradient + common * size).initializeMemory(
-                        as: UInt8.self, repeating: 0, count: (vocabulary - common) * size)
-                }
-            }
-        }
-    }
-
-    /// dW += dlogits^T x and the low-rank gradients, over blocks of the vocabulary.
-    private func addHeadGradients(_ kept: Tensor, _ first: Int, _ count: Int, _ hidden: Tensor?, _ dHidden: Tensor?) {
-        let vocabulary = head.outputWidth, block = 256
-        let dLogits = Matrix(kept.raw, rows: count, columns: vocabulary, x.dtype)
-        let input = Matrix(x).rows(first, count)
-        executor.loop((vocabulary + block - 1) / block, .headAndLoss) { i, worker in
-            let start = i * block, width = min(block, vocabulary - start)
-            let piece = dLogits.columns(start, width).transposed
-            if let gradient = head.weight.gradient {
-                worker.multiply(piece, input, into: Matrix(gradient).rows(start, width), accumulate: true)
-            }
-            if let gradient = head.bias?.gradient {
-                kernels(x.dtype).pointee.sum_rows(
-                    gradient.f32, kept.raw, count, vocabulary, start, start + width)
-            }
-            if let adapter = head.adapter, let dB = adapter.b.gradient, let hidden {
-                let rank = adapter.rank, product = worker.floats(1, count: width * rank)
-                worker.multiply(
-                    piece, Matrix(hidden).rows(first, count), into: Matrix(product, rows: width, columns: rank, .f32))
-                let target = dB.f32 + start * rank
-                for j in 0..<width * rank { target[j] += adapter.scale * product[j] }
-            }
-        }
-        guard let adapter = head.adapter, let dA = adapter.a.gradient, let dHidden else { return }
-        executor.loop((x.width + block - 1) / block, .headAndLoss) { i, worker in
-            let start = i * block, width = min(block, x.width - start)
-            worker.multiply(
-                Matrix(dHidden).rows(first, count).transposed, input.columns(start, width),
-                into: Matrix(dA).columns(start, width), accumulate: true)
         }
     }
 }
