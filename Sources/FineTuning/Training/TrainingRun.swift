@@ -43,7 +43,7 @@ public final class TrainingRun {
     public let recipe: Recipe
     public let pool: WorkerPool
 
-    private let reader: ModelReader
+    let reader: ModelReader
 
     public init(recipe: Recipe, pool: WorkerPool, reader: ModelReader = .folders) {
         self.recipe = recipe
@@ -60,51 +60,6 @@ public final class TrainingRun {
         public let data: TrainingData
         public let settings: TrainerSettings
         public let summary: Summary
-    }
-
-    /// Reads model, adapter and data and settles what the recipe leaves to graft; trains nothing, writes nothing.
-    ///
-    /// - Throws: every module's errors; `FineTuningError.badRecipe` for settings that do not go together.
-    public func prepare() throws -> Prepared {
-        let config = try modelConfig()
-        let data = try TrainingData.load(recipe, config: config)
-        guard !data.train.isEmpty else { throw FineTuningError.badInput(["data.train has no rows"]) }
-        let dtype = try precision()
-        let longest = (data.train + data.eval).reduce(1) { max($0, $1.tokenCount) }
-        let teacherConfig = try teacherConfig()
-        try checkMemory(config, teacher: teacherConfig, dtype: dtype, longest: longest)
-        let model = try makeModel(config, dtype)
-        let adapter = try attachAdapter(model, data.train)
-        let teacher = try makeTeacher(for: model, dtype)
-        var plan = MemoryPlan(
-            config, dtype: dtype, trainableCount: model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) },
-            threads: pool.count, quantization: recipe.training.quantization)
-        if let frozen = try frozenBytes(dtype) { (plan.weightBytes, plan.idleExpertBytes) = (frozen, 0) }
-        if let updates = model.attached?.plan.updates { plan.add(magnitudesOf: updates, dtype: dtype) }
-        if let teacherConfig { plan.add(teacher: teacherConfig, dtype: dtype) }
-        let tokens = data.train.reduce(0) { $0 + $1.tokenCount }
-        try checkMemory(plan, config, dtype: dtype, longest: longest, tokens: tokens)
-        let settings = makeSettings(data, plan, adapter, parameters: config.parameterCount)
-        let sizes = settings.microbatchSizes(data.train.map(\.tokenCount))
-        plan.variesInLength = sizes.smallest < sizes.largest / 5 * 4
-        let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
-        let summary = Summary(
-            parameters: config.parameterCount, trainableParameters: trainable, trainRows: data.train.count,
-            evalRows: data.eval.count, trainTokens: tokens,
-            trainedTokens: data.train.reduce(0) { $0 + $1.trainedCount + ($1.rejected?.trainedCount ?? 0) },
-            steps: settings.totalSteps,
-            precision: dtype == .bf16 ? "bf16" : "f32", microbatchTokens: settings.microbatchTokens,
-            recomputedBlocks: settings.recomputedBlocks,
-            memoryBytes: plan.peakBytes(
-                microbatchTokens: sizes.largest, recomputed: settings.recomputedBlocks),
-            idleExpertBytes: plan.idleExpertBytes,
-            memoryLimit: recipe.training.memoryBytes ?? ProcessMemory.limitBytes,
-            statistics: data.statistics.map { "\($0.name): \($0.value)" },
-            warnings: data.statistics.filter { $0.name.hasSuffix(" warning") }.map {
-                "\($0.name.dropLast(" warning".count)) rows: \($0.value)"
-            })
-        return Prepared(
-            model: model, adapter: adapter, teacher: teacher, data: data, settings: settings, summary: summary)
     }
 
     /// Trains and writes the run directory.
@@ -151,171 +106,6 @@ public final class TrainingRun {
         try writeManifest(prepared, directory)
     }
 
-    // MARK: before the first step
-
-    private func modelConfig() throws -> ModelConfig {
-        switch recipe.model {
-        case .folder(let path): try reader.config(path)
-        case .initial(let config, _): try ModelConfig(path: config)
-        }
-    }
-
-    /// What the frozen base takes in memory, where its reader knows better than its configuration.
-    func frozenBytes(_ dtype: DType) throws -> Int? {
-        guard case .folder(let path) = recipe.model, recipe.adapter.method == .lora else { return nil }
-        return try reader.frozenBytes(path, dtype)
-    }
-
-    private func precision() throws -> DType {
-        switch recipe.training.precision {
-        case .f32: return .f32
-        case .auto: return hasFastBF16 ? .bf16 : .f32
-        case .bf16:
-            guard supportsBF16Products else {
-                throw FineTuningError.badRecipe(["training.precision: bf16 needs oneDNN and a processor with AVX512; here \(matmulLibrary) has f32 only"])
-            }
-            return .bf16
-        }
-    }
-
-    private func makeModel(_ config: ModelConfig, _ dtype: DType) throws -> DecoderModel {
-        let training: BaseTraining = recipe.adapter.method == .full ? .all : .frozen
-        let quantization = recipe.training.quantization
-        if quantization != .none, training == .all || !recipe.startsFromFolder {
-            throw FineTuningError.badRecipe([
-                "training.quantization: \(quantization.rawValue) is for the frozen base of adapter.method: lora, and for a "
-                    + "model folder"
-            ])
-        }
-        switch recipe.model {
-        case .folder(let path): return try reader.model(path, dtype, training, quantization, pool)
-        case .initial:
-            return DecoderModel(initialising: config, dtype: dtype, seed: recipe.training.seed, training: training, pool: pool)
-        }
-    }
-
-    private func attachAdapter(_ model: DecoderModel, _ data: [TokenizedExample]) throws -> AdapterConfig? {
-        guard recipe.adapter.method == .lora else { return nil }
-        var base: String?
-        if case .folder(let path) = recipe.model { base = HubCache.repository(ofFolder: path) ?? path }
-        if let folder = recipe.adapter.initFrom {
-            var config = try model.attachAdapter(folder: folder)
-            config.baseModel = config.baseModel ?? base
-            config.dropout = recipe.adapter.dropout
-            return config
-        }
-        var problems: [String] = []
-        var config = recipe.adapter.config(baseModel: base, problems: &problems)
-        guard problems.isEmpty else { throw FineTuningError.badRecipe(problems.map { "adapter." + $0 }) }
-        let directions = config.initialization == .eva
-            ? try EVA(model: model, config: config, pool: pool).directions(data, seed: recipe.training.seed, &config)
-            : []
-        try model.attachNewAdapters(config, seed: recipe.training.seed, pool: pool, directions: directions)
-        return config
-    }
-
-    private func makeSettings(
-        _ data: TrainingData, _ plan: MemoryPlan, _ adapter: AdapterConfig?, parameters: Int
-    ) -> TrainerSettings {
-        let training = recipe.training
-        let perEpoch = Trainer.stepsPerEpoch(rows: data.train.count, batchSize: training.batchSize)
-        let total =
-            switch training.length {
-            case .steps(let steps): steps
-            case .epochs(let epochs): max(1, Int((epochs * Double(perEpoch)).rounded(.up)))
-            }
-        let longest = data.train.reduce(1) { max($0, $1.tokenCount) }
-        let recomputed: Int? =
-            switch training.activationCheckpointing {
-            case .on: plan.layerCount
-            case .off: 0
-            case .auto: nil
-            }
-        let checkpoints = recipe.output + "/checkpoints"
-        var tokens = Trainer.savedMicrobatchTokens(in: checkpoints)
-        if case .tokens(let count) = training.microbatchTokens { tokens = count }
-        // Left to graft, half of the memory: the rest of the machine needs some, and the estimate is one.
-        let budget = training.memoryBytes ?? (ProcessMemory.limitBytes ?? 8 << 30) / 2
-        let choice = plan.choice(budget: budget, longest: longest, tokens: tokens, recomputed: recomputed)
-        var settings = TrainerSettings(
-            totalSteps: total, batchSize: training.batchSize, microbatchTokens: choice.microbatchTokens,
-            schedule: LearningRateSchedule(
-                shape: LearningRateSchedule.Shape(rawValue: training.schedule.rawValue)!, peak: training.learningRate,
-                warmupSteps: training.schedule == .constant ? 0 : Int((training.warmupRatio * Double(total)).rounded(.up)),
-                totalSteps: total))
-        settings.optimizer.beta1 = training.optimizer.beta1
-        settings.optimizer.beta2 = training.optimizer.beta2
-        settings.optimizer.eps = training.optimizer.epsilon
-        settings.optimizer.weightDecay = training.optimizer.weightDecay
-        settings.loraPlus = recipe.adapter.loraPlusRatio.map {
-            LoRAPlus(
-                ratio: $0,
-                embeddingFactor: recipe.adapter.loraPlusEmbeddingRate / max(training.learningRate, .leastNormalMagnitude))
-        }
-        settings.maxGradNorm = training.maxGradNorm
-        settings.recomputedBlocks = choice.recomputedBlocks
-        settings.dropout = recipe.objective.dropsInputs ? adapter?.dropout ?? 0 : 0
-        settings.shuffles = recipe.data.shuffle
-        settings.objective = recipe.objective
-        settings.maxLength = recipe.data.maxLength
-        settings.seed = training.seed
-        settings.evalEvery = training.evalEvery.stride(ofRun: total)
-        settings.saveEvery = training.saveEvery.stride(ofRun: total)
-        (settings.evalRows, settings.lastEvalRows) = evalRows(data, settings, parameters: parameters)
-        settings.checkpointFolder = checkpoints
-        settings.fingerprint = fingerprint(data, settings)
-        return settings
-    }
-
-    /// Rows of the evaluations during the run and of the last one; nil for all.
-    private func evalRows(
-        _ data: TrainingData, _ settings: TrainerSettings, parameters: Int
-    ) -> (during: Int?, last: Int?) {
-        switch recipe.training.evalRows {
-        case .all: return (nil, nil)
-        case .count(let count): return (count, nil)
-        case .auto:
-            guard !data.eval.isEmpty else { return (nil, nil) }
-            func mean(_ rows: [TokenizedExample]) -> Double {
-                max(1, Double(rows.reduce(0) { $0 + $1.tokenCount }) / Double(rows.count))
-            }
-            let last = settings.affordableEvalRows(
-                trainTokens: mean(data.train), evalTokens: mean(data.eval),
-                batchRows: min(settings.batchSize, data.train.count), parameters: parameters)
-            let times = max(1, settings.totalSteps / (settings.evalEvery ?? settings.totalSteps))
-            // Fewer than a handful would make no curve.
-            let during = max(4, last / times)
-            return (during, max(4 * during, last))
-        }
-    }
-
-    /// What decides the steps: the settings and every token of the data.
-    private func fingerprint(_ data: TrainingData, _ settings: TrainerSettings) -> String {
-        var hash = SHA256Stream()
-        let optimizer = settings.optimizer
-        let text = [
-            "\(settings.totalSteps) \(settings.batchSize) \(settings.schedule) \(settings.maxGradNorm ?? 0)",
-            "\(optimizer.beta1) \(optimizer.beta2) \(optimizer.eps) \(optimizer.weightDecay)",
-            "\(settings.dropout) \(settings.shuffles) \(settings.seed) \(recipe.adapter) \(recipe.training.precision)",
-            "\(recipe.training.quantization)",
-            "\(recipe.objective)",
-        ]
-        hash.update(Array(text.joined(separator: "\n").utf8))
-        for example in data.train {
-            example.ids.withUnsafeBytes { hash.update($0) }
-            hash.update(example.isTrained.map { $0 ? 1 : 0 })
-            example.weights?.withUnsafeBytes { hash.update($0) }
-            switch example.judgement {
-            case .chosen(let ids, let isTrained)?:
-                ids.withUnsafeBytes { hash.update($0) }
-                hash.update(isTrained.map { $0 ? 1 : 0 })
-            case .label(let isGood)?: hash.update([isGood ? 3 : 2])
-            case nil: break
-            }
-        }
-        return hash.hexDigest()
-    }
-
     // MARK: during the run
 
     private func write(_ event: TrainerEvent, to log: MetricsLog, totalSteps: Int) throws {
@@ -326,7 +116,8 @@ public final class TrainingRun {
                 StepMetrics(
                     step: step.step, loss: step.loss, learningRate: step.learningRate, gradNorm: step.gradientNorm,
                     tokens: step.tokens, trainedTokens: step.trainedTokens,
-                    tokensPerSecond: Double(step.tokens) / max(step.seconds, 1e-9), peakRSSBytes: step.peakResidentBytes,
+                    tokensPerSecond: Double(step.tokens) / max(step.seconds, 1e-9),
+                    peakRSSBytes: step.peakResidentBytes,
                     elapsedSeconds: step.elapsedSeconds, metrics: step.metrics))
         case .evaluated(let metrics): try log.append(metrics)
         case .skipped(let step, let rows, let detail):
@@ -347,62 +138,6 @@ public final class TrainingRun {
         options.maxTokens = TrainingData.Sample.affordableTokens(model, samples: samples.count)
         options.stopTokens = data.stopTokens
         return model.generate(prompts: samples.map(\.prompt), options: options, pool: pool).map { decode($0.tokens) }
-    }
-
-    // MARK: after the last step
-
-    private func writeResult(_ prepared: Prepared, _ directory: RunDirectory) throws {
-        let isAdapter = prepared.adapter != nil
-        let folder = try AtomicFolder(
-            path: isAdapter ? directory.adapterPath : directory.modelPath, replacing: true)
-        if let adapter = prepared.adapter {
-            try AdapterFile.write(prepared.model, config: adapter, into: folder.temporaryPath)
-        } else {
-            try prepared.model.writeFolder(folder.temporaryPath, dtype: prepared.model.dtype)
-        }
-        if let source = recipe.tokenizerFolder { try copyTokenizerFiles(from: source, to: folder.temporaryPath) }
-        try folder.commit()
-    }
-
-    private func writeReport(
-        _ prepared: Prepared, _ directory: RunDirectory, _ samples: [(TrainingData.Sample, String, String)],
-        _ state: TrainerState
-    ) throws {
-        let name = URL(fileURLWithPath: recipe.output).lastPathComponent
-        var report = RunReport(title: name, recipe: recipe.resolvedYAML)
-        let summary = prepared.summary
-        func number(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }
-        report.facts = [
-            ("Parameters", "\(summary.parameters)"), ("Trained parameters", "\(summary.trainableParameters)"),
-            ("Steps", "\(state.step)"), ("Tokens", "\(state.tokens)"), ("Trained tokens", "\(state.trainedTokens)"),
-            ("Precision", summary.precision), ("Time", number(state.elapsedSeconds, 1) + " s"),
-            ("Tokens a second", number(Double(state.tokens) / max(state.elapsedSeconds, 1e-9), 0)),
-        ]
-        if let best = state.bestEvalLoss { report.facts.append(("Best evaluation loss", number(best, 4))) }
-        try report.addCurves(fromLog: directory.metricsPath)
-        report.tables = [
-            .init(title: "Data", rows: [["what", "value"]] + prepared.data.statistics.map { [$0.name, $0.value] })
-        ]
-        report.samples = samples.map {
-            RunReport.Sample(prompt: $0.0.promptText, expected: $0.0.expected, before: $0.1, after: $0.2)
-        }
-        try report.write(to: directory.reportPath)
-    }
-
-    private func writeManifest(_ prepared: Prepared, _ directory: RunDirectory) throws {
-        var manifest = RunManifest(recipe: recipe, precision: prepared.summary.precision)
-        manifest.versions += [("products", matmulLibrary), ("instruction set", instructionSet)]
-        if case .folder(let path) = recipe.model { try manifest.hashBase(folder: path) }
-        manifest.templateHash = prepared.data.template.map { sha256(Array($0.utf8)) }
-        manifest.data = try prepared.data.trainFiles.map { try .init(path: $0) }
-        manifest.evalData = try prepared.data.evalFiles.map { try .init(path: $0) }
-        manifest.steps = prepared.settings.totalSteps
-        let result = prepared.adapter == nil ? "model" : "adapter"
-        for name in try FileManager.default.contentsOfDirectory(atPath: recipe.output + "/" + result).sorted() {
-            manifest.outputs.append(
-                try .init(path: recipe.output + "/" + result + "/" + name, name: result + "/" + name))
-        }
-        try manifest.write(to: directory.manifestPath)
     }
 }
 
