@@ -65,10 +65,4 @@ extension String {
     func filled(_ key: String, _ value: String) -> String {
         filled([(key, value)])
     }
-
-    /// With its first ASCII letter in upper case.
-    var capitalisedFirst: String {
-        guard let first = unicodeScalars.first, first.isASCII else { return self }
-        return first.properties.uppercaseMapping + String(unicodeScalars.dropFirst())
-    }
 }

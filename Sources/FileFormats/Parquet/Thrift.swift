@@ -18,7 +18,6 @@ enum ThriftValue: Sendable {
         guard case .bytes(let bytes) = self else { return nil }
         return String(validating: bytes, as: UTF8.self)
     }
-    var isStructure: Bool { if case .structure = self { true } else { false } }
 }
 
 /// Reads structures from untrusted bytes: bounded depth, bounded number of values.

@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 public import TensorCore
 
 extension DecoderModel {

@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 
 /// What an adapter's configuration asks for on a given base: PEFT's matching of names, once for training, loading,
 /// merging and export.

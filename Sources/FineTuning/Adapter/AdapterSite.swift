@@ -72,7 +72,7 @@ extension ParameterTable {
     /// PEFT wraps a module once for each of its parameters that has an update: the first one's keys then name the
     /// inner `base_layer`. Where the gate and up layers are alone, they have the module's own name, and the down layer
     /// is no place.
-    public func adapterSites(_ adapter: AdapterConfig?) -> [AdapterSite] {
+    func adapterSites(_ adapter: AdapterConfig?) -> [AdapterSite] {
         let table = parameters[0].shape
         var sites = [
             AdapterSite(

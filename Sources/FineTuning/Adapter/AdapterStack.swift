@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 public import TensorCore
 
 /// Adapter folders that are put on one base together, each with a weight on its updates: W + sum w_i scale_i B_i A_i.

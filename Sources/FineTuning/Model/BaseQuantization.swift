@@ -1,6 +1,6 @@
 import FileFormats
 import Foundation
-public import TensorCore
+import TensorCore
 
 /// What the frozen matrices of a base's linear layers and experts are kept as in memory. Embeddings, norms and the head
 /// stay as they are.
@@ -45,7 +45,8 @@ extension BaseQuantization {
     ) throws -> Weight {
         let (count, turns) = (parameter.matrixCount, parameter.isStack)
         let parts = try (0..<count).map { index -> QuantizedMatrix in
-            let matrix = try turns
+            let matrix =
+                try turns
                 ? turned(parameter, index, of: file, entry, pool) : plain(parameter, index, of: file, entry, pool)
             guard let matrix else {
                 throw FineTuningError.weightMismatch(

@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 import Foundation
 public import TensorCore
 
@@ -91,7 +91,7 @@ extension ParameterTable.Parameter {
 
 extension SafetensorsFile {
     /// The elements `range` of a tensor in f32, read and not mapped.
-    public func readFloats(
+    func readFloats(
         _ range: Range<Int>, of entry: TensorEntry, into values: UnsafeMutableBufferPointer<Float>
     ) throws {
         let size = entry.type.size

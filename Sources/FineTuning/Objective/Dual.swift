@@ -32,8 +32,6 @@ struct Dual {
     static prefix func - (a: Dual) -> Dual { -1 * a }
 
     var squared: Dual { self * self }
-    /// exp(self)
-    var exponential: Dual { mapped(to: exp(value), slope: exp(value)) }
     var sigmoid: Dual {
         let s = logistic(value)
         return mapped(to: s, slope: s * (1 - s))

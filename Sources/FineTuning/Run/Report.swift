@@ -43,7 +43,7 @@ public struct RunReport: Sendable {
     }
 
     /// Takes the curves from the lines of a metrics log.
-    public mutating func addCurves(fromLog path: String) throws {
+    mutating func addCurves(fromLog path: String) throws {
         let lines = try MetricsLog.read(path)
         evalLoss += EvaluationCurve(lines).points.map { ($0.step, $0.loss) }
         for line in lines {

@@ -15,13 +15,12 @@ public final class RunDirectory {
 
     public var adapterPath: String { path + "/adapter" }
     /// The model folder of a run with `method: full`.
-    public var modelPath: String { path + "/model" }
-    public var checkpointsPath: String { path + "/checkpoints" }
-    public var metricsPath: String { path + "/metrics.jsonl" }
-    public var resolvedRecipePath: String { path + "/recipe.resolved.yaml" }
-    public var profilePath: String { path + "/profile.json" }
-    public var reportPath: String { path + "/report.html" }
-    public var manifestPath: String { path + "/manifest.json" }
+    var modelPath: String { path + "/model" }
+    var metricsPath: String { path + "/metrics.jsonl" }
+    var resolvedRecipePath: String { path + "/recipe.resolved.yaml" }
+    var profilePath: String { path + "/profile.json" }
+    var reportPath: String { path + "/report.html" }
+    var manifestPath: String { path + "/manifest.json" }
 
     /// Creates the folder with its parents, or opens it to go on, and takes its lock.
     ///

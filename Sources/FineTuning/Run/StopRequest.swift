@@ -8,13 +8,11 @@ import Synchronization
 public enum StopRequest {
     private static let requests = Atomic<Int32>(0)
     private static let interrupts = Atomic<Int32>(0)
-    private static let lastSignal = Atomic<Int32>(0)
 
     /// Starts listening. Earlier requests are forgotten.
     public static func install() {
         requests.store(0, ordering: .relaxed)
         interrupts.store(0, ordering: .relaxed)
-        lastSignal.store(0, ordering: .relaxed)
         // A parent may have started this process with the signals blocked.
         var stops = sigset_t()
         sigemptyset(&stops)
@@ -35,7 +33,6 @@ public enum StopRequest {
     }
 
     private static func receive(_ number: Int32) {
-        lastSignal.store(number, ordering: .relaxed)
         requests.add(1, ordering: .relaxed)
         if number == SIGINT, interrupts.add(1, ordering: .relaxed).newValue > 1 {
             signal(SIGINT, SIG_DFL)
@@ -46,16 +43,6 @@ public enum StopRequest {
 
     /// Whether the run should save and end.
     public static var isPending: Bool { requests.load(ordering: .relaxed) > 0 }
-
-    /// The signal that asked, for messages.
-    public static var signalName: String {
-        switch lastSignal.load(ordering: .relaxed) {
-        case SIGINT: "SIGINT"
-        case SIGTERM: "SIGTERM"
-        case SIGUSR1: "SIGUSR1"
-        default: "a signal"
-        }
-    }
 
     /// Asks for a stop from within the process, as a signal would.
     public static func request() { requests.add(1, ordering: .relaxed) }

@@ -50,7 +50,7 @@ public final class AdamW {
     }
 
     /// The norm of all gradients together, each multiplied by `scale`; summed in a fixed order.
-    public func gradientNorm(scale: Double, pool: WorkerPool) -> Double {
+    func gradientNorm(scale: Double, pool: WorkerPool) -> Double {
         let pieces = pieces
         var sums = [Double](repeating: 0, count: pieces.count)
         sums.withUnsafeMutableBufferPointer { sums in
@@ -85,7 +85,8 @@ public final class AdamW {
                             graft_adamw(
                                 parameters.baseAddress! + first, moment1.baseAddress! + first,
                                 moment2.baseAddress! + first, gradients.baseAddress! + first, Float(gradientScale),
-                                Float(learningRate * group.rateFactor), options.beta1, options.beta2, Float(options.eps),
+                                Float(learningRate * group.rateFactor), options.beta1, options.beta2,
+                                Float(options.eps),
                                 Float(decay), Float(correction1), Float(correction2), count)
                             (gradients.baseAddress! + first).update(repeating: 0, count: count)
                         }
@@ -96,7 +97,7 @@ public final class AdamW {
     }
 
     /// Forgets the gradients of a step that is not taken.
-    public func discardGradients() {
+    func discardGradients() {
         for weight in weights {
             weight.gradient!.withFloats { if !isZero($0, 0, $0.count) { $0.update(repeating: 0) } }
         }

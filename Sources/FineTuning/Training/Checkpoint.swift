@@ -91,7 +91,9 @@ extension Trainer {
         try AtomicFile.write(Array(text.utf8), to: output.path(of: "state.json"))
         try Checkpoint.writeManifest(output)
         try output.commit()
-        for old in Checkpoint.list(folder).dropFirst(Checkpoint.kept) { try? FileManager.default.removeItem(atPath: old) }
+        for old in Checkpoint.list(folder).dropFirst(Checkpoint.kept) {
+            try? FileManager.default.removeItem(atPath: old)
+        }
         return path
     }
 
@@ -165,7 +167,7 @@ extension Trainer {
 
 extension Trainer {
     /// The micro-batch size that the newest whole checkpoint of a folder was made with, so that a resume keeps it.
-    public static func savedMicrobatchTokens(in folder: String) -> Int? {
+    static func savedMicrobatchTokens(in folder: String) -> Int? {
         guard let path = Checkpoint.list(folder).first(where: { Checkpoint.damage($0).isEmpty }),
             let bytes = try? readFile(path + "/state.json", limit: 1 << 20)
         else { return nil }

@@ -37,13 +37,15 @@ public struct MemoryPlan: Sendable {
         // What is quantised is no longer mapped.
         idleExpertBytes = quantized == nil && isFrozen ? Self.idleExpertBytes(config, dtype: dtype) : 0
         trainableBytes = trainableCount * (4 * 4 + size)
-        // The norms' units, or a branch's input where no norm stands before it; q, k, v, attention's result, gate and up
-        // in the computation's type; the log sums of attention. What follows from these row by row is computed again.
+        // The norms' units, or a branch's input where no norm stands before it; q, k, v, attention's result, gate and
+        // up in the computation's type; the log sums of attention. What follows from these row by row is computed
+        // again.
         let inputs = [NormRole.attentionInput, .feedForwardInput].filter { !config.norms.contains($0) }.count
         let units = (config.norms.count + inputs) * hidden + (config.queryKeyNorm == nil ? 0 : queries + keys)
         let block = (units + 2 * queries + 2 * keys + 2 * inner) * size + config.headCount * 4
         // While a block runs backward, what was computed again, its gradients and the residual stream's.
-        let working = (4 * inner + (4 + 2 * (config.mixture?.router.active ?? 0)) * hidden + 3 * queries + 2 * keys) * size + 3 * hidden * 4
+        let slots = config.mixture?.router.active ?? 0
+        let working = (4 * inner + (4 + 2 * slots) * hidden + 3 * queries + 2 * keys) * size + 3 * hidden * 4
         layerCount = config.layerCount
         blockBytesPerToken = block
         recomputedBlockBytesPerToken = hidden * 4
@@ -106,7 +108,7 @@ public struct MemoryPlan: Sendable {
     }
 
     /// The peak without the experts that the system can drop: with less a run does not get on.
-    public func workingSetBytes(microbatchTokens: Int, recomputed: Int) -> Int {
+    func workingSetBytes(microbatchTokens: Int, recomputed: Int) -> Int {
         peakBytes(microbatchTokens: microbatchTokens, recomputed: recomputed) - idleExpertBytes
     }
 
@@ -125,9 +127,8 @@ public struct MemoryPlan: Sendable {
     /// The micro-batch and the blocks to recompute for a budget: first the micro-batch shrinks, down to the longest
     /// row, which costs little time; then blocks run again, no more than needed, which costs up to a third.
     ///
-    /// Where memory abounds, a micro-batch keeps about 1 GiB of activations, from 512 to 16384 tokens: products are
-    /// as fast as with more, and the choice does not depend on the machine, so that a run gives the same bytes
-    /// elsewhere. More than four processors get 128 tokens each, up to 4096, or they would wait for one another.
+    /// Where memory abounds, a micro-batch keeps about 1 GiB of activations, from 512 to 16384 tokens: products are as
+    /// fast as with more. More than four processors get 128 tokens each, up to 4096, or they would wait for one another.
     /// - Parameters:
     ///   - tokens: the micro-batch that the recipe asks for; nil leaves it open
     ///   - recomputed: the blocks that the recipe asks to run again; nil leaves it open

@@ -5,12 +5,12 @@ internal import TensorCore
 ///
 /// A four-round Feistel network over the next power of four, walked until it lands inside the range (Black and Rogaway,
 /// "Ciphers with arbitrary finite domains", 2002).
-public struct Permutation: Sendable {
+struct Permutation: Sendable {
     private let count: Int
     private let halfBits: UInt64
     private let key: CounterRNG
 
-    public init(count: Int, seed: UInt64, epoch: Int) {
+    init(count: Int, seed: UInt64, epoch: Int) {
         precondition(count > 0)
         self.count = count
         var bits: UInt64 = 1
@@ -19,7 +19,7 @@ public struct Permutation: Sendable {
         key = CounterRNG(seed, 0x7065_726D, UInt64(epoch))
     }
 
-    public subscript(position: Int) -> Int {
+    subscript(position: Int) -> Int {
         precondition(0..<count ~= position)
         var value = UInt64(position)
         repeat { value = mixed(value) } while value >= UInt64(count)
