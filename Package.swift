@@ -72,7 +72,8 @@ let package = Package(
             name: "FineTuningTests", dependencies: ["Export", "FineTuning", "TensorCore", "TextData", "FileFormats"],
             swiftSettings: swiftSettings),
         .testTarget(
-            name: "ExportTests", dependencies: ["Export", "CKernels", "FineTuning", "TextData", "FileFormats", "TensorCore"],
+            name: "ExportTests",
+            dependencies: ["Export", "CKernels", "FineTuning", "TextData", "FileFormats", "TensorCore"],
             swiftSettings: swiftSettings),
         // Runs the built program, as a user or a script does.
         .testTarget(

@@ -87,7 +87,7 @@ public enum FileError: GraftError {
 
     private static func hint(forCode code: Int32) -> String {
         switch code {
-        case ENOSPC, EDQUOT: 
+        case ENOSPC, EDQUOT:
             "\n  free some space on that disk and run again ('graft train' goes on with --resume); nothing half-"
                 + "written is left behind"
         case EACCES, EPERM, EROFS: "\n  check the permissions, or choose another place"

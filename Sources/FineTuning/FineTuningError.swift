@@ -39,7 +39,8 @@ public enum FineTuningError: GraftError {
         }
         switch self {
         case .unsupportedModel(let path, let problems):
-            return list("\(path): graft cannot run this model:", problems, "Use a supported model or mend its config.json.")
+            return list(
+                "\(path): graft cannot run this model:", problems, "Use a supported model or mend its config.json.")
         case .weightMismatch(let path, let problems):
             return list(
                 "\(path): the weights do not fit config.json:", problems,

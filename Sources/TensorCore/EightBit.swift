@@ -26,7 +26,8 @@ public enum EightBit {
                 let numbers = worker.floats(1, count: count * columns)
                 source(first..<first + count, numbers)
                 let isFinite = (0..<count * columns).allSatisfy { numbers[$0].isFinite }
-                let done = isFinite
+                let done =
+                    isFinite
                     ? graft_codecs().pointee.encode(type, bytes + first * rowSize, numbers, nil, count, columns) : 0
                 if done != 1 { refused.store(true, ordering: .relaxed) }
             }

@@ -1,10 +1,10 @@
 internal import CKernels
+internal import COpenBLAS
 import Foundation
 
 #if canImport(COneDNN)
     internal import COneDNN
 #endif
-internal import COpenBLAS
 
 /// A matrix somewhere in memory; one of the two strides is 1.
 struct Matrix {
@@ -115,7 +115,9 @@ struct ProductKey: Hashable {
         }
         // oneDNN's engine may be used from any thread; it lives as long as the process.
         nonisolated(unsafe) static let engine: dnnl_engine_t = {
-            guard let engine = graft_onednn_engine(graft_processor_level()) else { preconditionFailure("oneDNN has no CPU engine") }
+            guard let engine = graft_onednn_engine(graft_processor_level()) else {
+                preconditionFailure("oneDNN has no CPU engine")
+            }
             return engine
         }()
     }

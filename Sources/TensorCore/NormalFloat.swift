@@ -63,7 +63,9 @@ public enum NormalFloat {
         }
     }
 
-    private static func greatestCommonDivisor(_ a: Int, _ b: Int) -> Int { b == 0 ? a : greatestCommonDivisor(b, a % b) }
+    private static func greatestCommonDivisor(_ a: Int, _ b: Int) -> Int {
+        b == 0 ? a : greatestCommonDivisor(b, a % b)
+    }
 
     /// The 256 values of the 8-bit dynamic data type (arXiv:2110.02861, section 2.1) as bitsandbytes makes them: seven
     /// powers of ten, each with twice as many values as the one below, then 0 and 1, in order.
@@ -71,7 +73,8 @@ public enum NormalFloat {
         var codes: [Float] = [0, 1]
         for exponent in 0..<7 {
             // PyTorch's linspace(0.1, 1, count + 1), which steps from both ends.
-            let count = 1 << exponent, step = (1 - Float(0.1)) / Float(count), power = Float(pow(10, Double(exponent - 6)))
+            let count = 1 << exponent, step = (1 - Float(0.1)) / Float(count)
+            let power = Float(pow(10, Double(exponent - 6)))
             let bounds = (0...count).map {
                 2 * $0 < count + 1 ? 0.1 + step * Float($0) : 1 - step * Float(count - $0)
             }
@@ -113,7 +116,8 @@ extension NormalFloat {
 }
 
 extension NormalFloat.Content {
-    /// Keeps the scales in 8 bits: less their mean, in blocks, each the nearest dynamic code times the largest magnitude.
+    /// Keeps the scales in 8 bits: less their mean, in blocks, each the nearest dynamic code times the largest
+    /// magnitude.
     fileprivate mutating func quantize(_ scales: [Float]) {
         offset = NormalFloat.sum(scales) / Float(max(1, scales.count))
         let codes = NormalFloat.dynamicCodes

@@ -54,8 +54,8 @@ final class Arena: Sendable {
     }
 
     static let shared = Arena()
-    /// When a request finds no block, idle ones are returned until used and idle bytes together exceed the most that was
-    /// ever used by an eighth and this at most.
+    /// When a request finds no block, idle ones are returned until used and idle bytes together exceed the most that
+    /// was ever used by an eighth and this at most.
     private static let idleAllowance = 64 << 20
     private static let hugePages: Int32 = 14  // MADV_HUGEPAGE
     private static let hugePageSize = 1 << 21

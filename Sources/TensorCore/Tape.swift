@@ -93,7 +93,10 @@ extension Tensor {
 
     /// Adds `addend` (same shape, f32 or the gradient's type); without a gradient so far the buffer itself is kept.
     func addGradient(_ addend: Tensor, _ executor: Executor) {
-        guard let gradient else { self.gradient = addend; return }
+        guard let gradient else {
+            self.gradient = addend
+            return
+        }
         executor.addInPlace(gradient, addend)
     }
 }

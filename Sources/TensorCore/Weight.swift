@@ -73,7 +73,8 @@ public final class Weight {
         value = offset != 0 ? master.adding(offset) : dtype == .f32 ? master : master.converted(to: dtype)
     }
 
-    /// Makes a frozen weight learn, from `values` (f32) where they are given, else from what it is; `restore` undoes it.
+    /// Makes a frozen weight learn, from `values` (f32) where they are given, else from what it is; `restore` undoes
+    /// it.
     public func train(from values: Tensor? = nil) {
         precondition(!isTrainable)
         let dtype = value.dtype, start = values ?? floats
@@ -216,8 +217,8 @@ extension Tensor {
 ///
 /// With a bias b the update is scale (B A x + b).
 ///
-/// One of E experts' stacked layers holds the matrices of all in the layout of PEFT: expert e has rows `e r..<(e + 1) r`
-/// of A, and of B the columns `e, e + E, e + 2 E...`. A single layer is the case E = 1.
+/// One of E experts' stacked layers holds the matrices of all in the layout of PEFT: expert e has rows
+/// `e r..<(e + 1) r` of A, and of B the columns `e, e + E, e + 2 E...`. A single layer is the case E = 1.
 public final class LowRankAdapter {
     /// `[E r, in]`
     public let a: Weight

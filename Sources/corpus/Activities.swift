@@ -1,5 +1,5 @@
-/// What people do, as predicates that follow a person's name: the Hindi verb agrees with the person's sex, the Tamil one
-/// is the polite form, which does not.
+/// What people do, as predicates that follow a person's name: the Hindi verb agrees with the person's sex, the Tamil
+/// one is the polite form, which does not.
 struct Activity {
     let english: String
     let hindiMan: String

@@ -22,7 +22,7 @@ struct FarmCall {
     }
 
     static func draw(_ random: inout RandomSource, _ split: Split) -> FarmCall {
-        random.draw(on: split, key: { [$0.combination] }) { make(&$0, split) }
+        random.draw(on: split, key: { [$0.combination] }, make: { make(&$0, split) })
     }
 
     private static func make(_ random: inout RandomSource, _ split: Split) -> FarmCall {

@@ -27,7 +27,7 @@ enum Split {
 extension RandomSource {
     /// Draws until the value is on the wanted side.
     mutating func draw<Value>(
-        on split: Split, key: (Value) -> [String], _ make: (inout RandomSource) -> Value
+        on split: Split, key: (Value) -> [String], make: (inout RandomSource) -> Value
     ) -> Value {
         while true {
             let value = make(&self)

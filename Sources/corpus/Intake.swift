@@ -23,7 +23,7 @@ struct IntakeVisit {
     }
 
     static func draw(_ random: inout RandomSource, _ split: Split) -> IntakeVisit {
-        random.draw(on: split, key: { [$0.combination] }) { make(&$0, split) }
+        random.draw(on: split, key: { [$0.combination] }, make: { make(&$0, split) })
     }
 
     private static func make(_ random: inout RandomSource, _ split: Split) -> IntakeVisit {

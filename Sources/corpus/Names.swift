@@ -124,10 +124,9 @@ enum Names {
 
     /// A ten-digit mobile number.
     static func phone(_ random: inout RandomSource, _ split: Split = .training) -> String {
-        random.draw(on: split, key: { [$0] }) { random in
-            var digits = String(random.number(6...9))
-            for _ in 0..<9 { digits += String(random.below(10)) }
-            return digits
+        func number(_ random: inout RandomSource) -> String {
+            (0..<9).reduce(into: String(random.number(6...9))) { digits, _ in digits += String(random.below(10)) }
         }
+        return random.draw(on: split, key: { [$0] }, make: number)
     }
 }

@@ -24,7 +24,8 @@ struct Graft: ParsableCommand {
             """,
         version: "graft \(versionText)",
         subcommands: [
-            Tokenize.self, Train.self, Eval.self, Generate.self, Merge.self, ExportCommand.self, Verify.self, Imatrix.self, Inspect.self,
+            Tokenize.self, Train.self, Eval.self, Generate.self, Merge.self, ExportCommand.self, Verify.self,
+            Imatrix.self, Inspect.self,
             Plan.self,
             Doctor.self, Text.self, Logits.self, Init.self, AdapterCommand.self,
         ])

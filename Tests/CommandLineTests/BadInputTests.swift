@@ -88,7 +88,8 @@ import Testing
         try withFolder { folder in
             try write(Self.recipe, to: folder + "/r.yaml")
             try write("PK\u{3}\u{4} and so on", to: folder + "/rows.xlsx")
-            try expect(65, ["rows.xlsx", "CSV"], from: ["plan", "r.yaml", "--set", "data.train=rows.xlsx"], in: folder)
+            try expect(
+                65, ["rows.xlsx", "CSV"], from: ["plan", "r.yaml", "--set", "data.train=rows.xlsx"], in: folder)
             try expect(
                 65, ["neither a model folder"], from: ["generate", "--model", "r.yaml", "--prompt", "p"], in: folder)
             for gate in [["1.5"], ["0.9", "--answers", "0"]] {

@@ -2,7 +2,8 @@ import Testing
 
 @Suite struct HelpTests {
     static let commands = [
-        "tokenize", "train", "eval", "generate", "merge", "export", "verify", "inspect", "plan", "doctor", "text encode",
+        "tokenize", "train", "eval", "generate", "merge", "export", "verify", "inspect", "plan", "doctor",
+        "text encode",
         "text decode", "text render", "text train-tokenizer", "logits",
     ]
 

@@ -68,7 +68,8 @@ import Testing
     }
 
     /// The evaluations during the run take some of the rows, the same each time; the last takes more.
-    @Test(arguments: [("auto", 20), ("3", 3), ("all", 20)]) func evaluationsTakeASample(rows: String, count: Int) throws {
+    @Test(arguments: [("auto", 20), ("3", 3), ("all", 20)]) func evaluationsTakeASample(rows: String, count: Int) throws
+    {
         try withRun(steps: 10) { folder in
             let eval = (0..<20).map { "{\"input_ids\": [\($0), 5, 6, 7], \"labels\": [\($0), 5, 6, 7]}\n" }
             try write(eval.joined(), to: folder + "/eval.jsonl")

@@ -58,7 +58,8 @@ private let allJobs: [Job] = [.intake, .farm]
             let visit = IntakeVisit.draw(&random, .training)
             let note = visit.note(&random)
             var copied = [visit.person.full(visit.language), String(visit.age)]
-            copied += [visit.phone, visit.temperature, visit.pressure, visit.daysInWords ?? "\(visit.days)"].compactMap { $0 }
+            copied += [visit.phone, visit.temperature, visit.pressure, visit.daysInWords ?? "\(visit.days)"].compactMap
+            { $0 }
             for value in copied {
                 #expect(note.contains(value))
                 if value != visit.daysInWords { #expect(visit.record.contains(value)) }

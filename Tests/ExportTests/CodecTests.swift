@@ -67,7 +67,9 @@ private let writtenTypes = blockTypes.filter(RowEncoding.canEncode)
         #expect(try encoded(try floats("source"), width: 256, as: type) == expected)
     }
 
-    @Test(arguments: writtenTypes.filter { !fixedTypes.contains($0) }) func errorIsNoLargerThanGGMLs(type: GGMLType) throws {
+    @Test(arguments: writtenTypes.filter { !fixedTypes.contains($0) }) func errorIsNoLargerThanGGMLs(type: GGMLType)
+        throws
+    {
         let name = type.name.lowercased().replacingOccurrences(of: "_k", with: "_K")
         let theirs = try #require(try fixture.metadata.first { $0.0 == name }.flatMap { Double($0.1) })
         let source = try floats("source")
@@ -78,7 +80,9 @@ private let writtenTypes = blockTypes.filter(RowEncoding.canEncode)
         var generator = SeededGenerator(UInt64(type.rawValue))
         // An odd number of blocks, so that lanes stay empty.
         let rows = 5, width = 768
-        let source = generator.floats(rows * width).enumerated().map { $1 * Float(1 + $0 / 256 % 3) - ($0 > 2000 ? 1 : 0) }
+        let source = generator.floats(rows * width).enumerated().map {
+            $1 * Float(1 + $0 / 256 % 3) - ($0 > 2000 ? 1 : 0)
+        }
         let importance = generator.floats(width).map { $0 * $0 }
         for weights in [nil, importance] {
             var results: [[UInt8]] = []
@@ -148,7 +152,8 @@ private let writtenTypes = blockTypes.filter(RowEncoding.canEncode)
             for tensor in file.tensors {
                 guard let entry = expected.entry(named: tensor.name) else { continue }
                 let found = decoded(Array(file.withBytes(of: tensor)), as: tensor.type)
-                #expect(found.map(\.bitPattern) == expected.floats(of: entry).map(\.bitPattern), "\(name) \(tensor.name)")
+                #expect(
+                    found.map(\.bitPattern) == expected.floats(of: entry).map(\.bitPattern), "\(name) \(tensor.name)")
             }
         }
     }

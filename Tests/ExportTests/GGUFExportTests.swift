@@ -274,7 +274,9 @@ import Testing
 @Suite struct Q8_0Tests {
     func encode(_ row: [Float]) -> (step: Float, quants: [Int8]) {
         var bytes = [UInt8](repeating: 0, count: row.count / 32 * 34)
-        row.withUnsafeBufferPointer { row in bytes.withUnsafeMutableBytes { _ = RowEncoding.encode(row, width: row.count, as: .q8_0, into: $0) } }
+        row.withUnsafeBufferPointer { row in
+            bytes.withUnsafeMutableBytes { _ = RowEncoding.encode(row, width: row.count, as: .q8_0, into: $0) }
+        }
         return (
             ElementConversion.float(f16: UInt16(bytes[0]) | UInt16(bytes[1]) << 8),
             bytes[2..<34].map { Int8(bitPattern: $0) }

@@ -61,7 +61,9 @@ import Testing
             _ = try exportGGUF(model: scratch("m"), output: scratch("o"), type: .f32, pool: pool, replacing: true)
             let read = try GGUFModel(path: scratch("o")).config.rotaries[0]
             let original = try ModelConfig(path: scratch("m")).rotaries[0]
-            for (a, b) in zip(read.inverseFrequencies(), original.inverseFrequencies()) { #expect(abs(a / b - 1) < 2e-3) }
+            for (a, b) in zip(read.inverseFrequencies(), original.inverseFrequencies()) {
+                #expect(abs(a / b - 1) < 2e-3)
+            }
             #expect(abs(read.attentionFactor - original.attentionFactor) < 1e-6)
         }
     }

@@ -61,7 +61,8 @@ import TextData
             #expect(values.floats() == read.tensor(parameter).floats())
         }
         #expect(base.weights.contains { $0.quantized != nil })
-        try base.attachNewAdapters(AdapterConfig(rank: 4, alpha: 8, dropout: 0, targets: .allLinear, baseModel: nil), seed: 1)
+        try base.attachNewAdapters(
+            AdapterConfig(rank: 4, alpha: 8, dropout: 0, targets: .allLinear, baseModel: nil), seed: 1)
         let example = TokenizedExample(ids: [1, 5, 9, 3], isTrained: [true, true, true, true])
         let tape = Tape(pool: pool, recording: true)
         #expect(base.losses(tape, PackedBatch([example])).allSatisfy { $0.isFinite && $0 > 0 })
@@ -132,7 +133,8 @@ import TextData
         try matrix.writeGGUF(to: scratch("i.gguf"))
         try matrix.writeLegacy(to: scratch("i.dat"))
         let tensors = [(name: "blk.1.ffn_down.weight", shape: [16, 24]), (name: "output.weight", shape: [20, 16])]
-        let fromGGUF = try ImportanceMatrix(path: scratch("i.gguf")), fromLegacy = try ImportanceMatrix(path: scratch("i.dat"))
+        let fromGGUF = try ImportanceMatrix(path: scratch("i.gguf")),
+            fromLegacy = try ImportanceMatrix(path: scratch("i.dat"))
         #expect(fromGGUF.dataSets == ["rows.jsonl"] && fromLegacy.dataSets == ["rows.jsonl"])
         let a = try fromGGUF.weights(of: tensors, path: "i"), b = try fromLegacy.weights(of: tensors, path: "i")
         #expect(a[1] == nil && b[1] == nil)

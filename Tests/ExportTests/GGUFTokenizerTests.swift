@@ -233,7 +233,9 @@ import TextData
     }
     /// A SentencePiece model of BPE: pieces, the trainer's algorithm and the normalizer (sentencepiece_model.proto).
     private func sentencePieceFile(removesExtraSpaces: Bool) -> [UInt8] {
-        func message(_ number: UInt8, _ content: [UInt8]) -> [UInt8] { [number << 3 | 2, UInt8(content.count)] + content }
+        func message(_ number: UInt8, _ content: [UInt8]) -> [UInt8] {
+            [number << 3 | 2, UInt8(content.count)] + content
+        }
         let pieces: [(text: String, score: Float, type: UInt8)] = [
             ("<unk>", 0, 2), ("<s>", 0, 3), ("</s>", 0, 3), ("ab", 0, 1), ("▁ab", -1, 1), ("a", -2, 1), ("b", -3, 1),
             ("▁", -4, 1),

@@ -88,7 +88,10 @@ import Testing
         for tensor in file.tensors {
             guard tensor.name.hasSuffix(".attn_kv_b.weight") else {
                 tensors.append(
-                    (.init(name: tensor.name, type: tensor.type, shape: tensor.shape), Array(file.withBytes(of: tensor))))
+                    (
+                        .init(name: tensor.name, type: tensor.type, shape: tensor.shape),
+                        Array(file.withBytes(of: tensor))
+                    ))
                 continue
             }
             let values = TensorSource.gguf(file, tensor).floats().floats(), rank = latent.keyValueRank
@@ -98,7 +101,9 @@ import Testing
             var keys: [Float] = [], others: [Float] = []
             for head in 0..<heads {
                 for i in 0..<rank { for row in 0..<latent.plainDim { keys.append(value(head, row, i)) } }
-                for row in 0..<latent.valueDim { for i in 0..<rank { others.append(value(head, latent.plainDim + row, i)) } }
+                for row in 0..<latent.valueDim {
+                    for i in 0..<rank { others.append(value(head, latent.plainDim + row, i)) }
+                }
             }
             func add(_ name: String, _ shape: [Int], _ values: [Float]) {
                 let name = tensor.name.replacingOccurrences(of: "attn_kv_b", with: name)
@@ -108,7 +113,9 @@ import Testing
             add("attn_v_b", [heads, latent.valueDim, rank], others)
         }
         let writer = try GGUFWriter(path: output, metadata: metadata, tensors: tensors.map(\.0))
-        for (declaration, bytes) in tensors { try bytes.withUnsafeBytes { try writer.append($0, to: declaration.name) } }
+        for (declaration, bytes) in tensors {
+            try bytes.withUnsafeBytes { try writer.append($0, to: declaration.name) }
+        }
         try writer.finish()
     }
 
@@ -116,7 +123,8 @@ import Testing
     func splitHeads(name: String) throws {
         let folder = fixturesFolder + "/" + name
         _ = try exportGGUF(
-            model: folder, adapter: nil, output: scratch("one"), options: .init(type: .f32), pool: pool, replacing: false)
+            model: folder, adapter: nil, output: scratch("one"), options: .init(type: .f32), pool: pool,
+            replacing: false)
         try split(scratch("one"), to: scratch("two"))
         let adapters = [(path: folder + "/adapter", weight: 1.0)]
         for path in ["one", "two"] {
@@ -183,14 +191,17 @@ import Testing
                 .init(name: key + "B.weight", type: .f32, shape: [output, 1]),
             ], replacing: true)
         for (part, width) in [("A", input), ("B", output)] {
-            try [Float](repeating: 1, count: width).withUnsafeBytes { try writer.append($0, to: key + part + ".weight") }
+            try [Float](repeating: 1, count: width).withUnsafeBytes {
+                try writer.append($0, to: key + part + ".weight")
+            }
         }
         try writer.finish()
     }
 
     @Test("llama.cpp tells by the number of layers whether queries have latents", arguments: [2, 26, 27])
     func queryLatents(layers: Int) throws {
-        let file = try JSONParser.parse(Array(try Data(contentsOf: URL(fileURLWithPath: fixturesFolder + "/deepseek-v2/config.json"))))
+        let file = try JSONParser.parse(
+            Array(try Data(contentsOf: URL(fileURLWithPath: fixturesFolder + "/deepseek-v2/config.json"))))
         for hasLatents in [true, false] {
             var json = try #require(file.objectValue)
             json["num_hidden_layers"] = .integer(layers)

@@ -187,7 +187,9 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
             })
         #expect(try problems(path).contains("chat template: conversation 1"))
     }
-    @Test(arguments: ["qwen2", "gpt-2", "smollm", "llama-bpe", "dbrx"]) func anotherPreTokenizerIsFound(name: String) throws {
+    @Test(arguments: ["qwen2", "gpt-2", "smollm", "llama-bpe", "dbrx"]) func anotherPreTokenizerIsFound(name: String)
+        throws
+    {
         try export(.q8_0)
         let path = try rewrite(
             "o.gguf",

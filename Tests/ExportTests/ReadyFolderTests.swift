@@ -119,7 +119,8 @@ import Testing
 
     /// Ollama takes what stands between quotes as it is, over lines as well.
     @Test(arguments: [
-        ("<|im_end|>", "\"<|im_end|>\""), (#"a\n"#, #""a\n""#), ("\n\n", "\"\n\n\""), ("say \"x\" now", "\"say \"x\" now\""),
+        ("<|im_end|>", "\"<|im_end|>\""), (#"a\n"#, #""a\n""#), ("\n\n", "\"\n\n\""),
+        ("say \"x\" now", "\"say \"x\" now\""),
         ("\"\nUser", "\"\"\"\"\nUser\"\"\""),
     ]) func stopsHaveNoEscapes(stop: String, written: String) {
         #expect(text { $0.stops = [stop] }.contains("PARAMETER stop \(written)\n"))
@@ -146,7 +147,8 @@ import Testing
     private func prepare(extra: JSONObject = JSONObject()) throws {
         try writeChatModel(to: scratch("base"))
         try AtomicFile.write(Array("The terms.".utf8), to: scratch("base/LICENSE"))
-        try AtomicFile.write(Array("---\nlicense: apache-2.0\nlanguage:\n- hi\n- no\n---\n".utf8), to: scratch("base/README.md"))
+        try AtomicFile.write(
+            Array("---\nlicense: apache-2.0\nlanguage:\n- hi\n- no\n---\n".utf8), to: scratch("base/README.md"))
         mkdir(scratch("run"), 0o777)
         try TinyModel(vocabulary: 264, hidden: 64, inner: 96).writeAdapter(
             to: scratch("run/adapter"), modules: [(module, 4)], extra: extra)
@@ -188,7 +190,8 @@ import Testing
         #expect(
             try text("out/README.md").hasPrefix(
                 "---\nlicense: apache-2.0\nlanguage:\n- hi\n- \"no\"\nbase_model: base\nbase_model_relation: finetune\n"
-                    + "library_name: transformers\npipeline_tag: text-generation\ntags:\n- transformers\n- graft\n---\n"))
+                    + "library_name: transformers\npipeline_tag: text-generation\ntags:\n- transformers\n- graft\n---\n"
+            ))
         #expect(
             try Set(names("out")).isSuperset(of: [
                 "README.md", "LICENSE", "config.json", "model.safetensors", "tokenizer.json",

@@ -36,7 +36,8 @@ import Testing
             let range = sizes.count == 1 ? "\(sizes[0])" : "\(sizes[0]) to \(sizes[sizes.count - 1])"
             let cells = [
                 "`\(family.rawValue)`", "\(range), \(folders.count == 1 ? "1 model" : "\(folders.count) models")",
-                try tell(hasEqualLogits), try tell(hasEqualGradients), try tell(takesEqualSteps), try tell(mergesEqually),
+                try tell(hasEqualLogits), try tell(hasEqualGradients), try tell(takesEqualSteps),
+                try tell(mergesEqually),
                 "`\(family.gguf.architecture)`: \(try gguf(folders))",
             ]
             lines.append("| " + cells.joined(separator: " | ") + " |")

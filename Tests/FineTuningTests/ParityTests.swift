@@ -13,7 +13,9 @@ let fixtureFolders: [String] = {
         ?? URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().path + "/Fixtures"
     let names = (try? FileManager.default.contentsOfDirectory(atPath: root)) ?? []
     return names.sorted().map { root + "/" + $0 }.filter { folder in
-        guard let config = try? JSONParser.parse(readFile(folder + "/config.json", limit: 1 << 20)) else { return false }
+        guard let config = try? JSONParser.parse(readFile(folder + "/config.json", limit: 1 << 20)) else {
+            return false
+        }
         return Family(rawValue: config["model_type"]?.stringValue ?? "") != nil
     }
 }()

@@ -87,7 +87,8 @@ import Testing
 
     @Test func planCountsWhatDoRAKeepsAndMicrobatchesAsTheyAreCut() throws {
         let model = try DecoderModel(folder: Self.root + "llama2-untied", dtype: .f32)
-        var config = AdapterConfig(rank: 4, alpha: 8, dropout: 0, targets: .names(["q_proj", "up_proj"]), baseModel: nil)
+        var config = AdapterConfig(
+            rank: 4, alpha: 8, dropout: 0, targets: .names(["q_proj", "up_proj"]), baseModel: nil)
         config.usesDoRA = true
         var plan = MemoryPlan(model.config, dtype: .f32, trainableCount: 0, threads: 1)
         let before = plan.blockBytesPerToken

@@ -11,7 +11,8 @@ enum AttentionCases {
         let shape = AttentionShape(
             heads: heads, keyValueHeads: keyValueHeads, headDim: headDim, valueDim: valueDim, scale: scale,
             window: window, softCap: softCap)
-        let details = (window.map { ", window \($0)" } ?? "") + (valueDim.map { ", values of \($0)" } ?? "")
+        let details =
+            (window.map { ", window \($0)" } ?? "") + (valueDim.map { ", values of \($0)" } ?? "")
             + (softCap.map { ", capped at \($0)" } ?? "") + (sinks ? ", sinks" : "")
         return OperationCase(
             name: "attention of segments \(lengths), heads \(heads)/\(keyValueHeads) x \(headDim)\(details)",
@@ -22,14 +23,18 @@ enum AttentionCases {
             ] + (sinks ? [.init(name: "sinks", shape: [heads], kind: .vector, scale: 1)] : []),
             samples: rows > 100 ? 2 : 8,
             operation: { run in
-                .tensors([run.tape.attention(
-                    q: run.tensor("q"), k: run.tensor("k"), v: run.tensor("v"), segmentStarts: starts, shape: shape,
-                    sinks: sinks ? run.weight("sinks") : nil)])
+                .tensors([
+                    run.tape.attention(
+                        q: run.tensor("q"), k: run.tensor("k"), v: run.tensor("v"), segmentStarts: starts, shape: shape,
+                        sinks: sinks ? run.weight("sinks") : nil)
+                ])
             },
             reference: {
-                [Reference.attention(
-                    q: $0["q"], k: $0["k"], v: $0["v"], segmentStarts: starts, shape: shape,
-                    sinks: sinks ? $0["sinks"] : nil)]
+                [
+                    Reference.attention(
+                        q: $0["q"], k: $0["k"], v: $0["v"], segmentStarts: starts, shape: shape,
+                        sinks: sinks ? $0["sinks"] : nil)
+                ]
             })
     }
 

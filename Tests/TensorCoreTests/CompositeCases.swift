@@ -14,8 +14,9 @@ enum CompositeCases {
                 + LinearCases.inputs(head, 0, k: k),
             samples: rows * k * head.outputs > 100_000 ? 2 : 8,
             operation: { run in
-                .losses(run.tape.crossEntropy(
-                    run.tensor("x"), head: LinearCases.projection(run, head, 0), targets: targets, shape: shape))
+                .losses(
+                    run.tape.crossEntropy(
+                        run.tensor("x"), head: LinearCases.projection(run, head, 0), targets: targets, shape: shape))
             },
             reference: { values in
                 let logits = LinearCases.reference(values, values["x"], head, 0, k: k).map { x in
@@ -104,9 +105,10 @@ enum CompositeCases {
             name: "decoder block on \(lengths)\(adapters ? " with adapters and dropout" : "")", inputs: inputs,
             samples: 3,
             operation: { run in
-                let tape = run.tape, x = run.tensor("x"), p = layers.indices.map {
-                    LinearCases.projection(run, layers[$0], $0)
-                }
+                let tape = run.tape, x = run.tensor("x"),
+                    p = layers.indices.map {
+                        LinearCases.projection(run, layers[$0], $0)
+                    }
                 let table = rotaryTable(positions: 64, half: 2)
                 func drop(_ site: UInt64) -> AdapterDropout? {
                     adapters ? AdapterDropout(probability: 0.3, key: 5 + site) : nil
@@ -224,18 +226,19 @@ enum CompositeCases {
                         shape: LogitShape(scale: 0.5, cap: 2)),
                 ]
             }
-        } + [0, 0.1, 0.5, 1].flatMap { (beta: Double) in
-            [
-                divergence(
-                    "frozen head", rows: 17, Divergence(beta: beta, temperature: 0.8), Layer(outputs: 37),
-                    teacherOutputs: 37),
-                divergence(
-                    "everything, shorter teacher", rows: 140, Divergence(beta: beta, temperature: 2), everything,
-                    teacherOutputs: 18),
-                divergence(
-                    "longer teacher", rows: 3, Divergence(beta: beta, temperature: 1), Layer(outputs: 8, rank: 2),
-                    teacherOutputs: 12),
-            ]
         }
+            + [0, 0.1, 0.5, 1].flatMap { (beta: Double) in
+                [
+                    divergence(
+                        "frozen head", rows: 17, Divergence(beta: beta, temperature: 0.8), Layer(outputs: 37),
+                        teacherOutputs: 37),
+                    divergence(
+                        "everything, shorter teacher", rows: 140, Divergence(beta: beta, temperature: 2), everything,
+                        teacherOutputs: 18),
+                    divergence(
+                        "longer teacher", rows: 3, Divergence(beta: beta, temperature: 1), Layer(outputs: 8, rank: 2),
+                        teacherOutputs: 12),
+                ]
+            }
     }()
 }

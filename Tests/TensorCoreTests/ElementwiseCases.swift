@@ -83,7 +83,8 @@ enum ElementwiseCases {
     ) -> OperationCase {
         let positions = (0..<rows).map { Int32(($0 * 7 + 3) % 50) }
         return OperationCase(
-            name: "rotateInPlace \(rows) rows of \(heads) x \(headDim), \(half) pairs\(isInterleaved ? " of neighbours" : "")",
+            name:
+                "rotateInPlace \(rows) rows of \(heads) x \(headDim), \(half) pairs\(isInterleaved ? " of neighbours" : "")",
             inputs: [.init(name: "x", shape: [rows, heads * headDim], kind: .activation, scale: 1)],
             isRepeatable: false,
             operation: { run in

@@ -25,8 +25,11 @@ enum ExpertCases {
                 + (corrected
                     ? [.init(name: "correction", shape: [shape.experts], kind: .fixedVector, scale: 0.3)] : []),
             operation: { run in
-                .tensors([run.tape.route(
-                    run.tensor("logits"), shape, correction: corrected ? run.weight("correction") : nil).weights])
+                .tensors([
+                    run.tape.route(
+                        run.tensor("logits"), shape, correction: corrected ? run.weight("correction") : nil
+                    ).weights
+                ])
             },
             reference: { values in
                 let correction = corrected ? values["correction"] : Array(repeating: 0, count: shape.experts)
@@ -94,10 +97,12 @@ enum ExpertCases {
                 count: setup.experts, gateUp: [stacked("gateUp")], down: stacked("down"),
                 activation: setup.isClamped ? .clampedSwiGLU(alpha: 1.7, limit: 1.5) : .swiGLU)
         func one(_ name: String, column: Int) -> ExpertAdapter {
-            ExpertAdapter(column: column, parts: all.map { i in
-                i == setup.experts - 1
-                    ? nil : LowRankAdapter(a: run.weight("\(name)\(i)A"), b: run.weight("\(name)\(i)B"), scale: 1.5)
-            })
+            ExpertAdapter(
+                column: column,
+                parts: all.map { i in
+                    i == setup.experts - 1
+                        ? nil : LowRankAdapter(a: run.weight("\(name)\(i)A"), b: run.weight("\(name)\(i)B"), scale: 1.5)
+                })
         }
         func shared(_ name: String) -> ExpertAdapter {
             ExpertAdapter(parts: [
@@ -133,9 +138,11 @@ enum ExpertCases {
             ] + inputs(setup), samples: setup.rows > 100 ? 2 : 6,
             operation: { run in
                 let routing = run.tape.route(run.tensor("logits"), shape, correction: run.weight("favour"))
-                return .tensors([run.tape.experts(
-                    run.tensor("x"), routing, experts(setup, run), addedTo: run.tensor("residual"),
-                    dropout: setup.dropout)])
+                return .tensors([
+                    run.tape.experts(
+                        run.tensor("x"), routing, experts(setup, run), addedTo: run.tensor("residual"),
+                        dropout: setup.dropout)
+                ])
             },
             reference: { values in
                 let routes = Reference.route(values["logits"], shape, correction: values["favour"])
@@ -172,8 +179,10 @@ enum ExpertCases {
                     Reference.product(x, transposed(part(name, out * k), k, out), k: k), part(name + "Bias", out))
             }
             guard setup.adapters == .single, e < count - 1 else { return y }
-            y = Reference.sum(y, Reference.lowRank(
-                dropped, a: values["\(name)\(e)A"], b: values["\(name)\(e)B"], k: k, rank: r, scale: 1.5))
+            y = Reference.sum(
+                y,
+                Reference.lowRank(
+                    dropped, a: values["\(name)\(e)A"], b: values["\(name)\(e)B"], k: k, rank: r, scale: 1.5))
             return y
         }
         func shared(_ name: String, _ x: [Double], out: Int) -> [Double] {
@@ -190,7 +199,8 @@ enum ExpertCases {
         }
         let key = setup.dropout?.key ?? 0
         let dropped = drop(x, key, t * c)
-        var gateUp = setup.storage == .separate
+        var gateUp =
+            setup.storage == .separate
             ? apply("gate", x, out: f, dropped: dropped) + apply("up", x, out: f, dropped: dropped)
             : apply("gateUp", x, out: 2 * f, dropped: dropped)
         gateUp = Reference.sum(gateUp, shared("gateUp", dropped, out: 2 * f))

@@ -80,9 +80,10 @@ struct KernelSet: Sendable, CustomTestStringConvertible {
         set.table.to_f32(&wide, all, all.count)
         set.table.from_f32(&back, wide, all.count)
         #expect(zip(all, wide).allSatisfy { UInt32($0) << 16 == $1.bitPattern })
-        #expect(zip(all, back).allSatisfy { bits, back in
-            bits & 0x7FFF > 0x7F80 ? back == bits | 0x40 : back == bits
-        })
+        #expect(
+            zip(all, back).allSatisfy { bits, back in
+                bits & 0x7FFF > 0x7F80 ? back == bits | 0x40 : back == bits
+            })
     }
 
     private func decodeF16(_ bits: UInt16) -> Double {
@@ -177,10 +178,12 @@ struct KernelSet: Sendable, CustomTestStringConvertible {
     }
 
     /// PyTorch's AdamW in double precision over several steps.
-    @Test("AdamW against PyTorch's formula", arguments: [
-        Setting(), Setting(decay: 0.1), Setting(beta1: 0.8, beta2: 0.95, eps: 1e-3, decay: 0.01, scale: 0.25),
-        Setting(beta1: 0, beta2: 0),
-    ])
+    @Test(
+        "AdamW against PyTorch's formula",
+        arguments: [
+            Setting(), Setting(decay: 0.1), Setting(beta1: 0.8, beta2: 0.95, eps: 1e-3, decay: 0.01, scale: 0.25),
+            Setting(beta1: 0, beta2: 0),
+        ])
     func adamW(_ setting: Setting) {
         let n = 1003, rate = 1e-2
         var parameter = normals(n, 1), first = [Float](repeating: 0, count: n), second = first

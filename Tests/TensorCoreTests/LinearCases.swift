@@ -12,8 +12,10 @@ enum LinearCases {
     }
 
     static func inputs(_ layer: Layer, _ i: Int, k: Int) -> [OperationCase.Input] {
-        var result = [OperationCase.Input(
-            name: "W\(i)", shape: [layer.outputs, k], kind: layer.learns ? .weight : .frozen, scale: 0.2)]
+        var result = [
+            OperationCase.Input(
+                name: "W\(i)", shape: [layer.outputs, k], kind: layer.learns ? .weight : .frozen, scale: 0.2)
+        ]
         if layer.hasBias { result.append(.init(name: "bias\(i)", shape: [layer.outputs], kind: .vector, scale: 1)) }
         if let rank = layer.rank {
             result.append(.init(name: "A\(i)", shape: [rank, k], kind: .weight, scale: 0.3))
@@ -35,8 +37,10 @@ enum LinearCases {
         var y = Reference.product(x, values["W\(i)"], k: k)
         if layer.hasBias { y = Reference.adding(y, bias: values["bias\(i)"]) }
         guard let rank = layer.rank else { return y }
-        return Reference.sum(y, Reference.lowRank(
-            dropped ?? x, a: values["A\(i)"], b: values["B\(i)"], k: k, rank: rank, scale: Double(layer.scale)))
+        return Reference.sum(
+            y,
+            Reference.lowRank(
+                dropped ?? x, a: values["A\(i)"], b: values["B\(i)"], k: k, rank: rank, scale: Double(layer.scale)))
     }
 
     static func make(
@@ -49,14 +53,17 @@ enum LinearCases {
             inputs.append(.init(name: "residual", shape: [rows, layers[0].outputs], kind: .residual, scale: 1))
         }
         return OperationCase(
-            name: "linear \(name), \(rows) rows", inputs: inputs, samples: rows * k * layers[0].outputs > 100_000 ? 2 : 8,
+            name: "linear \(name), \(rows) rows", inputs: inputs,
+            samples: rows * k * layers[0].outputs > 100_000 ? 2 : 8,
             operation: { run in
                 let projections = layers.enumerated().map { projection(run, $1, $0) }
                 guard residual else {
                     return .tensors(run.tape.linear(run.tensor("x"), projections, dropout: dropout))
                 }
-                return .tensors([run.tape.linear(
-                    run.tensor("x"), projections[0], addedTo: run.tensor("residual"), dropout: dropout)])
+                return .tensors([
+                    run.tape.linear(
+                        run.tensor("x"), projections[0], addedTo: run.tensor("residual"), dropout: dropout)
+                ])
             },
             reference: { values in
                 let x = values["x"]

@@ -2,7 +2,8 @@ import Testing
 
 @testable import TensorCore
 
-private let allCases = LinearCases.all + ElementwiseCases.all + AttentionCases.all + ExpertCases.all
+private let allCases =
+    LinearCases.all + ElementwiseCases.all + AttentionCases.all + ExpertCases.all
     + CompositeCases.all + AdapterCases.all
 
 @Suite struct OperationTests {
@@ -16,11 +17,13 @@ private let allCases = LinearCases.all + ElementwiseCases.all + AttentionCases.a
             test.reference(OperationCase.Values(arrays: arrays, index: test.index))
         }
         let expected = reference(values.map(doubles))
-        let losses = result.losses.isEmpty && result.outputs.count == expected.count
+        let losses =
+            result.losses.isEmpty && result.outputs.count == expected.count
             ? result.outputs : [result.losses.map(Float.init)]
         #expect(losses.count == expected.count)
         for (actual, expected) in zip(losses, expected) { #expect(relativeError(actual, expected) < 1e-5) }
-        let seeds = result.losses.isEmpty
+        let seeds =
+            result.losses.isEmpty
             ? expected.enumerated().map { doubles(OperationCase.seeds($0, $1.count)) }
             : expected.map { $0.map { _ in 1 } }
         let learns = test.inputs.indices.filter { ![.frozen, .fixedVector].contains(test.inputs[$0].kind) }

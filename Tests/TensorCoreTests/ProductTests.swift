@@ -19,7 +19,8 @@ struct ProductCase: Sendable, CustomTestStringConvertible {
         (1, 1, 1), (1, 24, 37), (16, 1, 5), (40, 17, 1), (23, 1, 1), (1, 9, 1), (33, 70, 20), (64, 64, 64),
     ]
     /// Forward, gradients of activations, gradients of weights: what operations ask for in bf16.
-    static let types: [[DType]] = [[.f32, .f32, .f32]]
+    static let types: [[DType]] =
+        [[.f32, .f32, .f32]]
         + (Matmul.supportsBF16 ? [[.bf16, .bf16, .bf16], [.bf16, .bf16, .f32]] : [])
 
     static let all: [ProductCase] = sizes.flatMap { m, n, k in
@@ -43,9 +44,12 @@ struct ProductCase: Sendable, CustomTestStringConvertible {
         let memory = Tensor([height, stride], values: normals(height * stride, seed)).converted(to: dtype)
         let values = memory.floats()
         let whole = Matrix(memory).columns(margin / 2, width)
-        return (memory, transposed ? whole.transposed : whole, { r, c in
-            Double(transposed ? values[c * stride + margin / 2 + r] : values[r * stride + margin / 2 + c])
-        })
+        return (
+            memory, transposed ? whole.transposed : whole,
+            { r, c in
+                Double(transposed ? values[c * stride + margin / 2 + r] : values[r * stride + margin / 2 + c])
+            }
+        )
     }
 
     @Test("a product against loops, and nothing else written", arguments: ProductCase.all)
@@ -132,7 +136,9 @@ struct ProductCase: Sendable, CustomTestStringConvertible {
         var expectedLargest: Float = 0
         for row in 0..<20 {
             for column in 0..<width {
-                let change = (0..<rank).reduce(Float(0)) { $0 + 2 * bv[(row + 7) * rank + $1] * av[$1 * width + column] }
+                let change = (0..<rank).reduce(Float(0)) {
+                    $0 + 2 * bv[(row + 7) * rank + $1] * av[$1 * width + column]
+                }
                 expectedLargest = max(expectedLargest, abs(change))
                 #expect(abs(weights[row * width + column] - 1 - change) < 1e-6)
             }

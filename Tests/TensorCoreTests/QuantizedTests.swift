@@ -28,7 +28,9 @@ import Testing
         }
     }
 
-    @Test("numbers become the nearest of their block's sixteen", arguments: [(1, 64), (7, 80), (33, 5), (64, 192), (3, 1)])
+    @Test(
+        "numbers become the nearest of their block's sixteen",
+        arguments: [(1, 64), (7, 80), (33, 5), (64, 192), (3, 1)])
     func nearest(rows: Int, columns: Int) {
         var values = normals(rows * columns, 3)
         if rows > 6 { for i in 0..<64 { values[64 + i] = 0 } }

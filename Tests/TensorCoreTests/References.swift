@@ -259,7 +259,8 @@ func gradientMismatches(
         }
         let largest = gradient.reduce(0) { max($0, abs(Double($1))) }
         let generator = CounterRNG(UInt64(index), 77)
-        let entries = count <= samples
+        let entries =
+            count <= samples
             ? Array(0..<count) : (0..<samples).map { Int(generator.bits(UInt64($0)) % UInt64(count)) }
         for entry in entries {
             let expected = difference(index) { $0 == entry ? 1 : 0 }

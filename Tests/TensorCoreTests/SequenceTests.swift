@@ -30,11 +30,13 @@ private final class SmallModel {
             let sizes = [
                 (width, width), (4, width), (4, width), (width, width), (inner, width), (inner, width), (width, inner),
             ]
-            layers.append(sizes.map { output, input in
-                Projection(
-                    weight: weight([output, input], dtype),
-                    adapter: LowRankAdapter(a: weight([2, input], dtype), b: weight([output, 2], dtype), scale: 0.5))
-            })
+            layers.append(
+                sizes.map { output, input in
+                    Projection(
+                        weight: weight([output, input], dtype),
+                        adapter: LowRankAdapter(
+                            a: weight([2, input], dtype), b: weight([output, 2], dtype), scale: 0.5))
+                })
         }
         head = Projection(weight: embedding)
         weights = made
@@ -169,8 +171,9 @@ private func starts(_ lengths: [Int]) -> [Int] { lengths.reduce(into: [0]) { $0.
         let expected = Reference.product(doubles(x.floats()), doubles(model.embedding.value.floats()), k: 12)
         #expect(relativeError(logits.floats(), expected) < 1e-5)
         let losses = tape.crossEntropy(x, head: model.head, targets: targets)
-        #expect(relativeError(
-            losses.map(Float.init),
-            Reference.crossEntropy(logits: expected, vocabulary: 23, targets: targets)) < 1e-5)
+        #expect(
+            relativeError(
+                losses.map(Float.init),
+                Reference.crossEntropy(logits: expected, vocabulary: 23, targets: targets)) < 1e-5)
     }
 }

@@ -5,7 +5,8 @@ import Testing
 @testable import TensorCore
 
 @Suite struct StorageTests {
-    @Test("the arena gives a freed block again, aligned and large enough", arguments: [0, 1, 511, 513, 70_000, 1 << 20])
+    @Test(
+        "the arena gives a freed block again, aligned and large enough", arguments: [0, 1, 511, 513, 70_000, 1 << 20])
     func reuse(byteCount: Int) {
         let arena = Arena()
         let first = arena.take(byteCount)
@@ -96,7 +97,10 @@ import Testing
                 self.onDeinit = onDeinit
                 memory.initialize(repeating: 1.5, count: 2)
             }
-            deinit { memory.deallocate(); onDeinit() }
+            deinit {
+                memory.deallocate()
+                onDeinit()
+            }
         }
         var isFreed = false
         do {

@@ -143,12 +143,17 @@ import Testing
             ControlGroups.processorQuota(membership: membership) { files[String($0.dropFirst("/sys/fs/cgroup".count))] }
         }
         #expect(quota("", [:]) == nil)
-        let unlimited = ["/cpu/cpu.cfs_quota_us": "-1\n", "/cpu/cpu.cfs_period_us": "100000\n", "/cpu.max": "max 100000\n"]
+        let unlimited = [
+            "/cpu/cpu.cfs_quota_us": "-1\n", "/cpu/cpu.cfs_period_us": "100000\n", "/cpu.max": "max 100000\n",
+        ]
         #expect(quota("4:cpu,cpuacct:/", unlimited) == nil)
         #expect(quota("", ["/cpu.max": "150000 100000\n"]) == 1.5)
         let first = ["/cpu/a/b/cpu.cfs_quota_us": "250000\n", "/cpu/a/b/cpu.cfs_period_us": "100000\n"]
         #expect(quota("4:cpu,cpuacct:/a/b\n3:memory:/c", first) == 2.5)
         #expect(quota("4:cpu,cpuacct:/a", first) == nil)
-        #expect(quota("0::/a/b", ["/a/b/cpu.max": "max 100000", "/a/cpu.max": "300000 100000", "/cpu.max": "900000 100000"]) == 3)
+        #expect(
+            quota(
+                "0::/a/b", ["/a/b/cpu.max": "max 100000", "/a/cpu.max": "300000 100000", "/cpu.max": "900000 100000"])
+                == 3)
     }
 }

@@ -224,7 +224,8 @@ struct ExampleTests {
     @Test func rewrittenTurnsKeepTheirCallsAndTheirEnd() throws {
         let call = #""tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}]"#
         for (content, written) in [(#""content": "x", "#, "x"), (#""content": "", "#, ""), ("", "")] {
-            let row = #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "#
+            let row =
+                #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "#
                 + content + call + #"}, {"role": "tool", "content": "r"}, {"role": "assistant", "content": "y"}, "#
                 + #"{"role": "user", "content": "q"}, {"role": "assistant", "content": "z"}]}"#
             let found = try example(row, try builder(Self.rewriting))

@@ -21,16 +21,21 @@ struct Mutator {
             let at = number(bytes.count + 1)
             switch number(8) {
             case 0 where !bytes.isEmpty: bytes[at % bytes.count] ^= 1 << UInt8(number(8))
-            case 1 where !bytes.isEmpty: bytes[at % bytes.count] = [0, 1, 0x7F, 0x80, 0xFF, 0x22, 0x5C].randomElement(using: &generator)!
+            case 1 where !bytes.isEmpty:
+                bytes[at % bytes.count] = [0, 1, 0x7F, 0x80, 0xFF, 0x22, 0x5C].randomElement(using: &generator)!
             case 2: bytes.removeSubrange(at..<min(bytes.count, at + 1 + number(20)))
             case 3: bytes.insert(contentsOf: bytes[at..<min(bytes.count, at + number(60))], at: number(bytes.count + 1))
             case 4: bytes.removeLast(number(bytes.count / 4 + 1))
             case 5:
                 let value = [0, 1, -1, Int(Int32.max), Int.max, Int.min, 1 << 40].randomElement(using: &generator)!
-                for k in 0..<8 where at + k < bytes.count { bytes[at + k] = UInt8(truncatingIfNeeded: value >> (8 * k)) }
+                for k in 0..<8 where at + k < bytes.count {
+                    bytes[at + k] = UInt8(truncatingIfNeeded: value >> (8 * k))
+                }
             case 6 where !splices.isEmpty:
                 bytes.insert(contentsOf: splices.randomElement(using: &generator)!, at: at)
-            default: bytes.insert(contentsOf: (0..<number(6)).map { _ in UInt8.random(in: 0...255, using: &generator) }, at: at)
+            default:
+                bytes.insert(
+                    contentsOf: (0..<number(6)).map { _ in UInt8.random(in: 0...255, using: &generator) }, at: at)
             }
         }
         return bytes
@@ -81,8 +86,10 @@ struct Mutator {
 
     private mutating func scalar() -> JSONValue {
         let values: [JSONValue] = [
-            .null, .bool(true), .bool(false), 0, 1, -1, .integer(.max), .integer(.min), .integer(1 << 40), .double(1e308),
-            .double(-0.5), "", "▁", "a", "\u{0}", "Sequence", "ByteLevel", "Metaspace", "NFKC", "Split", "(a|b)*", "[^\\s]+",
+            .null, .bool(true), .bool(false), 0, 1, -1, .integer(.max), .integer(.min), .integer(1 << 40),
+            .double(1e308),
+            .double(-0.5), "", "▁", "a", "\u{0}", "Sequence", "ByteLevel", "Metaspace", "NFKC", "Split", "(a|b)*",
+            "[^\\s]+",
             .string(String(repeating: "ab", count: 300)), [], [:], [["a", "b"]], ["type": "Lowercase"], "A", "é",
         ]
         return values.randomElement(using: &generator)!

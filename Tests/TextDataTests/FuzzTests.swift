@@ -7,36 +7,93 @@ import Testing
 /// Mutated valid files: each is read or refused with an error, and nothing else.
 @Suite("Mutated files", .serialized)
 struct FuzzTests {
-    private static let metaspace: JSONValue = ["type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true]
+    private static let metaspace: JSONValue = [
+        "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true,
+    ]
 
     /// Small tokenizer.json documents of all models and most parts.
     static func documents() throws -> [JSONValue] {
         let split: JSONValue = [
-            "type": "Split", "pattern": ["Regex": "\\p{L}+|\\d{1,3}|\\s+"], "behavior": "MergedWithPrevious", "invert": false,
+            "type": "Split", "pattern": ["Regex": "\\p{L}+|\\d{1,3}|\\s+"], "behavior": "MergedWithPrevious",
+            "invert": false,
         ]
         func model(_ model: JSONValue, _ more: [(String, JSONValue)]) -> JSONValue {
-            var object = JSONObject([("version", "1.0"), ("added_tokens", [addedToken(0, "<unk>"), addedToken(9, "<x>", rstrip: true, normalized: true)]), ("model", model)])
+            var object = JSONObject([
+                ("version", "1.0"),
+                ("added_tokens", [addedToken(0, "<unk>"), addedToken(9, "<x>", rstrip: true, normalized: true)]),
+                ("model", model),
+            ])
             for (key, value) in more { object[key] = value }
             return .object(object)
         }
-        let pieces: JSONValue = [["<unk>", 0], ["▁", -1.5], ["a", -2], ["b", -3], ["ab", -2.5], ["▁a", -3], ["<0x41>", -9], ["é", -4], ["ba", -5]]
+        let pieces: JSONValue = [
+            ["<unk>", 0], ["▁", -1.5], ["a", -2], ["b", -3], ["ab", -2.5], ["▁a", -3], ["<0x41>", -9], ["é", -4],
+            ["ba", -5],
+        ]
         let words: JSONValue = ["<unk>": 0, "a": 1, "b": 2, "##a": 3, "##b": 4, "ab": 5, "##ab": 6, "é": 7, "!": 8]
         return [
             try trainByteLevelBPE(texts: sampleTexts, vocabularySize: 320, specialTokens: ["<|a|>"]),
             byteFallbackDocument(
                 tokens: ["▁", "a", "b", "▁a", "ab"], merges: [["▁", "a"], ["a", "b"]],
-                normalizer: ["type": "Sequence", "normalizers": [["type": "Prepend", "prepend": "▁"], ["type": "Replace", "pattern": ["String": " "], "content": "▁"]]],
-                decoder: ["type": "Sequence", "decoders": [["type": "Replace", "pattern": ["String": "▁"], "content": " "], ["type": "ByteFallback"], ["type": "Fuse"], ["type": "Strip", "content": " ", "start": 1, "stop": 0]]]),
+                normalizer: [
+                    "type": "Sequence",
+                    "normalizers": [
+                        ["type": "Prepend", "prepend": "▁"],
+                        ["type": "Replace", "pattern": ["String": " "], "content": "▁"],
+                    ],
+                ],
+                decoder: [
+                    "type": "Sequence",
+                    "decoders": [
+                        ["type": "Replace", "pattern": ["String": "▁"], "content": " "], ["type": "ByteFallback"],
+                        ["type": "Fuse"], ["type": "Strip", "content": " ", "start": 1, "stop": 0],
+                    ],
+                ]),
             model(
                 ["type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": false],
-                [("pre_tokenizer", metaspace), ("decoder", metaspace), ("normalizer", ["type": "Sequence", "normalizers": [["type": "NFKC"], ["type": "Replace", "pattern": ["Regex": " {2,}"], "content": " "], ["type": "Strip", "strip_left": true, "strip_right": true]]])]),
+                [
+                    ("pre_tokenizer", metaspace), ("decoder", metaspace),
+                    (
+                        "normalizer",
+                        [
+                            "type": "Sequence",
+                            "normalizers": [
+                                ["type": "NFKC"], ["type": "Replace", "pattern": ["Regex": " {2,}"], "content": " "],
+                                ["type": "Strip", "strip_left": true, "strip_right": true],
+                            ],
+                        ]
+                    ),
+                ]),
             model(
-                ["type": "WordPiece", "unk_token": "<unk>", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": words],
-                [("normalizer", ["type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": .null, "lowercase": true]), ("pre_tokenizer", ["type": "BertPreTokenizer"]), ("decoder", ["type": "WordPiece", "prefix": "##", "cleanup": true]),
-                 ("post_processor", ["type": "BertProcessing", "sep": ["a", 1], "cls": ["b", 2]])]),
+                [
+                    "type": "WordPiece", "unk_token": "<unk>", "continuing_subword_prefix": "##",
+                    "max_input_chars_per_word": 100, "vocab": words,
+                ],
+                [
+                    (
+                        "normalizer",
+                        [
+                            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                            "strip_accents": .null, "lowercase": true,
+                        ]
+                    ), ("pre_tokenizer", ["type": "BertPreTokenizer"]),
+                    ("decoder", ["type": "WordPiece", "prefix": "##", "cleanup": true]),
+                    ("post_processor", ["type": "BertProcessing", "sep": ["a", 1], "cls": ["b", 2]]),
+                ]),
             model(
                 ["type": "WordLevel", "unk_token": "<unk>", "vocab": words],
-                [("pre_tokenizer", ["type": "Sequence", "pretokenizers": [["type": "Whitespace"], split, ["type": "Punctuation", "behavior": "Isolated"], ["type": "Digits", "individual_digits": true]]]), ("decoder", ["type": "CTC", "pad_token": "a", "word_delimiter_token": "b", "cleanup": true])]),
+                [
+                    (
+                        "pre_tokenizer",
+                        [
+                            "type": "Sequence",
+                            "pretokenizers": [
+                                ["type": "Whitespace"], split, ["type": "Punctuation", "behavior": "Isolated"],
+                                ["type": "Digits", "individual_digits": true],
+                            ],
+                        ]
+                    ), ("decoder", ["type": "CTC", "pad_token": "a", "word_delimiter_token": "b", "cleanup": true]),
+                ]),
         ]
     }
 
@@ -64,7 +121,9 @@ struct FuzzTests {
 
     @Test func tokenizerFiles() throws {
         let folder = try TemporaryFolder()
-        var files: [(name: String, bytes: [UInt8])] = try Self.documents().map { ("tokenizer.json", JSONWriter.bytes($0)) }
+        var files: [(name: String, bytes: [UInt8])] = try Self.documents().map {
+            ("tokenizer.json", JSONWriter.bytes($0))
+        }
         files.append(("tokenizer.model", sentencePieceBytes()))
         let ranks = (0..<256).map { Data([UInt8($0)]).base64EncodedString() + " \($0)\n" }.joined()
         files.append(("tiktoken.model", Array((ranks + "YWI= 256\nYWJj 257\n").utf8)))
@@ -82,20 +141,33 @@ struct FuzzTests {
         func piece(_ text: String, _ type: UInt8) -> [UInt8] {
             field(1, field(1, Array(text.utf8)) + [0x15, 0, 0, 0x80, 0xBF] + [0x18, type])
         }
-        return piece("<unk>", 2) + piece("<s>", 3) + piece("</s>", 3) + ["▁", "a", "b", "▁a", "ab", "é"].flatMap { piece($0, 1) }
+        return piece("<unk>", 2) + piece("<s>", 3) + piece("</s>", 3)
+            + ["▁", "a", "b", "▁a", "ab", "é"].flatMap { piece($0, 1) }
             + field(2, [0x18, 2])
     }
 
     // MARK: Templates
 
     private static let fragments = [
-        "{{ messages }}", "{{ m.content | trim }}", "{% for m in messages %}", "{% endfor %}", "{% if a %}", "{% else %}", "{% elif x is defined %}", "{% endif %}",
-        "{% set ns = namespace(a=1) %}", "{% set ns.a = ns.a + 1 %}", "{{ messages[::-1] }}", "{{ 'a' * 1000 }}", "{{ 'x' * 10 ** 9 }}", "{% macro f(a, b=2) %}", "{% endmacro %}", "{{ f(1) }}",
-        "{{ f(f) }}", "{% call f(1) %}", "{% endcall %}", "{{ loop.index }}", "{{ range(10) | list }}", "{{ range(10**9) | list }}", "{{ messages | tojson(indent=2) }}", "{{ 1 // 0 }}", "{{ 2 ** 99999 }}",
-        "{% generation %}", "{% endgeneration %}", "{{ 'a'.join(['b', 'c']) }}", "{{ '%s' % 5 }}", "{{ '{0:>99999999}'.format(1) }}", "{{ messages | map(attribute='role') | join(',') }}", "{{ raise_exception('x') }}",
-        "{% raw %}", "{% endraw %}", "{# c #}", "{%- ", " -%}", "{{ ", " }}", "{{ none.x }}", "{{ messages[0]['content'][99:-99:0] }}", "{{ dict(a=1) | items }}", "{{ -9223372036854775808 // -1 }}", "{{ 9223372036854775807 + 1 }}",
-        "{{ messages | groupby('role') }}", "{{ strftime_now('%Y %j %Q') }}", "{% break %}", "{% continue %}", "{{ [1,2,3] | sum }}", "{{ 'abc' | replace('', 'x') }}", "{{ ''.center(10**8) }}", "{{ 'a,b' | wordwrap(0) }}", "{{ 5 | round(-400) }}",
-        "{{ lipsum }}", "{{ self }}", "{% filter upper %}", "{% endfilter %}", "{{ 'x' | indent(10**9) }}", "{{ 1 if 2 }}", "{{ a.b.c.d }}", "((((((((((", "{{ [[[[[[[[[]]]]]]]]] }}", "{{ not not not 1 }}", "{{ 'é'.encode() }}", "{{ '%c' % 1114112 }}", "{{ '%0999999999d' % 1 }}", "{{ messages | batch(0) }}", "{{ messages | slice(0) | list }}",
+        "{{ messages }}", "{{ m.content | trim }}", "{% for m in messages %}", "{% endfor %}", "{% if a %}",
+        "{% else %}", "{% elif x is defined %}", "{% endif %}",
+        "{% set ns = namespace(a=1) %}", "{% set ns.a = ns.a + 1 %}", "{{ messages[::-1] }}", "{{ 'a' * 1000 }}",
+        "{{ 'x' * 10 ** 9 }}", "{% macro f(a, b=2) %}", "{% endmacro %}", "{{ f(1) }}",
+        "{{ f(f) }}", "{% call f(1) %}", "{% endcall %}", "{{ loop.index }}", "{{ range(10) | list }}",
+        "{{ range(10**9) | list }}", "{{ messages | tojson(indent=2) }}", "{{ 1 // 0 }}", "{{ 2 ** 99999 }}",
+        "{% generation %}", "{% endgeneration %}", "{{ 'a'.join(['b', 'c']) }}", "{{ '%s' % 5 }}",
+        "{{ '{0:>99999999}'.format(1) }}", "{{ messages | map(attribute='role') | join(',') }}",
+        "{{ raise_exception('x') }}",
+        "{% raw %}", "{% endraw %}", "{# c #}", "{%- ", " -%}", "{{ ", " }}", "{{ none.x }}",
+        "{{ messages[0]['content'][99:-99:0] }}", "{{ dict(a=1) | items }}", "{{ -9223372036854775808 // -1 }}",
+        "{{ 9223372036854775807 + 1 }}",
+        "{{ messages | groupby('role') }}", "{{ strftime_now('%Y %j %Q') }}", "{% break %}", "{% continue %}",
+        "{{ [1,2,3] | sum }}", "{{ 'abc' | replace('', 'x') }}", "{{ ''.center(10**8) }}", "{{ 'a,b' | wordwrap(0) }}",
+        "{{ 5 | round(-400) }}",
+        "{{ lipsum }}", "{{ self }}", "{% filter upper %}", "{% endfilter %}", "{{ 'x' | indent(10**9) }}",
+        "{{ 1 if 2 }}", "{{ a.b.c.d }}", "((((((((((", "{{ [[[[[[[[[]]]]]]]]] }}", "{{ not not not 1 }}",
+        "{{ 'é'.encode() }}", "{{ '%c' % 1114112 }}", "{{ '%0999999999d' % 1 }}", "{{ messages | batch(0) }}",
+        "{{ messages | slice(0) | list }}",
     ]
 
     @Test func templates() throws {
@@ -160,7 +232,8 @@ struct FuzzTests {
     @Test func jsonTexts() {
         let text = Array(#"{"a": [1, -2.5e10, true, null, "\u00e9\ud83d\ude00\n"], "b": {"c": {}}, "": ""}"#.utf8)
         fuzz("JSON") { mutator, _ in
-            let bytes = mutator.mutate(text, splices: [Array(repeating: 0x5B, count: 5_000), Array("1e999".utf8), Array("\\ud800".utf8)])
+            let bytes = mutator.mutate(
+                text, splices: [Array(repeating: 0x5B, count: 5_000), Array("1e999".utf8), Array("\\ud800".utf8)])
             guard let value = try? JSONParser.parse(bytes) else { return }
             // What was read is written, and read again, as the same.
             let written = JSONWriter.bytes(value)

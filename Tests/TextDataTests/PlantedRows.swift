@@ -14,7 +14,10 @@ struct PlantedRows {
         ), ("आज बाज़ार सुबह जल्दी खुलता है और किसान ताज़ी सब्ज़ी लेकर आते हैं लड़का पढ़ता है पानी ठंडा है", "।"),
         ("இன்று சந்தை காலையில் திறக்கும் விவசாயி புதிய காய்கறி கொண்டு வருகிறார் தண்ணீர் குளிர்ச்சியாக உள்ளது", "."),
         ("ಇಂದು ಮಾರುಕಟ್ಟೆ ಬೆಳಿಗ್ಗೆ ತೆರೆಯುತ್ತದೆ ರೈತ ತಾಜಾ ತರಕಾರಿ ತರುತ್ತಾನೆ ನೀರು ತಣ್ಣಗಿದೆ ಕೋಳಿ ಮೊಟ್ಟೆ", "."),
-        ("leo soko linafunguliwa asubuhi na mkulima analeta mboga mpya watoto wanacheza karibu na mto maji baridi", "."),
+        (
+            "leo soko linafunguliwa asubuhi na mkulima analeta mboga mpya watoto wanacheza karibu na mto maji baridi",
+            "."
+        ),
         ("আজ বাজার সকালে খোলে কৃষক তাজা সবজি নিয়ে আসে ছেলেটি পড়ে জল ঠান্ডা", "।"),
         ("aujourd’hui le marché ouvre tôt et l’élève mange une crêpe près du château à Noël où ça", "."),
         ("heute öffnet der Markt früh und der Bäcker bringt süßes Brot für die Straße über den Fluß", "."),

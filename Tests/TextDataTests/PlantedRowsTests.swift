@@ -16,8 +16,10 @@ struct PlantedRowsTests {
     private static let tokenizer: Result<Tokenizer, any Error> = Result {
         let texts = PlantedRows.languages.map { ($0.words + [$0.stop]).joined(separator: " ") }
         let specials = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
-        var document = try trainByteLevelBPE(
-            texts: texts + texts, vocabularySize: 900, specialTokens: ["<unused>"]).objectValue ?? JSONObject()
+        var document =
+            try trainByteLevelBPE(
+                texts: texts + texts, vocabularySize: 900, specialTokens: ["<unused>"]
+            ).objectValue ?? JSONObject()
         let count = document["model"]?["vocab"]?.objectValue?.count ?? 0
         document["added_tokens"] = .array(
             [addedToken(0, "<unused>")] + specials.enumerated().map { addedToken(count + $0, $1) })

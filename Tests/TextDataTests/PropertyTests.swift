@@ -45,7 +45,9 @@ struct PropertyTests {
             let example = try builder.example(for: .conversation(Conversation(messages: messages)))
             var runs: [[Int32]] = []
             for i in example.ids.indices where example.isTrained[i] {
-                if i > 0, example.isTrained[i - 1] { runs[runs.count - 1].append(example.ids[i]) } else {
+                if i > 0, example.isTrained[i - 1] {
+                    runs[runs.count - 1].append(example.ids[i])
+                } else {
                     runs.append([example.ids[i]])
                 }
             }
@@ -66,7 +68,8 @@ struct PropertyTests {
     }
 
     @Test(
-        "byte-level tokenizers give back random Unicode", .enabled(if: conformanceFolder != nil, "no conformance data here"),
+        "byte-level tokenizers give back random Unicode",
+        .enabled(if: conformanceFolder != nil, "no conformance data here"),
         arguments: [
             "smollm2/tokenizer.json", "qwen2.5/tokenizer.json", "llama3/tokenizer.json", "llama3/tokenizer.model",
             "gpt2/tokenizer.json", "gpt2/vocab.json", "deepseek-coder/tokenizer.json", "phi-2/tokenizer.json",

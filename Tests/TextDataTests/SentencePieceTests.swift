@@ -40,7 +40,9 @@ struct SentencePieceBytes {
         model.piece("<unk>", 0, 2)
         model.piece("<s>", 0, 3)
         model.piece("</s>", 0, 3)
-        if variant == "bytes" { for token in byteFallbackTokens { model.piece(String(decoding: token, as: UTF8.self), 0, 6) } }
+        if variant == "bytes" {
+            for token in byteFallbackTokens { model.piece(String(decoding: token, as: UTF8.self), 0, 6) }
+        }
         let pieces: [(String, Float, Int)] = [
             ("▁", -2, 1), ("a", -3, 1), ("b", -3.5, 1), ("c", -4, 1), ("ab", -1.5, 1), ("▁a", -2.5, 1), ("abc", -6, 1),
             ("▁ab", -2.2, 1), ("XY", 0, 4), ("bc", -1, 5), ("qz", -1.25, 1),
@@ -84,126 +86,162 @@ let sampleCharsmap = """
 struct SentencePieceTests {
     /// Texts, ids and what those decode to, by SentencePiece 0.2.3.
     static let expected: [(algorithm: Int, variant: String, cases: String)] = [
-            (1, "plain", #"""
-                [
-                ["ab  c", [10, 3, 6], "ab c"],
-                [" abc XYa ", [10, 6, 3, 11, 4], "abc XYa"],
-                ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
-                ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
-                ["Aé", [3, 0], " ⁇ "],
-                ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
-                ]
-                """#),
-            (1, "keeps", #"""
-                [
-                ["ab  c", [10, 3, 3, 6], "ab  c"],
-                [" abc XYa ", [3, 10, 6, 3, 11, 4, 3], " abc XYa "],
-                ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
-                ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
-                ["Aé", [3, 0], " ⁇ "],
-                ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
-                ]
-                """#),
-            (1, "suffix", #"""
-                [
-                ["ab  c", [7, 3, 6, 3], "ab c "],
-                [" abc XYa ", [7, 6, 3, 11, 4, 3], "abc XYa "],
-                ["qz q dd", [13, 3, 0, 3, 0, 3], "qz  ⁇   ⁇  "],
-                ["bcbc<s>", [5, 6, 5, 6, 0, 3], "bcbc ⁇  "],
-                ["Aé", [0, 3], " ⁇  "],
-                ["aXYXYb", [4, 11, 11, 5, 3], "aXYXYb "]
-                ]
-                """#),
-            (1, "bare", #"""
-                [
-                ["ab  c", [7, 0, 6], "ab ⁇ c"],
-                [" abc XYa ", [0, 7, 6, 0, 11, 4, 0], " ⁇ abc ⁇ XYa ⁇ "],
-                ["qz q dd", [13, 0], "qz ⁇ "],
-                ["bcbc<s>", [5, 6, 5, 6, 0], "bcbc ⁇ "],
-                ["Aé", [0], " ⁇ "],
-                ["aXYXYb", [4, 11, 11, 5], "aXYXYb"]
-                ]
-                """#),
-            (1, "bytes", #"""
-                [
-                ["ab  c", [266, 259, 262], "ab c"],
-                [" abc XYa ", [266, 262, 259, 267, 260], "abc XYa"],
-                ["qz q dd", [259, 269, 259, 116, 259, 103, 103], "qz q dd"],
-                ["bcbc<s>", [259, 261, 262, 261, 262, 63, 118, 65], "bcbc<s>"],
-                ["Aé", [259, 68, 198, 172], "Aé"],
-                ["aXYXYb", [264, 267, 267, 261], "aXYXYb"]
-                ]
-                """#),
-            (1, "map", #"""
-                [
-                ["ab  c", [10, 3, 6], "ab c"],
-                [" abc XYa ", [10, 6, 3, 11, 4], "abc XYa"],
-                ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
-                ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
-                ["Aé", [8, 0], "a ⁇ "],
-                ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
-                ]
-                """#),
-            (2, "plain", #"""
-                [
-                ["ab  c", [10, 3, 6], "ab c"],
-                [" abc XYa ", [8, 5, 6, 3, 11, 4], "abc XYa"],
-                ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
-                ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
-                ["Aé", [3, 0], " ⁇ "],
-                ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
-                ]
-                """#),
-            (2, "keeps", #"""
-                [
-                ["ab  c", [10, 3, 3, 6], "ab  c"],
-                [" abc XYa ", [3, 8, 5, 6, 3, 11, 4, 3], " abc XYa "],
-                ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
-                ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
-                ["Aé", [3, 0], " ⁇ "],
-                ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
-                ]
-                """#),
-            (2, "suffix", #"""
-                [
-                ["ab  c", [7, 3, 6, 3], "ab c "],
-                [" abc XYa ", [9, 3, 11, 4, 3], "abc XYa "],
-                ["qz q dd", [13, 3, 0, 3, 0, 3], "qz  ⁇   ⁇  "],
-                ["bcbc<s>", [5, 6, 5, 6, 0, 3], "bcbc ⁇  "],
-                ["Aé", [0, 3], " ⁇  "],
-                ["aXYXYb", [4, 11, 11, 5, 3], "aXYXYb "]
-                ]
-                """#),
-            (2, "bare", #"""
-                [
-                ["ab  c", [7, 0, 6], "ab ⁇ c"],
-                [" abc XYa ", [0, 9, 0, 11, 4, 0], " ⁇ abc ⁇ XYa ⁇ "],
-                ["qz q dd", [13, 0], "qz ⁇ "],
-                ["bcbc<s>", [5, 6, 5, 6, 0], "bcbc ⁇ "],
-                ["Aé", [0], " ⁇ "],
-                ["aXYXYb", [4, 11, 11, 5], "aXYXYb"]
-                ]
-                """#),
-            (2, "bytes", #"""
-                [
-                ["ab  c", [266, 259, 262], "ab c"],
-                [" abc XYa ", [264, 261, 262, 259, 267, 260], "abc XYa"],
-                ["qz q dd", [259, 269, 259, 116, 259, 103, 103], "qz q dd"],
-                ["bcbc<s>", [259, 261, 262, 261, 262, 63, 118, 65], "bcbc<s>"],
-                ["Aé", [259, 68, 198, 172], "Aé"],
-                ["aXYXYb", [264, 267, 267, 261], "aXYXYb"]
-                ]
-                """#),
-            (2, "map", #"""
-                [
-                ["ab  c", [10, 3, 6], "ab c"],
-                [" abc XYa ", [8, 5, 6, 3, 11, 4], "abc XYa"],
-                ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
-                ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
-                ["Aé", [8, 0], "a ⁇ "],
-                ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
-                ]
-                """#),
+        (
+            1, "plain",
+            #"""
+            [
+            ["ab  c", [10, 3, 6], "ab c"],
+            [" abc XYa ", [10, 6, 3, 11, 4], "abc XYa"],
+            ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
+            ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
+            ["Aé", [3, 0], " ⁇ "],
+            ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
+            ]
+            """#
+        ),
+        (
+            1, "keeps",
+            #"""
+            [
+            ["ab  c", [10, 3, 3, 6], "ab  c"],
+            [" abc XYa ", [3, 10, 6, 3, 11, 4, 3], " abc XYa "],
+            ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
+            ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
+            ["Aé", [3, 0], " ⁇ "],
+            ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
+            ]
+            """#
+        ),
+        (
+            1, "suffix",
+            #"""
+            [
+            ["ab  c", [7, 3, 6, 3], "ab c "],
+            [" abc XYa ", [7, 6, 3, 11, 4, 3], "abc XYa "],
+            ["qz q dd", [13, 3, 0, 3, 0, 3], "qz  ⁇   ⁇  "],
+            ["bcbc<s>", [5, 6, 5, 6, 0, 3], "bcbc ⁇  "],
+            ["Aé", [0, 3], " ⁇  "],
+            ["aXYXYb", [4, 11, 11, 5, 3], "aXYXYb "]
+            ]
+            """#
+        ),
+        (
+            1, "bare",
+            #"""
+            [
+            ["ab  c", [7, 0, 6], "ab ⁇ c"],
+            [" abc XYa ", [0, 7, 6, 0, 11, 4, 0], " ⁇ abc ⁇ XYa ⁇ "],
+            ["qz q dd", [13, 0], "qz ⁇ "],
+            ["bcbc<s>", [5, 6, 5, 6, 0], "bcbc ⁇ "],
+            ["Aé", [0], " ⁇ "],
+            ["aXYXYb", [4, 11, 11, 5], "aXYXYb"]
+            ]
+            """#
+        ),
+        (
+            1, "bytes",
+            #"""
+            [
+            ["ab  c", [266, 259, 262], "ab c"],
+            [" abc XYa ", [266, 262, 259, 267, 260], "abc XYa"],
+            ["qz q dd", [259, 269, 259, 116, 259, 103, 103], "qz q dd"],
+            ["bcbc<s>", [259, 261, 262, 261, 262, 63, 118, 65], "bcbc<s>"],
+            ["Aé", [259, 68, 198, 172], "Aé"],
+            ["aXYXYb", [264, 267, 267, 261], "aXYXYb"]
+            ]
+            """#
+        ),
+        (
+            1, "map",
+            #"""
+            [
+            ["ab  c", [10, 3, 6], "ab c"],
+            [" abc XYa ", [10, 6, 3, 11, 4], "abc XYa"],
+            ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
+            ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
+            ["Aé", [8, 0], "a ⁇ "],
+            ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
+            ]
+            """#
+        ),
+        (
+            2, "plain",
+            #"""
+            [
+            ["ab  c", [10, 3, 6], "ab c"],
+            [" abc XYa ", [8, 5, 6, 3, 11, 4], "abc XYa"],
+            ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
+            ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
+            ["Aé", [3, 0], " ⁇ "],
+            ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
+            ]
+            """#
+        ),
+        (
+            2, "keeps",
+            #"""
+            [
+            ["ab  c", [10, 3, 3, 6], "ab  c"],
+            [" abc XYa ", [3, 8, 5, 6, 3, 11, 4, 3], " abc XYa "],
+            ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
+            ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
+            ["Aé", [3, 0], " ⁇ "],
+            ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
+            ]
+            """#
+        ),
+        (
+            2, "suffix",
+            #"""
+            [
+            ["ab  c", [7, 3, 6, 3], "ab c "],
+            [" abc XYa ", [9, 3, 11, 4, 3], "abc XYa "],
+            ["qz q dd", [13, 3, 0, 3, 0, 3], "qz  ⁇   ⁇  "],
+            ["bcbc<s>", [5, 6, 5, 6, 0, 3], "bcbc ⁇  "],
+            ["Aé", [0, 3], " ⁇  "],
+            ["aXYXYb", [4, 11, 11, 5, 3], "aXYXYb "]
+            ]
+            """#
+        ),
+        (
+            2, "bare",
+            #"""
+            [
+            ["ab  c", [7, 0, 6], "ab ⁇ c"],
+            [" abc XYa ", [0, 9, 0, 11, 4, 0], " ⁇ abc ⁇ XYa ⁇ "],
+            ["qz q dd", [13, 0], "qz ⁇ "],
+            ["bcbc<s>", [5, 6, 5, 6, 0], "bcbc ⁇ "],
+            ["Aé", [0], " ⁇ "],
+            ["aXYXYb", [4, 11, 11, 5], "aXYXYb"]
+            ]
+            """#
+        ),
+        (
+            2, "bytes",
+            #"""
+            [
+            ["ab  c", [266, 259, 262], "ab c"],
+            [" abc XYa ", [264, 261, 262, 259, 267, 260], "abc XYa"],
+            ["qz q dd", [259, 269, 259, 116, 259, 103, 103], "qz q dd"],
+            ["bcbc<s>", [259, 261, 262, 261, 262, 63, 118, 65], "bcbc<s>"],
+            ["Aé", [259, 68, 198, 172], "Aé"],
+            ["aXYXYb", [264, 267, 267, 261], "aXYXYb"]
+            ]
+            """#
+        ),
+        (
+            2, "map",
+            #"""
+            [
+            ["ab  c", [10, 3, 6], "ab c"],
+            [" abc XYa ", [8, 5, 6, 3, 11, 4], "abc XYa"],
+            ["qz q dd", [3, 13, 3, 0, 3, 0], "qz  ⁇   ⁇ "],
+            ["bcbc<s>", [3, 5, 6, 5, 6, 0], "bcbc ⁇ "],
+            ["Aé", [8, 0], "a ⁇ "],
+            ["aXYXYb", [8, 11, 11, 5], "aXYXYb"]
+            ]
+            """#
+        ),
     ]
 
     private func tokenizer(_ bytes: [UInt8], name: String = "small.model") throws -> Tokenizer {
@@ -284,9 +322,12 @@ struct SentencePieceTests {
             let whole = SentencePieceBytes.model(algorithm: Int(seed % 2) + 1, variant: variant)
             for _ in 0..<60 {
                 var bytes = whole
-                if Bool.random(using: &generator) { bytes.removeLast(Int.random(in: 1..<bytes.count, using: &generator)) }
+                if Bool.random(using: &generator) {
+                    bytes.removeLast(Int.random(in: 1..<bytes.count, using: &generator))
+                }
                 for _ in 0..<Int.random(in: 0...4, using: &generator) {
-                    bytes[Int.random(in: bytes.indices, using: &generator)] ^= 1 << UInt8.random(in: 0..<8, using: &generator)
+                    bytes[Int.random(in: bytes.indices, using: &generator)] ^=
+                        1 << UInt8.random(in: 0..<8, using: &generator)
                 }
                 guard let damaged = try? tokenizer(bytes) else { continue }
                 let ids = try? damaged.encoding(of: awkwardText(&generator, pieces: 5), addSpecialTokens: true).ids

@@ -22,10 +22,19 @@ struct ShapesTests {
     @Test(
         "each file is read as its shape, and what its page says is trained",
         arguments: [
-            ("messages.jsonl", .messages, ["On Saturdays the library closes at four in the afternoon.", "हाँ, हर किताब"], ["शायद"]),
+            (
+                "messages.jsonl", .messages,
+                ["On Saturdays the library closes at four in the afternoon.", "हाँ, हर किताब"], ["शायद"]
+            ),
             ("tools.jsonl", .messages, ["leave at 14:05 and 14:35", "No bus leaves"], ["Next two buses"]),
-            ("sharegpt.jsonl", .sharegpt, ["mostly heat or dry soil", "feed them with a little nitrogen"], ["You help gardeners"]),
-            ("alpaca.jsonl", .alpaca, ["please have the heater repaired", "One hundred and eight rolls", "Nine trays"], ["a tray holds"]),
+            (
+                "sharegpt.jsonl", .sharegpt, ["mostly heat or dry soil", "feed them with a little nitrogen"],
+                ["You help gardeners"]
+            ),
+            (
+                "alpaca.jsonl", .alpaca,
+                ["please have the heater repaired", "One hundred and eight rolls", "Nine trays"], ["a tray holds"]
+            ),
             ("completion.jsonl", .completion, [" hardware", "accounts"], ["blank pages", "log in"]),
             ("text.jsonl", .text, ["The ferry leaves", "रविवार को बंद"], []),
             ("lines.txt", .text, ["mill pond freezes", "asks the warden"], []),
@@ -51,7 +60,9 @@ struct ShapesTests {
     @Test(arguments: ["table.csv", "table.tsv"])
     func tablesTakeAColumnMap(_ name: String) throws {
         let builder = try builder {
-            $0.columns = [ColumnName(key: "prompt", column: "question"), ColumnName(key: "completion", column: "answer")]
+            $0.columns = [
+                ColumnName(key: "prompt", column: "question"), ColumnName(key: "completion", column: "answer"),
+            ]
         }
         let set = try builder.examples(fromFiles: [Self.path(name)])
         #expect(set.report.shapes == [.completion: 2] && set.examples.count == 2)

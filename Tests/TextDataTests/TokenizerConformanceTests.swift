@@ -12,7 +12,9 @@ let conformanceFolder: String? = {
 
 func readFile(_ path: String) throws -> [UInt8] { Array(try Data(contentsOf: URL(filePath: path))) }
 
-@Suite("Tokenizers against the libraries of their formats", .enabled(if: conformanceFolder != nil, "no conformance data here"))
+@Suite(
+    "Tokenizers against the libraries of their formats",
+    .enabled(if: conformanceFolder != nil, "no conformance data here"))
 struct TokenizerConformanceTests {
     /// Every vector file, by name.
     static let names: [String] = {

@@ -6,7 +6,8 @@ import Testing
 
 @Suite("Kinds of tokenizer files")
 struct TokenizerKindsTests {
-    private func withFile<Result>(_ name: String, _ bytes: [UInt8], _ body: (String) throws -> Result) throws -> Result {
+    private func withFile<Result>(_ name: String, _ bytes: [UInt8], _ body: (String) throws -> Result) throws -> Result
+    {
         let folder = URL(filePath: NSTemporaryDirectory()).appending(path: "kinds-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
@@ -21,7 +22,9 @@ struct TokenizerKindsTests {
 
     // MARK: tokenizer.json
 
-    private static func unigram(_ pieces: [(String, Double)], fallsBack: Bool = false, unknown: JSONValue = 0) -> JSONValue {
+    private static func unigram(_ pieces: [(String, Double)], fallsBack: Bool = false, unknown: JSONValue = 0)
+        -> JSONValue
+    {
         [
             "model": [
                 "type": "Unigram", "unk_id": unknown, "byte_fallback": .bool(fallsBack),
@@ -32,7 +35,9 @@ struct TokenizerKindsTests {
 
     @Test("unigram: the best sum of scores wins, runs of the unknown are one")
     func unigram() throws {
-        let pieces = [("<unk>", 0), ("a", -1), ("b", -1), ("ab", -1.5), ("abc", -9), ("c", -3), ("bc", -2.9)] as [(String, Double)]
+        let pieces =
+            [("<unk>", 0), ("a", -1), ("b", -1), ("ab", -1.5), ("abc", -9), ("c", -3), ("bc", -2.9)]
+            as [(String, Double)]
         let document = Self.unigram(pieces)
         #expect(try ids(document, "abc") == [1, 6])
         #expect(try ids(document, "abab") == [3, 3])
@@ -62,8 +67,10 @@ struct TokenizerKindsTests {
         let document: JSONValue = [
             "model": [
                 "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-                "max_input_chars_per_word": 8, "vocab": ["[UNK]": 0, "un": 1, "##aff": 2, "##able": 3, "##a": 4, "u": 5, "é": 6],
-            ], "pre_tokenizer": ["type": "BertPreTokenizer"], "decoder": ["type": "WordPiece", "prefix": "##", "cleanup": true],
+                "max_input_chars_per_word": 8,
+                "vocab": ["[UNK]": 0, "un": 1, "##aff": 2, "##able": 3, "##a": 4, "u": 5, "é": 6],
+            ], "pre_tokenizer": ["type": "BertPreTokenizer"],
+            "decoder": ["type": "WordPiece", "prefix": "##", "cleanup": true],
         ]
         #expect(try ids(document, "unaffa") == [1, 2, 4])
         #expect(try ids(document, "unaffx é ua") == [0, 6, 5, 4])
@@ -112,7 +119,8 @@ struct TokenizerKindsTests {
         }
         let document: JSONValue = [
             "config": [
-                "pattern": .string(#"\s?\w+|\s+|[^\s\w]+"#), "default_vocab_size": 268, "default_num_special_tokens": 10,
+                "pattern": .string(#"\s?\w+|\s+|[^\s\w]+"#), "default_vocab_size": 268,
+                "default_num_special_tokens": 10,
             ], "vocab": .array(vocab),
             "special_tokens": [["rank": 1, "token_str": "<s>"], ["rank": 2, "token_str": "</s>"]],
         ]
@@ -145,14 +153,18 @@ struct TokenizerKindsTests {
         while tokens.count < 50256 { tokens.append(Array("#\(tokens.count)".utf8)) }
         try withFile("small.tiktoken", file(tokens)) { path in
             let tokenizer = try Tokenizer(path: path)
-            #expect(try tokenizer.encoding(of: "abc'll<|endoftext|>", addSpecialTokens: true).ids == [257, 39, 108, 108, 50256])
+            #expect(
+                try tokenizer.encoding(of: "abc'll<|endoftext|>", addSpecialTokens: true).ids == [
+                    257, 39, 108, 108, 50256,
+                ])
             #expect(tokenizer.vocabularySize == 50257)
             let folder = URL(filePath: path).deletingLastPathComponent().path
             #expect(try Tokenizer(path: folder).vocabularySize == 50257)
         }
         for (bytes, text) in [
             (file(Self.ranked), "259 ranks"), (file(Self.ranked, extra: "YQ== 3\n"), "stands twice"),
-            (file(Array(Self.ranked.dropFirst())), "1 bytes have no token"), (file(Self.ranked, extra: "YQ== x\n"), "line 260"),
+            (file(Array(Self.ranked.dropFirst())), "1 bytes have no token"),
+            (file(Self.ranked, extra: "YQ== x\n"), "line 260"),
             (file(Self.ranked, extra: "YQ== 999999999\n"), "rank 999999999"),
         ] {
             try withFile("bad.tiktoken", bytes) { path in
@@ -165,7 +177,8 @@ struct TokenizerKindsTests {
     @Test("what llama.cpp cleans up after decoding")
     func cleanUp() {
         let decoder = LlamaDecoder(
-            types: [.normal, .control, .byte, .unused], spelling: .metaspace, stripsLeadingSpace: true, cleansSpaces: true,
+            types: [.normal, .control, .byte, .unused], spelling: .metaspace, stripsLeadingSpace: true,
+            cleansSpaces: true,
             bos: 1, eos: nil)
         let tokens = ["▁it▁'s▁a▁.▁do▁n't▁'▁x▁'ve", "<s>", "<0x41>", "gone"].map { Array($0.utf8)[...] }
         let text = decoder.decode([0, 1, 2, 3], skipSpecial: false) { tokens[Int($0)] }
@@ -189,9 +202,12 @@ struct TokenizerKindsTests {
                     bytes.removeLast(Int.random(in: 1..<bytes.count, using: &generator))
                 }
                 for _ in 0..<Int.random(in: 1...4, using: &generator) {
-                    bytes[Int.random(in: bytes.indices, using: &generator)] ^= 1 << UInt8.random(in: 0..<8, using: &generator)
+                    bytes[Int.random(in: bytes.indices, using: &generator)] ^=
+                        1 << UInt8.random(in: 0..<8, using: &generator)
                 }
-                guard let json = try? JSONParser.parse(bytes), let damaged = try? Tokenizer(json: json) else { continue }
+                guard let json = try? JSONParser.parse(bytes), let damaged = try? Tokenizer(json: json) else {
+                    continue
+                }
                 _ = try? damaged.encoding(of: awkwardText(&generator, pieces: 5), addSpecialTokens: true)
             }
         }

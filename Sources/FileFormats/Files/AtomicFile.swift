@@ -115,7 +115,9 @@ public final class AtomicFolder {
     /// - Throws: `FileError.outputExists` when something stands where one of them goes, `.io`.
     public func publishContents() throws {
         try Self.synchronize(temporaryPath)
-        for name in try namesInFolder(temporaryPath).sorted() { try temporary.publish(part: name, replacing: replacing) }
+        for name in try namesInFolder(temporaryPath).sorted() {
+            try temporary.publish(part: name, replacing: replacing)
+        }
     }
 
     private static func synchronize(_ folder: String) throws {

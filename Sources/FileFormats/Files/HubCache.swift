@@ -27,7 +27,8 @@ public enum HubCache {
 
     /// The repository, as in `org/name`, whose snapshot a folder is; nil for any other folder.
     public static func repository(ofFolder path: String) -> String? {
-        let snapshots = splitPath(resolvedPath(path) ?? path).folder, entry = splitPath(splitPath(snapshots).folder).name
+        let snapshots = splitPath(resolvedPath(path) ?? path).folder
+        let entry = splitPath(splitPath(snapshots).folder).name
         guard splitPath(snapshots).name.hasSameBytes(as: "snapshots"), entry.utf8.starts(with: "models--".utf8) else {
             return nil
         }

@@ -47,7 +47,8 @@ public enum GGUFFault: Error, CustomStringConvertible, Sendable {
             "tensor \(quoted(tensor)): the shape \(shape) has more elements than can be counted"
         case .tensorType(let tensor, let found): "tensor \(quoted(tensor)): unknown type number \(found)"
         case .unevenRows(let tensor, let row, let type):
-            "tensor \(quoted(tensor)): its rows of \(row) are no whole number of \(type.name) blocks of \(type.blockLength)"
+            "tensor \(quoted(tensor)): its rows of \(row) are no whole number of \(type.name) blocks of "
+                + "\(type.blockLength)"
         case .misaligned(let tensor, let offset, let alignment):
             "tensor \(quoted(tensor)): its offset \(offset) is no multiple of the alignment \(alignment)"
         case .pastEnd(let tensor, let end, let dataSize):

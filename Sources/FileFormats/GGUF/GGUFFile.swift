@@ -60,7 +60,9 @@ public final class GGUFFile: Sendable {
             }
             parts.append(part)
         }
-        if parts.count > 1, let expected = first.value(of: GGUFSplit.tensorCountKey)?.intValue, expected != tensors.count {
+        if parts.count > 1, let expected = first.value(of: GGUFSplit.tensorCountKey)?.intValue,
+            expected != tensors.count
+        {
             throw FileError.gguf(path: path, .split("its parts hold \(tensors.count) tensors, expected \(expected)"))
         }
         self.tensors = tensors
@@ -102,7 +104,9 @@ public final class GGUFFile: Sendable {
     ///
     /// - Precondition: `buffer` has as many bytes as `range`.
     /// - Throws: `FileError.io`; `.changed` when the file ends earlier than it did.
-    public func read(_ range: Range<Int>, of tensor: GGUFTensorInfo, into buffer: UnsafeMutableRawBufferPointer) throws {
+    public func read(
+        _ range: Range<Int>, of tensor: GGUFTensorInfo, into buffer: UnsafeMutableRawBufferPointer
+    ) throws {
         precondition(range.count == buffer.count && range.upperBound <= tensor.byteRange.count && range.lowerBound >= 0)
         let part = parts[tensor.part]
         let start = part.dataStart + tensor.byteRange.lowerBound + range.lowerBound
@@ -125,7 +129,8 @@ public enum GGUFSplit {
     /// Part `index`, from 0, of `count`: `path` itself when there is but one.
     public static func path(_ path: String, part index: Int, of count: Int) -> String {
         guard count > 1 else { return path }
-        let stem = path.utf8.suffix(5).elementsEqual(".gguf".utf8) ? String(decoding: path.utf8.dropLast(5), as: UTF8.self) : path
+        let isNamed = path.utf8.suffix(5).elementsEqual(".gguf".utf8)
+        let stem = isNamed ? String(decoding: path.utf8.dropLast(5), as: UTF8.self) : path
         return "\(stem)-\(padded(index + 1))-of-\(padded(count)).gguf"
     }
 
@@ -138,7 +143,9 @@ public enum GGUFSplit {
     fileprivate static func siblings(_ path: String, _ value: (String) -> GGUFValue?) throws -> [String] {
         guard let count = value(countKey)?.intValue, count != 1 else { return [] }
         func fault(_ reason: String) -> FileError { .gguf(path: path, .split(reason)) }
-        guard (2...partLimit).contains(count) else { throw fault("\(countKey) is \(count), expected 1 to \(partLimit)") }
+        guard (2...partLimit).contains(count) else {
+            throw fault("\(countKey) is \(count), expected 1 to \(partLimit)")
+        }
         let suffix = "-\(padded(1))-of-\(padded(count)).gguf"
         guard value(indexKey)?.intValue == 0 else {
             let index = value(indexKey)?.intValue.map { "\($0 + 1)" } ?? "some part"

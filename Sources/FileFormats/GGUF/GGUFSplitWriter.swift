@@ -7,8 +7,8 @@ public final class GGUFSplitWriter {
     private let writers: [GGUFWriter]
     private let parts: [ByteString: Int]
 
-    /// - Parameter maximumSize: of a part's tensors in bytes; a tensor that is larger gets a part of its own. Nil writes
-    ///   one file.
+    /// - Parameter maximumSize: of a part's tensors in bytes; a tensor that is larger gets a part of its own. Nil
+    ///   writes one file.
     /// - Throws: `FileError.outputExists`, `.io`; as `GGUFWriter`.
     public init(
         path: String, metadata: [(key: String, value: GGUFValue)], tensors: [GGUFWriter.Declaration],

@@ -1,4 +1,5 @@
-/// One node of a Parquet schema, with the levels of Dremel's encoding (Melnik et al. 2010, DOI 10.14778/1920841.1920886).
+/// One node of a Parquet schema, with the levels of Dremel's encoding (Melnik et al. 2010,
+/// DOI 10.14778/1920841.1920886).
 struct ParquetNode: Sendable {
     enum Repetition: Int, Sendable { case required, optional, repeated }
     enum Meaning: Sendable { case plain, text, list, map, unread }

@@ -27,13 +27,13 @@ public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
                 + "loading them can run any code they carry; fetch the model's safetensors files, or convert these "
                 + "where that does no harm: Transformers' save_pretrained writes safetensors"
         case .missingSnapshot(let revision):
-            "its refs/main names revision \(quoted(revision)), which is not among its snapshots; fetch the model again, or "
-                + "give the folder of a snapshot"
+            "its refs/main names revision \(quoted(revision)), which is not among its snapshots; fetch the model "
+                + "again, or give the folder of a snapshot"
         case .ambiguousSnapshot(let revisions):
             revisions.isEmpty
                 ? "it is a cache entry without a snapshot; fetch the model"
-                : "it is a cache entry with the snapshots \(revisions.map(quoted).joined(separator: ", ")) and no refs/main; "
-                    + "give the folder of one, as in snapshots/\(revisions[0])"
+                : "it is a cache entry with the snapshots \(revisions.map(quoted).joined(separator: ", ")) and no "
+                    + "refs/main; give the folder of one, as in snapshots/\(revisions[0])"
         case .noWeights: "neither \(SafetensorsFolder.fileName) nor \(SafetensorsFolder.indexName) is there"
         }
     }

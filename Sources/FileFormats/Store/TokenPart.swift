@@ -21,9 +21,9 @@ public struct PartRecord: Sendable {
 /// A finished piece of the work on a store: tokenised rows, put in buckets by their place in the store, and a table of
 /// rows. A part appears whole or not at all; what a kill leaves are whole parts.
 ///
-/// Layout: zstd frames of records, each of one bucket; the table's columns, uint64 each; an index in JSON; then 24 bytes
-/// with where the columns and the index begin and how long the index is, the SHA-256 (in digits) of columns, index and
-/// those 24 bytes, and "graftprt". All numbers are little-endian. Frames carry checksums of their own.
+/// Layout: zstd frames of records, each of one bucket; the table's columns, uint64 each; an index in JSON; then 24
+/// bytes with where the columns and the index begin and how long the index is, the SHA-256 (in digits) of columns,
+/// index and those 24 bytes, and "graftprt". All numbers are little-endian. Frames carry checksums of their own.
 public final class TokenPart: Sendable {
     struct Frame: Codable {
         var bucket: Int

@@ -243,8 +243,8 @@ public struct StoreBuilder {
             if let row = set.examples.firstIndex(where: { $0.weights != nil }) {
                 let origin = set.origins[row]
                 throw FineTuningError.badInput([
-                    "\(origin.file ?? "the data"), row \(origin.number): a message has a weight other than 0 and 1, which a "
-                        + "token store cannot hold; name the file itself in the recipe"
+                    "\(origin.file ?? "the data"), row \(origin.number): a message has a weight other than 0 and 1, "
+                        + "which a token store cannot hold; name the file itself in the recipe"
                 ])
             }
             pending.add(set)

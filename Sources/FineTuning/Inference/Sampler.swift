@@ -36,7 +36,10 @@ struct Sampler {
             if let topP = options.topP {
                 let total = candidates.reduce(0) { $0 + $1.weight }
                 var sum = 0.0
-                let needed = candidates.firstIndex { sum += $0.weight; return sum >= topP * total }
+                let needed = candidates.firstIndex {
+                    sum += $0.weight
+                    return sum >= topP * total
+                }
                 if let needed { candidates.removeLast(candidates.count - needed - 1) }
             }
         }

@@ -116,7 +116,9 @@ struct ConfigReader {
             problems.append(
                 "layer_types has layers that slide, use_sliding_window is off: implementations differ on it")
         }
-        guard let window = optionalSize("sliding_window", isUsed: isUsed) else { return Array(repeating: nil, count: count) }
+        guard let window = optionalSize("sliding_window", isUsed: isUsed) else {
+            return Array(repeating: nil, count: count)
+        }
         return (0..<count).map { (types?[$0] ?? isSliding($0)) ? window : nil }
     }
 
@@ -140,7 +142,8 @@ struct ConfigReader {
         "model_name_or_path", "name_or_path", "num_logits_to_keep", "output_attentions", "output_hidden_states",
         "output_router_logits", "output_scores", "prefix", "pretraining_tp", "problem_type", "resid_pdrop",
         "return_dict", "sep_token_id", "task_specific_params", "tokenizer_class", "torch_dtype", "torchscript",
-        "transformers_version", "transformers.js_config", "unk_token_id", "unsloth_fixed", "unsloth_version", "use_bfloat16",
+        "transformers_version", "transformers.js_config", "unk_token_id", "unsloth_fixed", "unsloth_version",
+        "use_bfloat16",
         "use_cache", "use_flash_attn", "use_return_dict", "vllm_config", "quantization_config",
         // Older files hold the settings of generation too.
         "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",

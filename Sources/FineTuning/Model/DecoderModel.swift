@@ -84,7 +84,8 @@ public final class DecoderModel {
             let body = { (tape: Tape, x: Tensor) in
                 self.block(tape, x, layer: index, pass, keeping: index == self.layers.count - 1 ? kept : nil)
             }
-            x = index < options.recomputedBlocks
+            x =
+                index < options.recomputedBlocks
                 ? tape.checkpoint(x, hasWeights: layers[index].isTrainable, body) : body(tape, x)
         }
         return x

@@ -72,7 +72,10 @@ public struct GGUFTraits: Sendable {
     public func problems(_ config: ModelConfig) -> [String] {
         let scaling = config.rotaries[0].scaling
         let found: [(Gap, Bool, String)] = [
-            (.untiedHead, !config.tiesEmbeddings, "tie_word_embeddings is false: llama.cpp takes the embedding as head"),
+            (
+                .untiedHead, !config.tiesEmbeddings,
+                "tie_word_embeddings is false: llama.cpp takes the embedding as head"
+            ),
             (.queryKeyValueBias, config.hasQKVBias, "attention_bias: llama.cpp has none in this family"),
             (.outputBias, config.hasOutputBias, "attention_bias: llama.cpp has none on o_proj in this family"),
             (.feedForwardBias, config.hasMLPBias, "mlp_bias: llama.cpp has none in this family"),

@@ -15,8 +15,8 @@ extension DecoderModel {
             dropout: pass.dropout(index, site: 0))
         var q = first[0]
         if isNarrow {
-            q = tape.linear(
-                normed(q, .queryLatent), [layer.linear(.queryUp)], dropout: pass.dropout(index, site: 8))[0]
+            let latent = normed(q, .queryLatent)
+            q = tape.linear(latent, [layer.linear(.queryUp)], dropout: pass.dropout(index, site: 8))[0]
         }
         let parts = split(tape, first[1], [latent.keyValueRank, latent.rotaryDim])
         let plain = tape.linear(

@@ -111,7 +111,8 @@ public struct ModelConfig: Sendable {
             throw FineTuningError.unsupportedModel(path: file, problems: [error.description])
         }
         guard let object = value.objectValue else {
-            throw FineTuningError.unsupportedModel(path: file, problems: ["expected an object, found \(value.kindName)"])
+            throw FineTuningError.unsupportedModel(
+                path: file, problems: ["expected an object, found \(value.kindName)"])
         }
         return (object, file)
     }
@@ -146,7 +147,8 @@ public struct ModelConfig: Sendable {
         layers = Array(repeating: LayerOptions(), count: layerCount)
         rotaries = []
         if let value = reader.value("quantization_config"), value.objectValue != nil {
-            reader.problems.append("quantization_config: quantised checkpoints cannot be read; use the original weights")
+            reader.problems.append(
+                "quantization_config: quantised checkpoints cannot be read; use the original weights")
         }
         reader.requireFlag("is_causal", true, "graft trains causal models")
         definition.read(&self, &reader)

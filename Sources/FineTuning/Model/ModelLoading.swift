@@ -23,9 +23,8 @@ extension DecoderModel {
         let config = try ModelConfig(path: folder, files: files)
         let problems = Self.mismatches(config, files)
         guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: folder, problems: problems) }
-        let quantizable = quantization == .none
-            ? [] : quantization.names(config)
-        try self.init(config: config, dtype: dtype, make: { parameter in
+        let quantizable = quantization == .none ? [] : quantization.names(config)
+        try self.init(config: config, dtype: dtype) { parameter in
             let entry = files.entry(named: parameter.name)!
             if quantizable.contains(ByteString(parameter.name)), let file = files.file(of: parameter.name) {
                 return try quantization.weight(parameter, of: file, entry, dtype: dtype, pool: pool)
@@ -47,7 +46,7 @@ extension DecoderModel {
             return Weight(
                 frozen: isMatrix && dtype == .bf16 ? tensor.converted(to: .bf16) : tensor, name: parameter.name,
                 offset: parameter.offset)
-        })
+        }
     }
 
     /// A model of parameters that `tensor` gives in f32, for files that are no Hugging Face folders.
@@ -60,8 +59,10 @@ extension DecoderModel {
         tensor: (ParameterTable.Parameter) throws -> Tensor
     ) rethrows {
         let quantizable = BaseQuantization.nf4.names(config)
-        try self.init(config: config, dtype: dtype, make: { parameter in
-            if training == .frozen, quantizable.contains(ByteString(parameter.name)), let matrix = try quantized(parameter) {
+        try self.init(config: config, dtype: dtype) { parameter in
+            if training == .frozen, quantizable.contains(ByteString(parameter.name)),
+                let matrix = try quantized(parameter)
+            {
                 return Weight(
                     quantized: matrix, name: parameter.name, dtype: dtype, shape: parameter.shape,
                     isTurned: parameter.isStack)
@@ -72,15 +73,16 @@ extension DecoderModel {
                 : Weight(
                     frozen: stored == .f32 ? values : values.converted(to: stored), name: parameter.name,
                     offset: parameter.offset)
-        })
+        }
     }
 
-    /// Random weights as Transformers initialises them: normal with the config's `initializer_range`, norms 1, biases 0.
+    /// Random weights as Transformers initialises them: normal with the config's `initializer_range`, norms 1,
+    /// biases 0.
     public convenience init(
         initialising config: ModelConfig, dtype: DType, seed: UInt64, training: BaseTraining, pool: WorkerPool
     ) {
         var index: UInt64 = 0
-        self.init(config: config, dtype: dtype, make: { parameter in
+        self.init(config: config, dtype: dtype) { parameter in
             let tensor = Tensor(parameter.shape)
             let random = CounterRNG(seed, 0x696E_6974, index)
             index += 1
@@ -99,7 +101,7 @@ extension DecoderModel {
             return training == .all && !parameter.isFixed
                 ? Weight(trainable: tensor, name: parameter.name, dtype: stored, offset: parameter.offset)
                 : Weight(frozen: tensor.converted(to: stored), name: parameter.name, offset: parameter.offset)
-        })
+        }
     }
 
     /// Builds the model from weights that `make` gives for each parameter of the table, in the table's order.
@@ -138,8 +140,8 @@ extension DecoderModel {
             expected.insert(ByteString(ParameterTable.head))
             if hasOwnHead(files) {
                 problems.append(
-                    "\(ParameterTable.head) is not the matrix of \(ParameterTable.embedding), though tie_word_embeddings is "
-                        + "true; say false in config.json if the model has a head of its own")
+                    "\(ParameterTable.head) is not the matrix of \(ParameterTable.embedding), though "
+                        + "tie_word_embeddings is true; say false in config.json if the model has a head of its own")
             }
         }
         for entry in files.entries where !expected.contains(ByteString(entry.name)) {

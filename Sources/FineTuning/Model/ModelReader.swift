@@ -2,9 +2,10 @@ public import TensorCore
 
 /// Reads bases: Hugging Face folders by itself, and single files by what another module knows of them.
 public struct ModelReader: Sendable {
-    public typealias Loading = @Sendable (
-        _ path: String, DType, BaseTraining, BaseQuantization, WorkerPool
-    ) throws -> DecoderModel
+    public typealias Loading =
+        @Sendable (
+            _ path: String, DType, BaseTraining, BaseQuantization, WorkerPool
+        ) throws -> DecoderModel
 
     public var config: @Sendable (_ path: String) throws -> ModelConfig
     public var model: Loading

@@ -22,7 +22,9 @@ extension DecoderModel {
             path: folder + "/model.safetensors",
             tensors: weights.map { .init(name: $0.name, type: type, shape: $0.shape) }, replacing: true)
         for weight in weights {
-            try weight.stored.converted(to: dtype).withBytes { try writer.append(UnsafeRawBufferPointer($0), to: weight.name) }
+            try weight.stored.converted(to: dtype).withBytes {
+                try writer.append(UnsafeRawBufferPointer($0), to: weight.name)
+            }
         }
         try writer.finish()
     }

@@ -21,8 +21,8 @@ public struct ParameterTable: Sendable {
         public var isBias = false
         /// Whether it holds the experts' matrices, or biases, of a layer.
         public var isStack = false
-        /// The GGUF tensors of a stack's parts, which alternate in it; of gates over ups, where `isStack` is false, those of
-        /// the halves.
+        /// The GGUF tensors of a stack's parts, which alternate in it; of gates over ups, where `isStack` is false,
+        /// those of the halves.
         public var stackNames: [String] = []
         /// How newer GGUF files hold it in two.
         public var headParts: HeadParts?
@@ -148,7 +148,8 @@ public struct ParameterTable: Sendable {
         addLinear(
             .keyValueUp, layer, heads * (latent.plainDim + latent.valueDim), latent.keyValueRank, bias: false)
         parameters[parameters.count - 1].headParts = HeadParts(
-            keyName: "blk.\(layer).\(ParameterNames.keyUp).weight", valueName: "blk.\(layer).\(ParameterNames.valueUp).weight",
+            keyName: "blk.\(layer).\(ParameterNames.keyUp).weight",
+            valueName: "blk.\(layer).\(ParameterNames.valueUp).weight",
             heads: heads, plainDim: latent.plainDim, valueDim: latent.valueDim, rank: latent.keyValueRank)
         addLinear(.attentionOutput, layer, hidden, heads * latent.valueDim, bias: config.hasOutputBias)
     }

@@ -19,6 +19,10 @@ public struct RotaryConfig: Sendable {
         /// LongRoPE (arXiv:2402.13753): a divisor for each frequency; sequences longer than the original context have
         /// divisors of their own.
         case longrope(short: [Double], long: [Double], originalPositions: Int, attentionFactor: Double)
+
+        var isNone: Bool {
+            if case .none = self { true } else { false }
+        }
     }
 
     public var theta: Double

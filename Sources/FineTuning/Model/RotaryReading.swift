@@ -52,15 +52,16 @@ private struct RotaryReader {
         // The older spelling wins where a file has both, as in Transformers.
         let usesOld = (old?.objectValue?.count ?? 0) > 0
         if usesOld, let new = new?.objectValue, new.entries.contains(where: { $0.value.objectValue != nil }) {
-            reader.problems.append("rope_scaling: rope_parameters says the same for each kind of layer; remove one of them")
+            reader.problems.append(
+                "rope_scaling: rope_parameters says the same for each kind of layer; remove one of them")
         }
         parameters = (usesOld ? old : new)?.objectValue ?? JSONObject()
         prefix = usesOld ? "rope_scaling" : "rope_parameters"
         theta = reader.value("rope_theta")?.doubleValue ?? new?.objectValue?["rope_theta"]?.doubleValue
         if usesOld, old?.objectValue?["rope_theta"] == nil, reader.value("rope_theta") == nil, theta != nil {
             reader.problems.append(
-                "rope_scaling: implementations that let it replace rope_parameters lose the rope_theta there; remove one "
-                    + "of them, or write rope_theta beside them")
+                "rope_scaling: implementations that let it replace rope_parameters lose the rope_theta there; remove "
+                    + "one of them, or write rope_theta beside them")
         }
         self.partial = reader.number("partial_rotary_factor", default: partial ?? 1)
         turnsPartly = partial != nil
@@ -85,7 +86,9 @@ private struct RotaryReader {
     /// - Parameters:
     ///   - nested: the key of the parameters that are meant, where they are nested
     ///   - usesFile: false takes `theta` as it is, without stretching
-    func rotary(_ reader: inout ConfigReader, _ nested: String?, theta fallback: Double, usesFile: Bool) -> RotaryConfig {
+    func rotary(
+        _ reader: inout ConfigReader, _ nested: String?, theta fallback: Double, usesFile: Bool
+    ) -> RotaryConfig {
         let object = usesFile ? nested.map { parameters[$0]?.objectValue ?? JSONObject() } ?? parameters : JSONObject()
         var section = RotarySection(
             parameters: object, prefix: nested.map { "\(prefix).\($0)" } ?? prefix, original: original,

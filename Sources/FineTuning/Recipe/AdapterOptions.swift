@@ -4,7 +4,8 @@ public import FileFormats
 public struct AdapterOptions: Sendable, Equatable {
     static let keys = [
         "use_rslora", "use_dora", "lora_bias", "init_lora_weights", "rank_pattern", "alpha_pattern",
-        "layers_to_transform", "layers_pattern", "exclude_modules", "bias", "modules_to_save", "trainable_token_indices",
+        "layers_to_transform", "layers_pattern", "exclude_modules", "bias", "modules_to_save",
+        "trainable_token_indices",
         "ensure_weight_tying", "eva_config",
     ]
     static let evaKeys = ["rho", "tau", "use_label_mask", "whiten", "adjust_scaling_factors"]

@@ -43,8 +43,8 @@ extension TrainingRun {
         let fixed = plan.workingSetBytes(microbatchTokens: 0, recomputed: recomputed)
         var lines = [
             "not enough memory: about \(mebibytes(needed)) are needed (the weights and what learns "
-                + "\(mebibytes(plan.weightBytes + plan.trainableBytes - plan.idleExpertBytes)), a row of \(longest) tokens "
-                + "\(mebibytes(needed - fixed))), and \(mebibytes(limit)) may be used"
+                + "\(mebibytes(plan.weightBytes + plan.trainableBytes - plan.idleExpertBytes)), a row of \(longest) "
+                + "tokens \(mebibytes(needed - fixed))), and \(mebibytes(limit)) may be used"
         ]
         let tokens = (limit - fixed) / max(1, plan.bytesPerToken(recomputed: plan.layerCount))
         if !isFull, plan.trainableBytes > limit / 4 {

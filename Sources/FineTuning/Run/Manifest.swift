@@ -55,7 +55,9 @@ public struct RunManifest {
     public mutating func hashBase(folder: String) throws {
         basePath = folder
         guard !TextResources.isGGUF(folder) else {
-            base = try GGUFFile(path: folder).paths.map { try HashedFile(path: $0, name: URL(fileURLWithPath: $0).lastPathComponent) }
+            base = try GGUFFile(path: folder).paths.map {
+                try HashedFile(path: $0, name: URL(fileURLWithPath: $0).lastPathComponent)
+            }
             return
         }
         // Other weights may lie beside the model's own, as in another program's format.

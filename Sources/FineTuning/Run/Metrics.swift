@@ -37,14 +37,15 @@ public struct StepMetrics: Sendable {
     }
 
     public var json: JSONObject {
-        JSONObject([
+        let fields: [(String, JSONValue)] = [
             ("step", .integer(step)), ("loss", .double(loss)), ("learning_rate", .double(learningRate)),
             ("grad_norm", .double(gradNorm)), ("tokens", .integer(tokens)),
             ("trained_tokens", .integer(trainedTokens)),
             ("tokens_per_second", .double((tokensPerSecond * 10).rounded() / 10)),
             ("peak_rss_bytes", .integer(peakRSSBytes)),
             ("elapsed_seconds", .double((elapsedSeconds * 1000).rounded() / 1000)),
-        ] + metrics.map { ($0.name, .double($0.value)) })
+        ]
+        return JSONObject(fields + metrics.map { ($0.name, .double($0.value)) })
     }
 }
 
@@ -72,11 +73,12 @@ public struct EvalMetrics: Sendable {
     }
 
     public var json: JSONObject {
-        JSONObject([
+        let fields: [(String, JSONValue)] = [
             ("step", .integer(step)), ("eval_loss", .double(loss)), ("eval_rows", .integer(rows)),
             ("eval_tokens", .integer(trainedTokens)),
             ("elapsed_seconds", .double((elapsedSeconds * 1000).rounded() / 1000)),
-        ] + metrics.map { ("eval_" + $0.name, .double($0.value)) })
+        ]
+        return JSONObject(fields + metrics.map { ("eval_" + $0.name, .double($0.value)) })
     }
 }
 

@@ -60,9 +60,10 @@ public struct TextResources: Sendable {
 
     /// Nil for a folder or a GGUF file without a tokenizer.
     public init?(ifPresentAt folder: String) throws {
-        let isPresent = try Self.isGGUF(folder) ? Self.hasTokenizer(gguf: folder) : Self.tokenizerFiles.contains {
-            FileManager.default.fileExists(atPath: folder + "/" + $0)
-        }
+        let isPresent =
+            try Self.isGGUF(folder)
+            ? Self.hasTokenizer(gguf: folder)
+            : Self.tokenizerFiles.contains { FileManager.default.fileExists(atPath: folder + "/" + $0) }
         guard isPresent else { return nil }
         try self.init(path: folder)
     }
@@ -82,7 +83,8 @@ public struct TextResources: Sendable {
             .filter { FileManager.default.fileExists(atPath: $0.1) }
     }
 
-    /// SHA-256 of all tokenizer files, of a GGUF file's tokenizer alone, so that ids are known to come from this very tokenizer.
+    /// SHA-256 of all tokenizer files, of a GGUF file's tokenizer alone, so that ids are known to come from this very
+    /// tokenizer.
     public func tokenizerHash() throws -> String {
         var stream = SHA256Stream()
         if Self.isGGUF(path) {

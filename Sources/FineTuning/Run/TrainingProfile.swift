@@ -94,7 +94,8 @@ public struct TrainingProfile {
             "operation               ms of workers  share  in products   GFLOP/s   GB moved",
         ]
         for (name, entry) in rows {
-            let speed = entry.productSeconds > 0
+            let speed =
+                entry.productSeconds > 0
                 ? String(format: "%.0f", entry.productOperations / entry.productSeconds * 1e-9) : "-"
             lines.append(
                 name + String(repeating: " ", count: max(1, 24 - name.utf8.count))

@@ -16,12 +16,13 @@ public struct OperationCount: Sendable {
     public init(_ model: DecoderModel) {
         func weights(_ projection: Projection) -> Double {
             let base = Double(projection.inputWidth * projection.outputWidth)
-            let learned = projection.adapter.map { 6 * Double($0.rank * (projection.inputWidth + projection.outputWidth)) }
+            let learned = projection.adapter.map {
+                6 * Double($0.rank * (projection.inputWidth + projection.outputWidth))
+            }
             return (projection.weight.isTrainable ? 6 : 4) * base + (learned ?? 0)
         }
-        perToken = model.table.linearModules.reduce(0) { sum, module in
-            sum + weights(model.layers[module.layer].linear(module.role))
-        }
+        perToken =
+            model.table.linearModules.reduce(0) { $0 + weights(model.layers[$1.layer].linear($1.role)) }
             + model.layers.reduce(0) { $0 + Self.active($1.experts, model.config.mixture) }
         perTarget = weights(model.head)
         perPair = 6 * Double(model.config.headCount * (model.config.headDim + model.config.valueDim))

@@ -216,7 +216,8 @@ public final class Trainer {
     private func scoreReference(_ report: (TrainerEvent) throws -> Void) throws {
         guard settings.objective.usesReference else { return }
         let perEpoch = Self.stepsPerEpoch(rows: train.count, batchSize: settings.batchSize)
-        let numbers = settings.totalSteps >= perEpoch
+        let numbers =
+            settings.totalSteps >= perEpoch
             ? Array(train.indices) : Array(Set((0..<settings.totalSteps).flatMap(rows(ofStep:)))).sorted()
         let all = numbers.count + eval.count
         let scores = try pass.scores(numbers.map { train[$0] }) { try report(.scoring(done: $0, of: all)) }

@@ -3,20 +3,23 @@ internal import CKernels
 extension Tape {
     /// SwiGLU (arXiv:2002.05202): silu(gate) * up, all `[T, F]`.
     public func swiGLU(gate: Tensor, up: Tensor) -> Tensor {
-        gated(gate, up, forward: kernels(gate.dtype).pointee.swiglu, backward: kernels(gate.dtype).pointee.swiglu_backward)
+        let loops = kernels(gate.dtype).pointee
+        return gated(gate, up, forward: loops.swiglu, backward: loops.swiglu_backward)
     }
 
     /// GeGLU (arXiv:2002.05202): gelu(gate) * up with GELU's approximation by tanh, all `[T, F]`.
     public func geGLU(gate: Tensor, up: Tensor) -> Tensor {
-        gated(gate, up, forward: kernels(gate.dtype).pointee.geglu, backward: kernels(gate.dtype).pointee.geglu_backward)
+        let loops = kernels(gate.dtype).pointee
+        return gated(gate, up, forward: loops.geglu, backward: loops.geglu_backward)
     }
 
-    private typealias Forward = @convention(c) (
-        UnsafeMutableRawPointer?, UnsafeRawPointer?, UnsafeRawPointer?, Int
-    ) -> Void
-    private typealias Backward = @convention(c) (
-        UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeRawPointer?, UnsafeRawPointer?, UnsafeRawPointer?, Int
-    ) -> Void
+    private typealias Forward =
+        @convention(c) (UnsafeMutableRawPointer?, UnsafeRawPointer?, UnsafeRawPointer?, Int) -> Void
+    private typealias Backward =
+        @convention(c) (
+            UnsafeMutableRawPointer?, UnsafeMutableRawPointer?, UnsafeRawPointer?, UnsafeRawPointer?, UnsafeRawPointer?,
+            Int
+        ) -> Void
 
     /// An activation of `gate` times `up`; the result can be computed again after its release.
     private func gated(_ gate: Tensor, _ up: Tensor, forward: Forward?, backward: Backward?) -> Tensor {

@@ -44,7 +44,8 @@ extension Tape {
             let sum = x.dtype == .f32 ? x.gradient : nil, dx = sum ?? Tensor(x.shape, x.dtype)
             let bytes = rowWidth * (8 + 2 * dtype.size)
             executor.rows(rows, .normalizationBackward, bytesPerRow: bytes) { first, count, worker in
-                let target = x.dtype == .f32
+                let target =
+                    x.dtype == .f32
                     ? dx.f32 + first * rowWidth : worker.floats(1, count: count * rowWidth)
                 if sum == nil { target.update(repeating: 0, count: count * rowWidth) }
                 loops.pointee.rms_norm_backward(

@@ -37,7 +37,8 @@ extension Tape {
                 positions.withUnsafeBufferPointer { positions in
                     let loops = kernels(tensor.dtype).pointee
                     (table.isInterleaved ? loops.rotary_interleaved : loops.rotary)!(
-                        tensor.row(first) + start * tensor.dtype.size, width, positions.baseAddress! + first, table.cosine.f32, table.sine.f32,
+                        tensor.row(first) + start * tensor.dtype.size, width, positions.baseAddress! + first,
+                        table.cosine.f32, table.sine.f32,
                         sign, count, heads, headDim, table.half)
                 }
             }

@@ -223,8 +223,8 @@ struct AdapterConvert: ParsableCommand {
         commandName: "convert", abstract: "Turn adapters of one form into another.",
         discussion: """
             --to lora makes DoRA, PiSSA and OLoRA plain (needs --model; DoRA by SVD, with the error told); --to peft \
-            reads mlx-lm's adapter folders and GGUF adapters (these need --model); --to mlx and --to gguf write them (gguf \
-            needs --model).
+            reads mlx-lm's adapter folders and GGUF adapters (these need --model); --to mlx and --to gguf write them \
+            (gguf needs --model).
 
             \(exitStatusHelp)
             """)

@@ -9,9 +9,9 @@ struct Doctor: ParsableCommand {
         abstract: "Show what this machine offers: processor, libraries, speed, memory.",
         discussion: """
             Prints the processor and the instruction set that graft's loops use on it, the matrix library, the rate \
-            of matrix products in f32 and bf16 (GFLOP/s, one second each), the memory and the rate at which it is read, \
-            and what follows for the precision that 'auto' chooses. Run it first on a new machine, and send its output \
-            with a report of a defect.
+            of matrix products in f32 and bf16 (GFLOP/s, one second each), the memory and the rate at which it is \
+            read, and what follows for the precision that 'auto' chooses. Run it first on a new machine, and send its \
+            output with a report of a defect.
 
             Example:
               graft doctor

@@ -122,7 +122,9 @@ struct Eval: ParsableCommand {
             return [
                 String(format: "%.4f", evaluation.loss), String(format: "%.2f", evaluation.perplexity),
                 evaluation.bitsPerByte.map { String(format: "%.4f", $0) } ?? "-",
-                "\(exact)\(evaluation.answers.isEmpty ? "" : " (\(evaluation.matches) of \(evaluation.answers.count))")",
+                exact
+                    + (evaluation.answers.isEmpty
+                        ? "" : " (\(evaluation.matches) of \(evaluation.answers.count))"),
             ]
         }
         var lines = [["", "loss", "perplexity", "bits/byte", "exact match"]]

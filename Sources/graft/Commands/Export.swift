@@ -21,13 +21,13 @@ struct ExportCommand: ParsableCommand {
               graft export --model base --adapter A --out a.gguf --adapter-only
               graft export --model base --adapter A --out helper --for ollama --type q4_k_m
 
-            --for makes a folder that a program takes as it is, with a model card: ollama (GGUF and Modelfile), lmstudio \
-            (the folders that LM Studio and Jan look through), vllm (the adapter, if vLLM can take it), hf (a merged \
-            Hugging Face folder).
+            --for makes a folder that a program takes as it is, with a model card: ollama (GGUF and Modelfile), \
+            lmstudio (the folders that LM Studio and Jan look through), vllm (the adapter, if vLLM can take it), hf (a \
+            merged Hugging Face folder).
 
             Types: f32, f16 and bf16; 8 bits: q8_0; 6: q6_k; 5: q5_k_m, q5_k_s, q5_1, q5_0; 4: q4_k_m, q4_k_s, iq4_nl, \
-            iq4_xs, q4_1, q4_0, mxfp4 (experts; all else q8_0); 3: q3_k_l, q3_k_m, q3_k_s; 2: q2_k. They are llama.cpp's \
-            mixes, in either case; q4_k_m is the common choice. The output must not exist.
+            iq4_xs, q4_1, q4_0, mxfp4 (experts; all else q8_0); 3: q3_k_l, q3_k_m, q3_k_s; 2: q2_k. They are \
+            llama.cpp's mixes, in either case; q4_k_m is the common choice. The output must not exist.
 
             \(verifyHelp)
 
@@ -51,8 +51,8 @@ struct ExportCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Type of the weights, such as f16, q8_0 or q4_k_m; f16 by default, q8_0 for ollama and lmstudio, the base's "
-                + "own for hf.", valueName: "type"))
+            "Type of the weights, such as f16, q8_0 or q4_k_m; f16 by default, q8_0 for ollama and lmstudio, the "
+                + "base's own for hf.", valueName: "type"))
     var type: GGUFOutputType?
 
     @Option(
@@ -91,7 +91,9 @@ struct ExportCommand: ParsableCommand {
             throw ValidationError("--adapter-only takes one --adapter; 'graft adapter combine' makes one of several")
         }
         if adapterOnly, target != nil { throw ValidationError("--for and --adapter-only exclude each other") }
-        if system != nil, target != .ollama { throw ValidationError("--system goes into Ollama's Modelfile: add --for ollama") }
+        if system != nil, target != .ollama {
+            throw ValidationError("--system goes into Ollama's Modelfile: add --for ollama")
+        }
         if target == .vllm, adapters.uses.isEmpty { throw ValidationError("--for vllm needs --adapter") }
         if target == .hf, type != nil, mergedType == nil {
             throw ValidationError("--for hf takes the types f32, f16 and bf16")

@@ -38,7 +38,8 @@ struct Inspect: ParsableCommand {
     var count = 5
 
     @Option(
-        help: ArgumentHelp("The folder of the tokenizer that --rows shows text with; ids without it.", valueName: "dir"),
+        help: ArgumentHelp(
+            "The folder of the tokenizer that --rows shows text with; ids without it.", valueName: "dir"),
         transform: HubCache.snapshot)
     var model: String?
 

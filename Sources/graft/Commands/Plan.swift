@@ -61,7 +61,10 @@ struct Plan: ParsableCommand {
     private func json(_ run: TrainingRun.Prepared, _ seconds: Double, _ previews: [Preview]) -> JSONValue {
         let summary = run.summary
         let shown = previews.map { preview -> JSONValue in
-            .array(preview.pieces.map { .object(JSONObject([("text", .string($0.text)), ("trained", .bool($0.isTrained))])) })
+            .array(
+                preview.pieces.map {
+                    .object(JSONObject([("text", .string($0.text)), ("trained", .bool($0.isTrained))]))
+                })
         }
         return .object(
             JSONObject([
@@ -90,12 +93,14 @@ struct Plan: ParsableCommand {
         guard all > 0 else { return "none" }
         func rows(_ count: Int?) -> String { (count ?? all) < all ? "\(count ?? 0) of \(all)" : "all \(all)" }
         let last = "\(rows(run.settings.lastEvalRows)) examples after the last step"
-        return run.settings.evalEvery.map { "\(rows(run.settings.evalRows)) examples every \($0) steps, \(last)" } ?? last
+        return run.settings.evalEvery.map { "\(rows(run.settings.evalRows)) examples every \($0) steps, \(last)" }
+            ?? last
     }
 
     private func experts(_ summary: TrainingRun.Summary) -> String {
         guard summary.idleExpertBytes > 0 else { return "" }
-        return ", of which \(bytesText(summary.idleExpertBytes)) are experts in their file: read when tokens come to them"
+        return
+            ", of which \(bytesText(summary.idleExpertBytes)) are experts in their file: read when tokens come to them"
             + (summary.readsExpertsAgain ? ", and again where memory is short" : "")
     }
 

@@ -91,7 +91,11 @@ extension Text {
         @Flag(help: "Take text that looks like a special token as ordinary text.")
         var literal = false
 
-        @Flag(help: "Print only the number of texts, bytes and tokens and the seconds that encoding took, by the clock and the CPU's.")
+        @Flag(
+            help: """
+                Print only the number of texts, bytes and tokens and the seconds that encoding took, by the clock and \
+                the CPU's.
+                """)
         var count = false
 
         @OptionGroup var output: OutputOptions

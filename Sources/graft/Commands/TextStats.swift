@@ -41,13 +41,14 @@ extension Text {
 
         @Option(
             help: ArgumentHelp(
-                "Files of rows or globs, separated by commas; '-' is standard input (csv:-, tsv:- or text:- for what is no "
-                    + "JSON).", valueName: "file,..."))
+                "Files of rows or globs, separated by commas; '-' is standard input (csv:-, tsv:- or text:- for what "
+                    + "is no JSON).", valueName: "file,..."))
         var data: String
 
         @Option(
             help: ArgumentHelp(
-                "What texts are told apart by: script, file, or a key of the rows whose value is text.", valueName: "what"))
+                "What texts are told apart by: script, file, or a key of the rows whose value is text.",
+                valueName: "what"))
         var by = "script"
 
         @Option(help: ArgumentHelp("What every row has to be; by default its keys tell.", valueName: "shape"))
@@ -111,7 +112,8 @@ extension Text {
                 [
                     name, path, "\(counts.words)", String(format: "%.3f", counts.fertility),
                     String(format: "%.2f", counts.bytesPerToken), String(format: "%.3f", counts.preTokenFloor),
-                    String(format: "%.4f", counts.byteFallbackShare), String(format: "%.4f", counts.unknownShare), lossy,
+                    String(format: "%.4f", counts.byteFallbackShare), String(format: "%.4f", counts.unknownShare),
+                    lossy,
                 ]
             }
             for group in groups(found) {

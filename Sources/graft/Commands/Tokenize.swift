@@ -269,13 +269,14 @@ let acceptHelp = ArgumentHelp(
 struct RowOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Files of rows, globs or token stores, separated by commas. '-' is standard input (csv:-, tsv:- or text:- for "
-                + "what is no JSON).", valueName: "file,..."))
+            "Files of rows, globs or token stores, separated by commas. '-' is standard input (csv:-, tsv:- or text:- "
+                + "for what is no JSON).", valueName: "file,..."))
     var data: String?
 
     @Option(
         help: ArgumentHelp(
-            "What every row has to be: messages, sharegpt, alpaca, completion, text or tokens; by default its keys tell.",
+            "What every row has to be: messages, sharegpt, alpaca, completion, text or tokens; by default its keys "
+                + "tell.",
             valueName: "shape"))
     var format: RowFormat = .auto
 

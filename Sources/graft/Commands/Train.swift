@@ -130,8 +130,8 @@ private final class TrainingWatch {
             if summary.readsExpertsAgain {
                 messages.note(
                     "the mixture is larger than memory: about \(bytesText(summary.memoryBytes)) with all experts, and "
-                        + "\(bytesText(summary.memoryLimit ?? 0)) may be used; experts are read again from their file as "
-                        + "tokens come to them, which takes time")
+                        + "\(bytesText(summary.memoryLimit ?? 0)) may be used; experts are read again from their file "
+                        + "as tokens come to them, which takes time")
             }
         case .trainer(let event): show(event)
         case .profiled(let profile): messages.note(profile.text)

@@ -25,7 +25,8 @@ extension Inspector {
         result.add("licence", .array(try licences().map { .string($0) }))
         if !hasTokenizer { limits.append(("read text", "there is no tokenizer: rows have to be token ids")) }
         if hasTokenizer, !hasTemplate {
-            limits.append(("render conversations", "there is no chat template: add a chat_template.jinja, or train on texts and prompts"))
+            let reason = "there is no chat template: add a chat_template.jinja, or train on texts and prompts"
+            limits.append(("render conversations", reason))
         }
         do {
             let files = try SafetensorsFolder(path: path)

@@ -4,7 +4,8 @@ import TensorCore
 
 extension FamilyDefinition {
     static let deepseekV2 = FamilyDefinition(
-        className: "DeepseekV2ForCausalLM", gguf: GGUFTraits(
+        className: "DeepseekV2ForCausalLM",
+        gguf: GGUFTraits(
             architecture: "deepseek2", gaps: deepseekGaps, layersPastAdapters: latentLayers,
             differences: { $0.latentDifferences },
             recognizes: { ($0("expert_gating_func") ?? 1) == 1 },
@@ -35,7 +36,8 @@ extension FamilyDefinition {
         })
 
     static let deepseekV3 = FamilyDefinition(
-        className: "DeepseekV3ForCausalLM", gguf: GGUFTraits(
+        className: "DeepseekV3ForCausalLM",
+        gguf: GGUFTraits(
             architecture: "deepseek2", gaps: deepseekGaps, layersPastAdapters: latentLayers,
             differences: { $0.latentDifferences }),
         mixtureNames: MixtureNames(shared: "shared_experts"), inertKeys: deepseekInertKeys,

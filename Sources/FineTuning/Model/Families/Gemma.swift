@@ -3,7 +3,8 @@ import Foundation
 
 extension FamilyDefinition {
     static let gemma = FamilyDefinition(
-        className: "GemmaForCausalLM", gguf: GGUFTraits(architecture: "gemma", gaps: gemmaGaps), defaults: gemmaDefaults,
+        className: "GemmaForCausalLM", gguf: GGUFTraits(architecture: "gemma", gaps: gemmaGaps),
+        defaults: gemmaDefaults,
         read: { config, reader in
             // Old files say gelu and mean the approximation.
             reader.requireActivation(["gelu_pytorch_tanh", "gelu"])
@@ -63,7 +64,8 @@ extension FamilyDefinition {
     /// Says what llama.cpp's loader derives: the layers that slide, and the scale of the scores.
     private static func completeGemma(_ json: inout JSONObject, period: Int, unscaledLayers: Int) {
         let layers = json["num_hidden_layers"]?.intValue ?? 0, heads = json["num_attention_heads"]?.intValue ?? 1
-        let width = layers == unscaledLayers
+        let width =
+            layers == unscaledLayers
             ? (json["hidden_size"]?.intValue ?? 1) / max(1, heads) : json["head_dim"]?.intValue ?? 1
         let period = json["sliding_window_pattern"]?.intValue ?? period
         json["query_pre_attn_scalar"] = .integer(width)
@@ -106,7 +108,7 @@ extension ModelConfig {
     fileprivate func gemmaDifferences(unscaledLayers: Int) -> [String] {
         var problems: [String] = []
         if slidingPeriod == nil { problems.append("layer_types: llama.cpp slides in all layers but every n-th") }
-        if rotaries.count > 1, case .none = rotaries[1].scaling {} else if rotaries.count > 1 {
+        if rotaries.count > 1, !rotaries[1].scaling.isNone {
             problems.append("rope_parameters.sliding_attention: llama.cpp stretches the other layers alone")
         }
         let width = layerCount == unscaledLayers ? hiddenSize / headCount : headDim

@@ -3,7 +3,8 @@ import TensorCore
 
 extension FamilyDefinition {
     static let gptOSS = FamilyDefinition(
-        className: "GptOssForCausalLM", gguf: GGUFTraits(
+        className: "GptOssForCausalLM",
+        gguf: GGUFTraits(
             architecture: "gpt-oss", keys: [.slidingWindow], normNames: [.feedForwardInput: "post_attention_norm"],
             acceptsRoundedYarn: true, needsHead: true, differences: { $0.clampDifferences },
             complete: { json in

@@ -11,7 +11,8 @@ extension FamilyDefinition {
         })
 
     static let qwen3 = FamilyDefinition(
-        className: "Qwen3ForCausalLM", gguf: GGUFTraits(
+        className: "Qwen3ForCausalLM",
+        gguf: GGUFTraits(
             architecture: "qwen3", gaps: [.queryKeyValueBias, .outputBias, .frequencyDivisors, .windows]),
         defaults: Defaults(headDim: 128),
         read: { config, reader in
