@@ -106,7 +106,7 @@ private let writtenTypes = blockTypes.filter(RowEncoding.canEncode)
         let rows: [[Float]] = [
             [Float](repeating: 0, count: 256), [Float](repeating: -0.0, count: 256),
             [Float](repeating: 0.3, count: 256), [Float](repeating: -0.3, count: 256),
-            (0..<256).map { $0 == 77 ? -5 : 0 }, (0..<256).map { Float($0 % 7) * 1e-41 },
+            (0..<256).map { $0 == 77 ? -5 : 0 }, (0..<256).map { Float($0 % 7) * 0x1.BEp-137 },
             (0..<256).map { 1 + Float($0) * 1e-5 }, (0..<256).map { Float($0 % 2 == 0 ? 30_000 : -30_000) },
         ]
         for row in rows {

@@ -1,5 +1,4 @@
 internal import FileFormats
-import Foundation
 public import TensorCore
 
 extension DecoderModel {

@@ -66,7 +66,7 @@ public struct AdapterPlan: Sendable {
         keepsTie = base.tiesEmbeddings && config.ensuresWeightTying
         if keepsTie { tie(base) }
         checkNames(config, base, table)
-        checkCombinations(config, base)
+        checkCombinations()
     }
 
     // MARK: updates
@@ -196,7 +196,7 @@ public struct AdapterPlan: Sendable {
         }
     }
 
-    private mutating func checkCombinations(_ config: AdapterConfig, _ base: ModelConfig) {
+    private mutating func checkCombinations() {
         for update in updates where update.hasMagnitude && update.isOfExperts {
             problems.append("use_dora on \(update.site.target): PEFT and graft have no DoRA of experts")
         }

@@ -1,5 +1,4 @@
 public import FileFormats
-import Foundation
 public import TensorCore
 
 /// Which of a base's weights learn.

@@ -22,6 +22,14 @@ func readObjective(
         section.missing("name", ObjectiveName.allCases.map(\.rawValue).joined(separator: " | "))
     }
     guard let name else { return .sft }
+    let objective = readOptions(of: name, &section, resolve)
+    section.finish()
+    return objective
+}
+
+private func readOptions(
+    of name: ObjectiveName, _ section: inout RecipeSection, _ resolve: (String) -> String
+) -> Objective {
     var objective = defaults(name)
     func positive(_ key: String) -> Double? { section.number(key, "above 0") { $0 > 0 } }
     switch objective {
@@ -66,7 +74,6 @@ func readObjective(
         distillation.divergence.temperature = positive("temperature") ?? distillation.divergence.temperature
         objective = .distill(distillation)
     }
-    section.finish()
     return objective
 }
 

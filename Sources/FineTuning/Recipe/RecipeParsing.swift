@@ -10,18 +10,15 @@ extension Recipe {
             "adapter.init_from", "adapter.loraplus_lr_ratio", "adapter.loraplus_lr_embedding",
             "objective", "objective.name", "objective.beta", "objective.loss_type", "objective.label_smoothing",
             "objective.simpo_gamma", "objective.cpo_alpha", "objective.desirable_weight",
-            "objective.undesirable_weight",
-            "objective.teacher", "objective.temperature",
+            "objective.undesirable_weight", "objective.teacher", "objective.temperature",
             "data", "data.train", "data.eval", "data.train_on", "data.max_length", "data.overlong", "data.shuffle",
             "data.mix_temperature", "data.max_repeats", "data.dedupe", "data.format", "data.columns", "data.accept",
             "training", "training.epochs", "training.steps", "training.batch_size", "training.microbatch_tokens",
             "training.learning_rate", "training.schedule", "training.warmup_ratio", "training.optimizer",
             "training.optimizer.name", "training.optimizer.betas", "training.optimizer.eps",
             "training.optimizer.weight_decay", "training.max_grad_norm", "training.precision",
-            "training.quantization",
-            "training.activation_checkpointing", "training.seed", "training.log_every", "training.eval_every",
-            "training.eval_rows",
-            "training.save_every",
+            "training.quantization", "training.activation_checkpointing", "training.seed", "training.log_every",
+            "training.eval_every", "training.eval_rows", "training.save_every",
         ] + AdapterOptions.keys.map { "adapter." + $0 }
 
     /// Reads the recipe at `path`.

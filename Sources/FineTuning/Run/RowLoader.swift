@@ -1,5 +1,4 @@
 public import FileFormats
-import Foundation
 public import TextData
 
 /// Tokenised rows of files and token stores, with what became of them.

@@ -1,4 +1,3 @@
-import Foundation
 public import TextData
 
 /// A prompt from the data, with the answer that follows it there.

@@ -1,5 +1,4 @@
 import FileFormats
-import Foundation
 import TensorCore
 import TextData
 

@@ -49,7 +49,8 @@ extension TrainingRun {
         }
     }
 
-    /// What of memory's uses the recipe and an earlier part of the run leave open is settled by the plan.
+    /// The micro-batch and the blocks to recompute: the recipe's, else those of the run that is gone on with, else the
+    /// plan's.
     private func memoryChoice(
         _ rows: [TokenizedExample], _ plan: MemoryPlan, checkpoints: String
     ) -> MemoryPlan.Choice {

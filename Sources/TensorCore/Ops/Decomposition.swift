@@ -1,5 +1,4 @@
 internal import COpenBLAS
-import Foundation
 
 /// f32 products on the calling thread, outside a pool.
 enum DenseProduct {
