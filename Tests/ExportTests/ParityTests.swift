@@ -216,12 +216,14 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
     ])
     func otherNumbersOfAFamilyAreFound(family: String, key: String, what: String) throws {
         let folder = fixturesFolder + "/" + family
-        _ = try exportGGUF(model: folder, output: scratch("o.gguf"), options: GGUFExportOptions(type: .q4_0), pool: pool)
+        _ = try exportGGUF(
+            model: folder, output: scratch("o.gguf"), options: GGUFExportOptions(type: .q4_0), pool: pool)
         let path = try rewrite(
             "o.gguf",
             metadata: { found, value in
                 guard found == key else { return value }
-                return value.intValue.map { .uint32(UInt32($0 - 1)) } ?? .float32(Float((value.doubleValue ?? 0) * 1.01))
+                return value.intValue.map { .uint32(UInt32($0 - 1)) }
+                    ?? .float32(Float((value.doubleValue ?? 0) * 1.01))
             })
         let error = #expect(throws: ParityError.self) {
             _ = try gate.compare(scratch(path), model: folder, adapters: [])
