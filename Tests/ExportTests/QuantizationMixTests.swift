@@ -44,4 +44,12 @@ import Testing
         #expect(GGUFOutputType(name: "IQ4_XS") == .iq4_xs && GGUFOutputType(name: "MXFP4_MOE") == .mxfp4)
         #expect(GGUFOutputType(name: "q9_9") == nil && GGUFOutputType(name: "") == nil)
     }
+
+    @Test func matricesOfOneRowStayExact() {
+        var mix = QuantizationMix(.q4_0, metadata: [], hasImportance: false)
+        let types = mix.types(of: [
+            ("blk.0.ffn_gate_inp_shexp.weight", [1, 256]), ("blk.0.ffn_up_exps.weight", [1, 64, 256]),
+        ])
+        #expect(types == [.f32, .q4_0])
+    }
 }
