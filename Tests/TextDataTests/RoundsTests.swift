@@ -12,10 +12,10 @@ struct RoundsTests {
         chatML,
         "{% for m in messages %}{{ loop.index }}{{ loop.first }}{{ loop.last }}{{ m.content }};{% endfor %}",
         "{% for m in messages %}{{ loop.length }}/{{ loop.revindex }}{{ m.role }}{% endfor %}",
-        "{% for m in messages %}{{ messages[loop.index0 + 1].role }}<{{ messages[-1].role }}>{% endfor %}",
-        "{% for m in messages %}{{ loop.previtem.role }}{{ loop.nextitem.content }}|{% endfor %}",
+        "{% for m in messages %}{{ (messages[loop.index0 + 1] or {}).role }}<{{ messages[-1].role }}>{% endfor %}",
+        "{% for m in messages %}{{ (loop.previtem or {}).role }}{{ (loop.nextitem or {}).content }}|{% endfor %}",
         "{% for m in messages %}{{ m.role if loop.nextitem is defined else 'end' }}{% endfor %}",
-        "{% set rest = messages[1:] %}{% for m in rest %}{{ rest[loop.index0].role }}{{ rest | length }}{% endfor %}",
+        "{% set rest = messages[1:] %}{% for m in rest %}{{ (rest[loop.index] or {}).role }}{{ rest | length }}{% endfor %}",
         "{% set rest = messages[1:] %}{% for m in rest %}{{ m.content }}{{ rest[0].role }}.{% endfor %}",
         "{% set ns = namespace(n=0, last='') %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{{ ns.n }}{{ ns.last }}"
             + "{% set ns.last = m.role %}{% endfor %}{{ ns.n }}{{ ns.last }}",
@@ -43,8 +43,93 @@ struct RoundsTests {
             + "{% macro f() %}{{ m.role }}{% endmacro %}{% set kept.f = f %}{{ kept.all | length }}{% endfor %}{{ kept.f() }}"
             + "{{ kept }}",
         "{% for m in messages %}{% if m in messages[:2] %}a{% endif %}{{ messages | length > 3 }}{% endfor %}",
+        // One loop over several parts of the messages, or among other variables.
+        "{% macro show(ms) %}{% for m in ms %}{{ m.role }}{{ (loop.nextitem or {}).role }}"
+            + "{{ (loop.previtem or {}).role }}{{ loop.last }} {% endfor %}{% endmacro %}{{ show(messages) }}|{{ show(messages[1:]) }}|{{ show(messages[2:]) }}"
+            + "|{% for m in messages %}{{ show(m.tool_calls or []) }}{% endfor %}{{ show(messages[-1].tool_calls or []) }}",
+        "{% macro tagged() %}{{ tag }}{% endmacro %}{% macro all(hides) %}{% if hides %}{% set tag = 'A' %}{% endif %}"
+            + "{% for m in messages %}{{ tagged() }}{{ tag }}{{ m.role }}{% endfor %}{% endmacro %}"
+            + "{% set tag = 'A' %}{{ all(false) }}{% set tag = 'B' %}{{ all(true) }}{% set tag = 'A' %}{{ all(true) }}",
+        // What changes by being used, inside of what does not.
+        "{% set d = {'c': cycler('a', 'b'), 'j': [joiner('+')]} %}{% for i in range(3) %}{% for m in messages %}"
+            + "{{ d.j[0]() }}{{ d.c.next() }}{{ m.content }}{% endfor %}{% endfor %}",
+        "{% set kept = [messages | map(attribute='role')] %}{% for i in range(2) %}{% for m in messages %}"
+            + "{{ kept[0] | first }}{% endfor %}{% endfor %}",
         "{% for m in messages if m.role != 'system' %}{{ loop.index }}{{ m.content }}{% endfor %}",
     ]
+
+    /// What a body may do: read, change and keep what is there.
+    private static let statements = [
+        "{{ m.role }}", "{{ m.content }};", "{{ loop.index }}", "{{ loop.last }}", "{{ loop.length }}",
+        "{{ loop.revindex0 }}",
+        "{{ (loop.previtem or {}).content }}", "{{ (loop.nextitem or {}).role }}", "{{ loop.changed(m.role) }}",
+        "{{ loop.cycle('x', 'y', 'z') }}", "{{ (messages[loop.index] or {}).role }}", "{{ messages[-1].content }}",
+        "{{ messages | length }}", "{{ m == messages[0] }}", "{{ m in messages[1:] }}", "{{ (tools or []) | length }}",
+        "{% set ns.n = ns.n + 1 %}", "{{ ns.n }}", "{% set ns.last = m.role %}", "{{ ns.last }}",
+        "{% set ns.all = ns.all + [m] %}",
+        "{{ ns.all | length }}", "{% set other.n = ns.n %}", "{{ other.n }}", "{{ other }}", "{% set ns.f = show %}",
+        "{% set ns.c = cycler(1, 2) %}", "{{ ns.c.next() if ns.c else '-' }}", "{{ c.next() }}", "{{ d.j[0]() }}",
+        "{{ d.c.next() }}",
+        "{{ kept[0] | first }}", "{{ show(m) }}", "{{ count(m) }}", "{{ tag }}", "{{ tagged() }}",
+        "{{ add_generation_prompt }}",
+        "{% set tag = m.role %}", "{% set ns.other = other %}", "{% set ns.other = namespace(n=5) %}",
+        "{{ ns.other.n if ns.other else '' }}", "{% set o = ns.other %}{% if o %}{% set o.n = o.n + 1 %}{% endif %}",
+        "{{ all(messages[1:]) }}",
+        "{% if m.content == 'stop' %}{% break %}{% endif %}", "{% if m.role == 'tool' %}{% continue %}{% endif %}",
+        "{% generation %}{{ m.content }}{% endgeneration %}", "{{ messages | map(attribute='role') | join }}",
+        "{{ (messages | selectattr('role', 'equalto', 'user') | list | last or {}).content }}", "{{ ns.n is defined }}",
+        "{% for m in messages %}{{ m.role }}{{ loop.last }}{% endfor %}",
+        "{% for m in messages if m.role == 'user' %}{{ ns.n }}{% endfor %}",
+        "{% for t in tools or [] %}{{ t.function.name }}{{ ns.n }}{% endfor %}",
+        "{% for t in m.tool_calls or [] %}{{ loop.last }}{% endfor %}",
+    ]
+    private static let lists = [
+        "messages", "messages", "messages", "messages[1:]", "messages[2:]", "tools or []",
+        "messages[-1].tool_calls or []",
+        "messages[:-1]", "messages | list", "rest", "rest[1:]",
+    ]
+    private static let start =
+        "{% set ns = namespace(n=0, last='', all=[], other=none, f=none, c=none) %}{% set other = namespace(n=3) %}"
+        + "{% set c = cycler('a', 'b', 'c') %}{% set d = {'c': cycler('p', 'q'), 'j': [joiner('+')]} %}{% set tag = 'A' %}"
+        + "{% set kept = [messages | map(attribute='role')] %}{% set rest = messages[1:] %}"
+        + "{% macro show(m) %}[{{ m.role }}{{ tag }}{{ ns.n }}]{% endmacro %}{% macro tagged() %}{{ tag }}{% endmacro %}"
+        + "{% macro count(m) %}{% set ns.n = ns.n + 1 %}{{ ns.n }}{% endmacro %}{% macro all(ms) %}{% for m in ms %}"
+        + "{{ m.role }}{{ loop.last }}{{ (loop.nextitem or {}).content }}{{ ns.n }} {% endfor %}{% endmacro %}"
+        + "{% macro call() %}{{ caller(messages[0]) }}{{ tag }}{% endmacro %}"
+
+    private static func loop(_ random: inout SeededGenerator, depth: Int) -> String {
+        let body = (0..<Int.random(in: 1...5, using: &random)).map { _ in
+            depth < 2 && Int.random(in: 0..<9, using: &random) == 0
+                ? block(&random, depth: depth + 1) : statements.randomElement(using: &random) ?? ""
+        }
+        return "{% for m in \(lists.randomElement(using: &random) ?? "messages") %}\(body.joined())|{% endfor %}"
+    }
+
+    private static func block(_ random: inout SeededGenerator, depth: Int = 0) -> String {
+        let inner = loop(&random, depth: depth)
+        return switch Int.random(in: 0..<10, using: &random) {
+        case 0: "{% with tag = 'W' %}\(inner){% endwith %}"
+        case 1: "{% set text %}\(inner){% endset %}{{ text }}"
+        case 2: "{% for i in range(2) %}\(inner){% set tag = 'R' %}\(inner){% endfor %}"
+        case 3: "{% filter upper %}\(inner){% endfilter %}"
+        case 4: "{% call(m) call() %}\(inner){% endcall %}"
+        case 5:
+            "{% macro own(x) %}{% if x %}{% set tag = x %}{% endif %}\(inner){% endmacro %}{{ own() }}{{ own('A') }}"
+        case 6: "{% set ns.n = 0 %}\(inner)"
+        case 7: "{% if add_generation_prompt %}{% set late = namespace(n=1) %}{% endif %}\(inner)"
+        default: inner
+        }
+    }
+
+    @Test func roundsOfAnyTemplate() throws {
+        var random = SeededGenerator(11)
+        for _ in 0..<150 {
+            let source =
+                Self.start + (0..<Int.random(in: 1...3, using: &random)).map { _ in Self.block(&random) }.joined()
+            let template = try ChatTemplate(source: source + "{{ ns }}{{ other.n }}{{ c.next() }}", name: source)
+            for _ in 0..<3 { try check(template, Self.conversation(&random)) }
+        }
+    }
 
     static func conversation(_ random: inout SeededGenerator) -> Conversation {
         let texts = ["a", "b ", "stop", "नमस्ते", "x\n", ""]

@@ -227,7 +227,8 @@ extension TemplateValue {
                 keys.append(.string(key))
                 return (key: TemplateValue.string(key), value: try TemplateValue($0.value))
             }
-            self = .dict(Mapping(entries: entries, keys: keys, depth: try Self.depth(over: entries.lazy.map { $0.value })))
+            let depth = try Self.depth(over: entries.lazy.map { $0.value })
+            self = .dict(Mapping(entries: entries, keys: keys, depth: depth, isGiven: true))
         }
     }
 

@@ -154,7 +154,7 @@ extension Interpreter {
 
     /// Looks up a name for a body that may be part of a round that is noted.
     func lookUp(_ symbol: Int, in scope: VariableScope) -> TemplateValue? {
-        if let recorder, recorder.isActive { recorder.lookUp(symbol, in: scope) } else { scope.lookUp(symbol) }
+        if let recorder, recorder.isActive { recorder.lookUp(symbol, in: scope, root: root) } else { scope.lookUp(symbol) }
     }
 
     func assign(_ value: TemplateValue, to target: Target, in scope: VariableScope) throws {

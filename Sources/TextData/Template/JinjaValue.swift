@@ -82,6 +82,8 @@ class Items {
 final class Mapping {
     let entries: [(key: TemplateValue, value: TemplateValue)]
     let depth: Int
+    /// As of `Items`.
+    let isGiven: Bool
     private let keys: [MappingKey]
     /// Of keys that are strings; 0 for others.
     private let marks: [UInt64]
@@ -90,8 +92,11 @@ final class Mapping {
     private lazy var index = Dictionary(zip(keys, keys.indices), uniquingKeysWith: { _, last in last })
 
     /// - Parameter keys: the hashable form of each entry's key; all distinct.
-    init(entries: [(key: TemplateValue, value: TemplateValue)], keys: [MappingKey], depth: Int) {
+    init(
+        entries: [(key: TemplateValue, value: TemplateValue)], keys: [MappingKey], depth: Int, isGiven: Bool = false
+    ) {
         self.entries = entries
+        self.isGiven = isGiven
         self.keys = keys
         marks = keys.map { if case .string(let text) = $0 { text.mark } else { 0 } }
         self.depth = depth
@@ -227,15 +232,6 @@ final class VariableScope {
     func own(_ name: Int) -> TemplateValue? {
         for i in variables.indices where variables[i].name == name { return variables[i].value }
         return nil
-    }
-
-    /// The scope that gives a name its value.
-    func holder(of name: Int) -> VariableScope? {
-        var scope: VariableScope? = self
-        while let current = scope, !current.variables.contains(where: { $0.name == name }) {
-            scope = current.parent
-        }
-        return scope
     }
 
     func lookUp(_ name: Int) -> TemplateValue? {

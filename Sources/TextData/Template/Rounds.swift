@@ -6,6 +6,8 @@
 struct Round {
     enum Read {
         case variable(Int, TemplateValue?)
+        /// The same by a macro, which does not see what hides it around the loop.
+        case global(Int, TemplateValue?)
         case attribute(namespace: Int, Text, TemplateValue?)
         /// An element of the messages, by its place among all.
         case message(Int, TemplateValue)
@@ -16,6 +18,8 @@ struct Round {
         case elements([TemplateValue])
     }
     let element: TemplateValue
+    /// Where what the loop runs through begins among the messages; nil for other elements.
+    let offset: Int?
     let escapes: Bool
     let isCaptured: Bool
     var reads: [Read]
@@ -58,6 +62,7 @@ final class RoundRecorder {
     private var reads: [Round.Read] = []
     /// The variables among them.
     private var names: [Int] = []
+    private var globals: [Int] = []
     private var writes: [(namespace: Int, name: Text, value: TemplateValue)] = []
     private var state: LoopState?
     private var items: Items?
@@ -72,7 +77,7 @@ final class RoundRecorder {
         last += 1
         number = last
         isSpoilt = false
-        (reads, names, writes) = ([], [], [])
+        (reads, names, globals, writes) = ([], [], [], [])
         (self.state, self.items, self.scope) = (state, items, scope)
     }
 
@@ -87,17 +92,25 @@ final class RoundRecorder {
     func spoil() { isSpoilt = true }
 
     /// Looks up a name, and notes it where it is not the round's own.
-    func lookUp(_ name: Int, in start: VariableScope) -> TemplateValue? {
+    func lookUp(_ name: Int, in start: VariableScope, root: VariableScope) -> TemplateValue? {
         var inner: VariableScope? = start
         while let current = inner, current.round == number {
             if let value = current.own(name) { return value }
             inner = current.parent
         }
         let value = inner?.lookUp(name)
-        if inner !== scope, inner?.holder(of: name) !== scope?.holder(of: name) { spoil() }
-        if !names.contains(name) {
-            names.append(name)
-            reads.append(.variable(name, value))
+        if inner === scope {
+            if !names.contains(name) {
+                names.append(name)
+                reads.append(.variable(name, value))
+            }
+        } else if inner === root {
+            if !globals.contains(name) {
+                globals.append(name)
+                reads.append(.global(name, value))
+            }
+        } else {
+            spoil()
         }
         return value
     }
@@ -165,7 +178,8 @@ extension Interpreter {
         }
         guard let noted = recorder.end() else { return flow }
         var round = Round(
-            element: element, escapes: escapes, isCaptured: isCapturing, reads: noted.reads, writes: noted.writes)
+            element: element, offset: items.place, escapes: escapes, isCaptured: isCapturing,
+            reads: noted.reads, writes: noted.writes)
         round.output = ArraySlice(Array(output[start...]))
         round.spans = generationSpans[spanCount...].map { $0.lowerBound - start..<$0.upperBound - start }
         (round.losesSpans, round.flow, round.fuel) = (hasLostSpans, flow, fuelBefore - fuel)
@@ -191,13 +205,14 @@ extension Interpreter {
         func areSame(_ a: [TemplateValue], _ b: [TemplateValue]) -> Bool {
             a.count == b.count && zip(a, b).allSatisfy { $0.isSame(as: $1) }
         }
-        guard round.escapes == escapes, round.isCaptured == isCapturing, round.element.isSame(as: element) else {
-            return false
-        }
+        guard round.escapes == escapes, round.isCaptured == isCapturing, round.offset == items.place,
+            round.element.isSame(as: element)
+        else { return false }
         let messages = recorder.messages
         return round.reads.allSatisfy { read in
             switch read {
             case .variable(let name, let value): Self.areSame(value, scope.lookUp(name))
+            case .global(let name, let value): Self.areSame(value, root.lookUp(name))
             case .attribute(let number, let name, let value):
                 number < namespaces.count && Self.areSame(value, namespaces[number][name])
             case .message(let place, let value): place < messages.count && value.isSame(as: messages[place])
@@ -227,7 +242,7 @@ extension TemplateValue {
         case (.bytes(let a), .bytes(let b)): a == b
         case (.list(let a), .list(let b)), (.tuple(let a), .tuple(let b)): a.isSame(as: b)
         case (.dict(let a), .dict(let b)):
-            a === b
+            a === b && a.isGiven
                 || a.entries.count == b.entries.count
                     && zip(a.entries, b.entries).allSatisfy {
                         $0.key.isSame(as: $1.key) && $0.value.isSame(as: $1.value)
@@ -254,12 +269,14 @@ extension TemplateValue {
 }
 
 extension Items {
+    /// Where it begins among the messages; nil for what is no part of them.
+    fileprivate var place: Int? { series == nil ? nil : offset }
+
     fileprivate func isSame(as other: Items) -> Bool {
-        if self === other { return true }
+        // What a template made may hold what changes by being used.
+        if self === other, isGiven { return true }
         // What is read of the messages is noted by itself.
-        if series != nil || other.series != nil {
-            return series != nil && other.series != nil && offset == other.offset
-        }
+        if series != nil || other.series != nil { return place == other.place }
         return type(of: self) == type(of: other) && values.count == other.values.count
             && zip(values, other.values).allSatisfy { $0.isSame(as: $1) }
     }
