@@ -201,6 +201,22 @@ import TextData
         #expect(error?.description.contains("duplicate_rows") == true)
         #expect(error?.description.contains("rows 1, 2, 3, 4, 5") == true, "\(String(describing: error))")
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["a.jsonl", "eval.jsonl"])
+        // Other defects, before and behind, do not keep it from being told.
+        let unanswered = Data(#"{"messages": [{"role": "user", "content": "x"}]}"#.utf8)
+        try unanswered.write(to: URL(fileURLWithPath: path("b.jsonl")))
+        try write("c.jsonl", 200..<210)
+        for partSize in [256, 1 << 20] {
+            var several = request("a.jsonl", "b.jsonl", "c.jsonl")
+            (several.eval, several.partSize) = ([path("eval.jsonl")], partSize)
+            let all = #expect(throws: TextError.self) { try build(several, "a.h5") }
+            guard case .badRows(let faults, 16)? = all else {
+                Issue.record("\(String(describing: all))")
+                continue
+            }
+            #expect(faults.filter { $0.lint == .noTrainedToken }.map(\.row) == [1])
+            #expect(faults.filter { $0.lint == .duplicateRows }.map(\.row) == Array(1...15))
+            #expect(!FileManager.default.fileExists(atPath: StoreBuilder.partsFolder(of: path("a.h5"))))
+        }
         var accepting = loader
         accepting.options.accepts = [.duplicateRows]
         let result = try build(checked, "a.h5", accepting)

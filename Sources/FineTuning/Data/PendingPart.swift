@@ -16,7 +16,7 @@ struct PendingPart {
         order = StoreOrder(plan)
     }
 
-    var isEmpty: Bool { records.isEmpty }
+    var isEmpty: Bool { columns.isEmpty }
 
     mutating func add(_ set: ExampleSet) {
         for (example, origin) in zip(set.examples, set.origins) {
@@ -33,6 +33,14 @@ struct PendingPart {
                 ids: example.ids, isTrained: example.isTrained)
             size += record.size
             records.append((place.bucket, record))
+        }
+    }
+
+    /// Notes rows whose examples are not kept.
+    mutating func add(rows origins: [RowOrigin]) {
+        for origin in origins where origin.place.ordinal != lastRow {
+            lastRow = origin.place.ordinal
+            addRow(origin)
         }
     }
 

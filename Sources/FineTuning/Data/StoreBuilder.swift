@@ -237,6 +237,9 @@ public struct StoreBuilder {
         }
         var stream = try ExampleStream(loader.builder, files: files, shard: plan.shard, from: state)
         var pending = PendingPart(plan: plan)
+        // Of the rows behind a bad one, for what else is wrong; no store comes of them.
+        var faulty = PendingPart(plan: plan)
+        removeTree(Self.faultyFolder(folder))
         while let set = try stream.next() {
             if shouldStop() { throw FineTuningError.interrupted(command: "the same command") }
             progress("tokenising row \(countLabel(stream.rowCount)), \(countLabel(set.report.tokens)) tokens")
@@ -247,16 +250,42 @@ public struct StoreBuilder {
                         + "which a token store cannot hold; name the file itself in the recipe"
                 ])
             }
+            if stream.hasFaults {
+                faulty.add(rows: set.origins)
+                guard faulty.size >= request.partSize else { continue }
+                try addFaulty(&faulty, plan, folder)
+                continue
+            }
             pending.add(set)
             guard pending.size >= request.partSize else { continue }
             try pending.write(to: Self.partPath(folder, number), state: try stream.state)
             pending = PendingPart(plan: plan)
             number += 1
         }
-        let report = try stream.finish()
+        let report: DataReport
+        do { report = try stream.finish() } catch TextError.badRows(let faults, let total) {
+            // No part of the store: it would be gone on from without what was bad.
+            if !pending.isEmpty { try addFaulty(&pending, plan, folder) }
+            if !faulty.isEmpty { try addFaulty(&faulty, plan, folder) }
+            do { _ = try checkOverlap(folder, plan) } catch TextError.badRows(let others, let count) {
+                throw TextError.badRows(faults: faults + others, total: total + count)
+            }
+            throw TextError.badRows(faults: faults, total: total)
+        }
         if !pending.isEmpty { try pending.write(to: Self.partPath(folder, number), state: try stream.state) }
         let done = try JSONEncoder().encode(Done(state: try stream.state, report: report))
         try AtomicFile.write(Array(done), to: folder + "/" + Done.fileName)
+    }
+
+    private static func faultyFolder(_ folder: String) -> String { folder + "/faulty" }
+
+    private func addFaulty(_ part: inout PendingPart, _ plan: StorePlan, _ folder: String) throws {
+        let faulty = Self.faultyFolder(folder)
+        guard mkdir(faulty, 0o777) == 0 || errno == EEXIST else {
+            throw FileError.io(operation: "create", path: faulty, code: errno)
+        }
+        try part.write(to: Self.partPath(faulty, try Self.parts(faulty).count), state: "")
+        part = PendingPart(plan: plan)
     }
 
     private func countLabel(_ count: Int) -> String { count < 10_000 ? "\(count)" : "\(count / 1000) k" }
@@ -291,7 +320,8 @@ public struct StoreBuilder {
     private func checkOverlap(_ folder: String, _ plan: StorePlan) throws -> [String] {
         guard !request.eval.isEmpty else { return [] }
         progress("looking for the evaluation rows")
-        return try StoreAssembly(plan, parts: [try Self.parts(folder)]).checkOverlap(try evalTable())
+        return try StoreAssembly(plan, parts: [try Self.parts(folder) + Self.parts(Self.faultyFolder(folder))])
+            .checkOverlap(try evalTable())
     }
 
     /// Fingerprints of the evaluation rows; they are looked at when they are evaluated, not here.

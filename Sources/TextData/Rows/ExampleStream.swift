@@ -41,6 +41,9 @@ public struct ExampleStream {
     /// Rows read so far, those passed over among them.
     public var rowCount: Int { source.rowCount }
 
+    /// Whether a row was bad.
+    public var hasFaults: Bool { collector.faultCount > 0 }
+
     /// How far the stream has come, for another one to go on from.
     public var state: String {
         get throws {
@@ -50,14 +53,14 @@ public struct ExampleStream {
     }
 
     /// The next examples; nil at the end. The report is of all rows so far. Once a row is bad there are no more
-    /// examples, only more bad rows to be found.
+    /// examples, only the origins of what would be some, and more bad rows to be found.
     public mutating func next() throws -> ExampleSet? {
         let rows = try source.next(Self.batchSize, from: start)
         collector.report.kinds = source.kinds
         if rows.isEmpty { return nil }
         collector.add(builder.outcomes(rows, linter))
         let set = collector.take()
-        return collector.faultCount == 0 ? set : ExampleSet(examples: [], report: set.report)
+        return hasFaults ? ExampleSet(examples: [], origins: set.origins, report: set.report) : set
     }
 
     /// To be called at the end. A shard may be empty, and leaves to the merge what concerns all rows.
