@@ -83,7 +83,7 @@ struct RowBytes {
             try unpacker.finish()
             return nil
         } catch let error as FileError {
-            throw TextError.unreadable(path: path, reason: error.description)
+            throw TextError.notRows(path: path, reason: error.description)
         }
     }
 
