@@ -12,7 +12,7 @@ struct ModelComparison {
     var report = ParityReport()
     var problems: [String] = []
     /// Those of the coarsest type of a matrix.
-    private var bounds = ParityBounds(.f32)
+    var bounds = ParityBounds(.f32)
 
     init(base: ParityBase, text: TextResources?, sample: ParitySample, pool: WorkerPool) {
         self.base = base

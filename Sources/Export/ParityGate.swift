@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 import FineTuning
 import Foundation
 public import TensorCore

@@ -82,13 +82,13 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
     /// Writes a GGUF file again with some of it changed.
     func rewrite(
         _ path: String, leaving dropped: [String] = [], metadata change: (String, GGUFValue) -> GGUFValue = { $1 },
-        tensor: (GGUFTensorInfo, [UInt8]) -> [UInt8] = { $1 }
+        type: GGMLType? = nil, tensor: (GGUFTensorInfo, [UInt8]) -> [UInt8] = { $1 }
     ) throws -> String {
         let file = try GGUFFile(path: scratch(path)),
             kept = file.tensors.filter { tensor in !dropped.contains { $0 == tensor.name } }
         let writer = try GGUFWriter(
             path: scratch("changed.gguf"), metadata: file.metadata.map { ($0.key, change($0.key, $0.value)) },
-            tensors: kept.map { .init(name: $0.name, type: $0.type, shape: $0.shape) }, replacing: true)
+            tensors: kept.map { .init(name: $0.name, type: type ?? $0.type, shape: $0.shape) }, replacing: true)
         for info in kept { try writer.append(tensor(info, Array(file.withBytes(of: info))), to: info.name) }
         try writer.finish()
         return "changed.gguf"
@@ -126,6 +126,21 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
         _ = try exportGGUFAdapter(model: scratch("m"), adapter: scratch("a"), output: scratch("o.gguf"))
         let report = try compare("o.gguf")
         #expect(report.weights.tensors == modules.count && report.weights.largestError < 1e-6)
+    }
+    /// As other programs write them, in half the bytes: rounding is no fault, twice the strength is.
+    @Test(arguments: [GGMLType.f16, .bf16]) func narrowAdaptersPass(type: GGMLType) throws {
+        _ = try exportGGUFAdapter(model: scratch("m"), adapter: scratch("a"), output: scratch("o.gguf"))
+        func narrow(times factor: Float) throws -> String {
+            try rewrite("o.gguf", type: type) { info, bytes in
+                bytes.withUnsafeBytes { $0.bindMemory(to: Float.self).map { value in
+                    let scaled = info.name.hasSuffix("lora_b") ? factor * value : value
+                    return type == .f16 ? Float16(scaled).bitPattern : UInt16(scaled.bitPattern >> 16)
+                } }.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }
+            }
+        }
+        let report = try compare(narrow(times: 1))
+        #expect(report.type == type.name && report.weights.largestError > 1e-5)
+        #expect(try problems(narrow(times: 1.05)).contains("scale B A differs"))
     }
     /// Each family's fixture, as a folder and, where llama.cpp has the family, as a file.
     @Test(arguments: [

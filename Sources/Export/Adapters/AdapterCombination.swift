@@ -1,5 +1,5 @@
 import FileFormats
-public import FineTuning
+import FineTuning
 import Foundation
 public import TensorCore
 

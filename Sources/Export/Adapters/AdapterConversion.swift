@@ -1,5 +1,5 @@
-public import FileFormats
-public import FineTuning
+import FileFormats
+import FineTuning
 import Foundation
 public import TensorCore
 

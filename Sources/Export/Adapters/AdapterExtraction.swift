@@ -1,7 +1,7 @@
-public import FileFormats
+import FileFormats
 public import FineTuning
 import Foundation
-public import TensorCore
+import TensorCore
 
 /// What an extraction wrote.
 public struct ExtractionReport: Sendable {

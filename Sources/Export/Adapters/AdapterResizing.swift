@@ -1,7 +1,7 @@
 import FileFormats
-public import FineTuning
+import FineTuning
 import Foundation
-public import TensorCore
+import TensorCore
 
 /// What was lost by a cut to a lower rank.
 public struct RankError: Sendable {
