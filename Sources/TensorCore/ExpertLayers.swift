@@ -69,10 +69,11 @@ public struct ExpertProjection {
     }
 }
 
-/// Low-rank updates of the experts' projections: one for each expert, or the stacked one of all.
+/// Low-rank updates of a projection of the experts.
 public struct ExpertAdapter {
     /// The first of the projection's outputs that it adds to.
     public var column: Int
+    /// One for each expert, nil for one that has none.
     public var parts: [LowRankAdapter?]
 
     public init(column: Int = 0, parts: [LowRankAdapter?]) {
@@ -80,11 +81,6 @@ public struct ExpertAdapter {
         self.parts = parts
     }
 
-    /// The update of an expert, and its place in it.
-    func part(_ expert: Int) -> (adapter: LowRankAdapter, expert: Int)? {
-        if let stacked = parts.first ?? nil, stacked.expertCount > 1 { return (stacked, expert) }
-        return parts[expert].map { ($0, 0) }
-    }
     /// The largest rank of an expert.
     var rank: Int { parts.reduce(0) { max($0, $1?.rank ?? 0) } }
     public var isTrainable: Bool { parts.contains { $0?.isTrainable == true } }

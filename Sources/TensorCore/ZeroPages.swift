@@ -5,6 +5,7 @@ import Synchronization
 /// moments of experts that no token comes to, costs nothing.
 final class ZeroPages: Sendable {
     private static let regionSize = 64 << 20
+    private static let noHugePages: Int32 = 15  // MADV_NOHUGEPAGE
     /// The region that is being given out, and how much of it is.
     private static let current = Mutex<(region: ZeroPages?, used: Int)>((nil, 0))
 
@@ -15,6 +16,8 @@ final class ZeroPages: Sendable {
         let block = mmap(
             nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         precondition(block != MAP_FAILED && block != nil, "out of memory: \(size) bytes")
+        // A huge page would come whole with the first number that is written to it.
+        madvise(block, size, Self.noHugePages)
         (address, self.size) = (UInt(bitPattern: block!), size)
     }
 

@@ -6,7 +6,8 @@ import Foundation
 enum ExpertCases {
     /// How the experts' weights lie in memory.
     enum Storage: String, Sendable { case separate, stacked, inputMajor }
-    enum Adapters: String, Sendable { case none, single, stacked }
+    /// One for each layer, or one for gate and up together.
+    enum Adapters: String, Sendable { case none, single, joint }
 
     struct Setup: Sendable {
         var rows = 9, width = 6, inner = 5, experts = 4, active = 2
@@ -63,11 +64,13 @@ enum ExpertCases {
         }
         switch setup.adapters {
         case .none: break
-        case .stacked:
-            add("gateUpA", [e * r, c], .weight)
-            add("gateUpB", [2 * f, r * e], .weight)
-            add("downA", [e * r, f], .weight)
-            add("downB", [c, r * e], .weight)
+        case .joint:
+            for i in 0..<e {
+                for (name, out, input) in [("gateUp", 2 * f, c), ("down", c, f)] {
+                    add("\(name)\(i)A", [r, input], .weight)
+                    add("\(name)\(i)B", [out, r], .weight)
+                }
+            }
         case .single:
             // The last expert has none.
             for i in 0..<e - 1 {
@@ -96,28 +99,23 @@ enum ExpertCases {
             : Experts(
                 count: setup.experts, gateUp: [stacked("gateUp")], down: stacked("down"),
                 activation: setup.isClamped ? .clampedSwiGLU(alpha: 1.7, limit: 1.5) : .swiGLU)
-        func one(_ name: String, column: Int) -> ExpertAdapter {
+        // Where they are single, the last expert has none.
+        func adapters(_ name: String, column: Int = 0) -> ExpertAdapter {
             ExpertAdapter(
                 column: column,
                 parts: all.map { i in
-                    i == setup.experts - 1
+                    setup.adapters == .single && i == setup.experts - 1
                         ? nil : LowRankAdapter(a: run.weight("\(name)\(i)A"), b: run.weight("\(name)\(i)B"), scale: 1.5)
                 })
-        }
-        func shared(_ name: String) -> ExpertAdapter {
-            ExpertAdapter(parts: [
-                LowRankAdapter(
-                    a: run.weight(name + "A"), b: run.weight(name + "B"), scale: 1.5, expertCount: setup.experts)
-            ])
         }
         switch setup.adapters {
         case .none: break
         case .single:
-            experts.gateUpAdapters = [one("gate", column: 0), one("up", column: setup.inner)]
-            experts.downAdapters = [one("down", column: 0)]
-        case .stacked:
-            experts.gateUpAdapters = [shared("gateUp")]
-            experts.downAdapters = [shared("down")]
+            experts.gateUpAdapters = [adapters("gate"), adapters("up", column: setup.inner)]
+            experts.downAdapters = [adapters("down")]
+        case .joint:
+            experts.gateUpAdapters = [adapters("gateUp")]
+            experts.downAdapters = [adapters("down")]
         }
         return experts
     }
@@ -185,10 +183,10 @@ enum ExpertCases {
                     dropped, a: values["\(name)\(e)A"], b: values["\(name)\(e)B"], k: k, rank: r, scale: 1.5))
             return y
         }
-        func shared(_ name: String, _ x: [Double], out: Int) -> [Double] {
-            guard setup.adapters == .stacked else { return Array(repeating: 0, count: out) }
-            let b = (0..<out * r).map { values[name + "B"][$0 / r * r * count + $0 % r * count + e] }
-            return Reference.lowRank(x, a: part(name + "A", r * x.count), b: b, k: x.count, rank: r, scale: 1.5)
+        func joint(_ name: String, _ x: [Double], out: Int) -> [Double] {
+            guard setup.adapters == .joint else { return Array(repeating: 0, count: out) }
+            return Reference.lowRank(
+                x, a: values["\(name)\(e)A"], b: values["\(name)\(e)B"], k: x.count, rank: r, scale: 1.5)
         }
         func drop(_ x: [Double], _ key: UInt64, _ first: Int) -> [Double] {
             guard let dropout = setup.dropout else { return x }
@@ -203,7 +201,7 @@ enum ExpertCases {
             setup.storage == .separate
             ? apply("gate", x, out: f, dropped: dropped) + apply("up", x, out: f, dropped: dropped)
             : apply("gateUp", x, out: 2 * f, dropped: dropped)
-        gateUp = Reference.sum(gateUp, shared("gateUp", dropped, out: 2 * f))
+        gateUp = Reference.sum(gateUp, joint("gateUp", dropped, out: 2 * f))
         let active = (0..<f).map { i -> Double in
             guard setup.isClamped else { return gateUp[i] / (1 + exp(-gateUp[i])) * gateUp[f + i] }
             let gate = min(gateUp[2 * i], 1.5), up = min(max(gateUp[2 * i + 1], -1.5), 1.5)
@@ -211,7 +209,7 @@ enum ExpertCases {
         }
         let droppedActive = drop(active, CounterRNG(key, 1).key, (t * setup.active + place) * f)
         return Reference.sum(
-            apply("down", active, out: c, dropped: droppedActive), shared("down", droppedActive, out: c))
+            apply("down", active, out: c, dropped: droppedActive), joint("down", droppedActive, out: c))
     }
 
     static func rowScale(_ rows: Int, _ width: Int) -> OperationCase {
@@ -245,17 +243,17 @@ enum ExpertCases {
                 "groups by their best", rows: 33,
                 RouterShape(experts: 12, active: 3, scale: 16, groups: 3, activeGroups: 2)),
             rowScale(1, 3), rowScale(40, 9),
-            make(Setup(adapters: .stacked)), make(Setup(rows: 1, adapters: .single)),
+            make(Setup(adapters: .joint)), make(Setup(rows: 1, adapters: .single)),
             make(Setup(rows: 1, storage: .stacked)), make(Setup(learns: true)),
             make(Setup(adapters: .single)), make(Setup(adapters: .single, dropout: dropout)),
-            make(Setup(storage: .stacked, learns: true, adapters: .stacked)),
+            make(Setup(storage: .stacked, learns: true, adapters: .joint)),
             make(Setup(storage: .stacked, adapters: .single, dropout: dropout).withSeparate),
             make(Setup(storage: .inputMajor)), make(Setup(storage: .inputMajor, learns: true)),
-            make(Setup(storage: .inputMajor, adapters: .stacked, dropout: dropout)),
-            make(Setup(rows: 1, storage: .inputMajor, adapters: .stacked)),
-            make(Setup(rows: 30, experts: 9, adapters: .stacked), isLopsided: true),
+            make(Setup(storage: .inputMajor, adapters: .joint, dropout: dropout)),
+            make(Setup(rows: 1, storage: .inputMajor, adapters: .joint)),
+            make(Setup(rows: 30, experts: 9, adapters: .joint), isLopsided: true),
             // Several tiles an expert.
-            make(Setup(rows: 330, width: 2, inner: 2, experts: 3, learns: true, adapters: .stacked), isLopsided: true),
+            make(Setup(rows: 330, width: 2, inner: 2, experts: 3, learns: true, adapters: .joint), isLopsided: true),
         ]
     }()
 }

@@ -149,4 +149,33 @@ import Testing
         #expect(!frozen.isTrainable && !Projection(weight: frozen).isTrainable)
         #expect(Projection(weight: frozen, adapter: adapter).isTrainable)
     }
+
+    @Test("a deferred start takes up nothing until it is asked for", arguments: [DType.f32, .bf16])
+    func deferredWeights(_ dtype: DType) {
+        let values: [Float] = [1, 2, 3, 4.004]
+        func deferred() -> Weight {
+            Weight(trainable: [2, 2], name: "w", dtype: dtype) { Tensor([2, 2], values: values) }
+        }
+        func load(_ weight: Weight, _ values: [Float]) { values.withUnsafeBytes { weight.load($0) } }
+        let weight = deferred()
+        #expect(weight.isTrainable && weight.shape == [2, 2] && weight.dtype == dtype)
+        #expect(weight.stored.floats() == values)
+        load(weight, values)
+        #expect(!weight.isMade)
+        #expect(weight.value.floats() == (dtype == .f32 ? values : roundedToBF16(values)))
+        #expect(weight.isMade && weight.gradient?.floats() == [0, 0, 0, 0])
+        weight.master?.f32[0] = 7
+        #expect(weight.stored.floats() == [7, 2, 3, 4.004])
+        let loaded = deferred()
+        load(loaded, [5, 6, 7, 8])
+        #expect(loaded.isMade && loaded.stored.floats() == [5, 6, 7, 8])
+
+        let adapter = LowRankAdapter(a: deferred(), b: deferred(), scale: 0.5)
+        adapter.refresh()
+        #expect(!adapter.a.isMade && !adapter.b.isMade && adapter.isTrainable && adapter.rank == 2)
+        adapter.make()
+        let half = values.map { $0 / 2 }
+        #expect(adapter.scaledB.floats() == (dtype == .f32 ? half : roundedToBF16(half)))
+        #expect(adapter.a.isMade)
+    }
 }

@@ -27,7 +27,9 @@ extension DecoderModel {
                 takeOut(part, update)
                 attached?.parts.append((update.module, part))
             }
-            attach(update, a, b, magnitude: file.magnitude(of: update), bias: file.bias(of: update), plan)
+            attach(
+                update, UpdateStart(a, b, update), magnitude: file.magnitude(of: update), bias: file.bias(of: update),
+                plan)
         }
         stackAdapters()
         return file.config
@@ -56,13 +58,13 @@ extension DecoderModel {
                 for part in parts {
                     let (a, b) = part.member.file.matrices(of: part.update)
                     update.scale = part.update.scale * part.member.weight
-                    attach(update, a, b, magnitude: nil, part.member.plan)
+                    attach(update, UpdateStart(a, b, update), magnitude: nil, part.member.plan)
                 }
                 continue
             }
             let (a, b, scale) = AdapterStack.joined(parts) { baseWeight(update).floats }
             (update.rank, update.scale, update.alpha) = (a.rows, Double(scale), Double(scale) * Double(a.rows))
-            attach(update, a, b, magnitude: nil, stack.members[0].plan)
+            attach(update, UpdateStart(a, b, update), magnitude: nil, stack.members[0].plan)
         }
         stackAdapters()
     }
@@ -149,47 +151,71 @@ extension DecoderModel {
     }
 
     /// - Parameters:
-    ///   - a: f32 `[r, in]`
-    ///   - b: f32 `[out, r]`
     ///   - magnitude: f32 `[out]`, of an embedding `[hidden]`; nil takes the lengths that there are
     ///   - bias: of B, f32 `[out]`; nil starts at zero
     func attach(
-        _ update: AdapterPlan.Update, _ a: Tensor, _ b: Tensor, magnitude: Tensor?, bias: Tensor? = nil,
-        _ plan: AdapterPlan
+        _ update: AdapterPlan.Update, _ start: UpdateStart, magnitude: Tensor?, bias: Tensor? = nil, _ plan: AdapterPlan
     ) {
         if update.isHead, plan.keepsTie, let embeddingAdapter {
             // A of the head is the embedding's B transposed, and B its A: with the layout used here, the same.
             head.adapter = embeddingAdapter
             return
         }
-        let scale = Float(update.scale)
+        let adapters = (0..<update.site.expertCount).map {
+            adapter(update, start, expert: $0, magnitude: magnitude, bias: bias)
+        }
+        switch update.site.place {
+        case .embedding: embeddingAdapter = adapters[0]
+        case .head: head.adapter = adapters[0]
+        case .linear(let layer, let role): layers[layer][role]?.adapter = adapters[0]
+        case .expert(let layer, let part, let expert): layers[layer].experts?.attach(adapters[0], part, expert: expert)
+        case .experts(let layer, let part): layers[layer].experts?.attach(adapters, part)
+        }
+    }
+
+    private func adapter(
+        _ update: AdapterPlan.Update, _ start: UpdateStart, expert: Int, magnitude: Tensor?, bias: Tensor?
+    ) -> LowRankAdapter {
+        let rank = update.rank, (output, input) = (update.site.outputWidth, update.site.inputWidth)
+        // The names of stacked experts' updates are those of checkpoints alone.
+        let end = update.site.expertCount > 1 ? ".\(expert)" : ""
+        let module = update.module, turned = update.isEmbedding
+        let keyA = turned ? AdapterKeys.b(module, isEmbedding: true) : AdapterKeys.a(module, isEmbedding: false)
+        let keyB = turned ? AdapterKeys.a(module, isEmbedding: true) : AdapterKeys.b(module, isEmbedding: false)
+        let a = Weight(trainable: [rank, input], name: keyA + end, dtype: dtype) { start.a(expert) }
+        // Operations read B through its scaled copy alone.
+        let b = Weight(trainable: [output, rank], name: keyB + end, dtype: .f32) { start.b(expert) }
         let base = update.hasMagnitude ? baseWeight(update) : nil
+        let scale = Float(update.scale)
+        if !update.isOfExperts || base != nil {
+            a.make()
+            b.make()
+        }
         let lengths = base.map { base in
             Weight(
-                trainable: magnitude ?? updatedLengths(base, a, b, scale, ofColumns: update.isEmbedding),
-                name: AdapterKeys.prefix + update.module + AdapterKeys.magnitude, dtype: .f32)
+                trainable: magnitude ?? updatedLengths(base, a.stored, b.stored, scale, ofColumns: turned),
+                name: AdapterKeys.prefix + module + AdapterKeys.magnitude, dtype: .f32)
         }
-        let keys =
-            update.isEmbedding
-            ? (AdapterKeys.b(update.module, isEmbedding: true), AdapterKeys.a(update.module, isEmbedding: true))
-            : (AdapterKeys.a(update.module, isEmbedding: false), AdapterKeys.b(update.module, isEmbedding: false))
-        let adapter = LowRankAdapter(
-            a: Weight(trainable: a, name: keys.0, dtype: dtype),
-            // Operations read B through its scaled copy alone.
-            b: Weight(trainable: b, name: keys.1, dtype: .f32), scale: scale, expertCount: update.site.expertCount,
-            magnitude: lengths, base: base,
+        return LowRankAdapter(
+            a: a, b: b, scale: scale, magnitude: lengths, base: base,
             bias: update.hasBias
                 ? Weight(
-                    trainable: bias ?? .zeros([b.rows]),
-                    name: AdapterKeys.prefix + update.module + AdapterKeys.updateBias, dtype: .f32) : nil,
-            isEmbedding: update.isEmbedding)
-        switch update.site.place {
-        case .embedding: embeddingAdapter = adapter
-        case .head: head.adapter = adapter
-        case .linear(let layer, let role): layers[layer][role]?.adapter = adapter
-        case .expert(let layer, let part, let expert): layers[layer].experts?.attach(adapter, part, expert: expert)
-        case .experts(let layer, let part): layers[layer].experts?.attach(adapter, part, expert: nil)
-        }
+                    trainable: bias ?? .zeros([output]), name: AdapterKeys.prefix + module + AdapterKeys.updateBias,
+                    dtype: .f32) : nil,
+            isEmbedding: turned)
+    }
+
+    /// The adapters that an update stands for: one, or those of all experts; none where it is not attached.
+    func adapters(of update: AdapterPlan.Update) -> [LowRankAdapter] {
+        let found: [LowRankAdapter?] =
+            switch update.site.place {
+            case .embedding: [embeddingAdapter]
+            case .head: [head.adapter]
+            case .linear(let layer, let role): [layers[layer][role]?.adapter]
+            case .expert(let layer, let part, let expert): [layers[layer].experts?.adapters(part)[expert]]
+            case .experts(let layer, let part): layers[layer].experts?.adapters(part) ?? []
+            }
+        return found.compactMap { $0 }
     }
 
     /// Puts other matrices in an update's place, as another file has them; they do not learn.
@@ -212,5 +238,23 @@ extension DecoderModel {
                 Weight.stack(roles.compactMap { layer[$0]?.adapter?.a })
             }
         }
+    }
+}
+
+/// What A `[r, in]` and B `[out, r]` of an update start as, f32: of the one module, or of each of the experts that it
+/// stacks. Those of experts are asked for when a token first comes to one.
+struct UpdateStart {
+    let a, b: (_ expert: Int) -> Tensor
+
+    /// - Parameters: a: `[E r, in]`; b: `[out, r E]`, as adapters' files have them
+    init(_ a: Tensor, _ b: Tensor, _ update: AdapterPlan.Update) {
+        let count = update.site.expertCount
+        self.a = { StackedExperts.a(a, expert: $0, of: count) }
+        self.b = { StackedExperts.b(b, expert: $0, of: count) }
+    }
+
+    init(a: @escaping (Int) -> Tensor, b: @escaping (Int) -> Tensor) {
+        self.a = a
+        self.b = b
     }
 }

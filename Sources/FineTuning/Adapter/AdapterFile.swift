@@ -107,13 +107,11 @@ public struct AdapterFile {
     /// The matrices of one expert from those of all, without the scale: A `[r, in]`, and of B `[out, r]` the rows
     /// `outputs`.
     public func matrices(of update: AdapterPlan.Update, expert: Int, outputs: [Int]) -> (a: Tensor, b: Tensor) {
-        let (a, b) = matrices(of: update)
-        let count = update.site.expertCount
-        let (rank, input) = (update.rank, a.shape[1])
-        let (all, stacked) = (a.floats(), b.floats())
-        let ofA = Array(all[expert * rank * input..<(expert + 1) * rank * input])
-        let ofB = outputs.flatMap { row in (0..<rank).map { stacked[(row * rank + $0) * count + expert] } }
-        return (Tensor([rank, input], values: ofA), Tensor([outputs.count, rank], values: ofB))
+        let (a, b) = matrices(of: update), count = update.site.expertCount
+        return (
+            StackedExperts.a(a, expert: expert, of: count),
+            StackedExperts.b(b, expert: expert, of: count, outputs: outputs)
+        )
     }
 
     /// The bias `[out]` of an update's B, f32.

@@ -35,15 +35,16 @@ extension DecoderModel {
         attached = (plan, [])
         let parts = config.initialization.takesOutOfBase ? baseParts(plan, config.initialization, pool) : []
         for (index, update) in plan.updates.enumerated() {
-            let start = AdapterStart(update: update, seed: seed, index: UInt64(index))
-            var (a, b) = start.matrices(config.initialization)
+            var start = AdapterStart(update: update, seed: seed, index: UInt64(index)).matrices(config.initialization)
             if config.initialization.takesOutOfBase {
                 takeOut(parts[index], update)
-                (a, b) = (parts[index].a.copied(), parts[index].b.copied())
+                start = UpdateStart(parts[index].a.copied(), parts[index].b.copied(), update)
                 attached?.parts.append((update.module, parts[index]))
             }
-            if let found = directions.first(where: { $0.module.hasSameBytes(as: update.module) }) { a = found.a }
-            attach(update, a, b, magnitude: nil, plan)
+            if let found = directions.first(where: { $0.module.hasSameBytes(as: update.module) }) {
+                start = UpdateStart(a: { _ in found.a }, b: start.b)
+            }
+            attach(update, start, magnitude: nil, plan)
         }
         stackAdapters()
     }
@@ -113,22 +114,22 @@ private struct AdapterStart {
     private var outputWidth: Int { update.site.outputWidth }
     private var inputWidth: Int { update.site.inputWidth }
 
-    /// A `[r, in]` and B `[out, r]`.
-    func matrices(_ initialization: AdapterConfig.Initialization) -> (a: Tensor, b: Tensor) {
-        let rank = update.rank * update.site.expertCount
+    /// Random numbers are those of their places in the matrices of all experts.
+    func matrices(_ initialization: AdapterConfig.Initialization) -> UpdateStart {
         // Of an embedding PEFT's A, here B, is zero, and its B, here A, normal.
         if update.isEmbedding {
-            let b =
-                initialization == .random ? normal([outputWidth, rank], 1, stream: 1) : .zeros([outputWidth, rank])
-            return (normal([rank, inputWidth], 1, stream: 0), b)
+            return UpdateStart(
+                a: { _ in normalA(1) }, b: { _ in initialization == .random ? normalB(1) : zeroB() })
         }
-        let zeroB = Tensor.untouchedZeros([outputWidth, rank])
         switch initialization {
-        case .standard, .pissa, .olora, .eva: return (uniform([rank, inputWidth], inputWidth, stream: 0), zeroB)
-        case .random:
-            return (uniform([rank, inputWidth], inputWidth, stream: 0), uniform([outputWidth, rank], rank, stream: 1))
-        case .gaussian: return (normal([rank, inputWidth], 1 / Double(rank), stream: 0), zeroB)
-        case .orthogonal: return orthogonal()
+        case .standard, .pissa, .olora, .eva: return UpdateStart(a: uniformA, b: { _ in zeroB() })
+        case .random: return UpdateStart(a: uniformA, b: uniformB)
+        case .gaussian:
+            let deviation = 1 / Double(update.rank * update.site.expertCount)
+            return UpdateStart(a: { normalA(deviation, $0) }, b: { _ in zeroB() })
+        case .orthogonal:
+            let (a, b) = orthogonal()
+            return UpdateStart(a, b, update)
         }
     }
 
@@ -137,16 +138,42 @@ private struct AdapterStart {
         stream == 0 ? CounterRNG(seed, 0x6C6F_7261, index) : CounterRNG(seed, 0x6C6F_7261, index, stream)
     }
 
-    /// Uniform in ±1/sqrt(width).
-    private func uniform(_ shape: [Int], _ width: Int, stream: UInt64) -> Tensor {
-        let random = random(stream)
-        let bound = 1 / Double(width).squareRoot()
-        return filled(shape) { Float((2 * random.uniform($0) - 1) * bound) }
+    private func zeroB() -> Tensor { .untouchedZeros([outputWidth, update.rank]) }
+
+    /// Uniform in ±1/sqrt(in).
+    private func uniformA(_ expert: Int) -> Tensor {
+        let random = random(0), bound = 1 / Double(inputWidth).squareRoot()
+        return a(expert) { Float((2 * random.uniform($0) - 1) * bound) }
     }
+
+    /// Uniform in ±1/sqrt(E r).
+    private func uniformB(_ expert: Int) -> Tensor {
+        let random = random(1), bound = 1 / Double(update.rank * update.site.expertCount).squareRoot()
+        return b(expert) { Float((2 * random.uniform($0) - 1) * bound) }
+    }
+
+    private func normalA(_ deviation: Double, _ expert: Int = 0) -> Tensor {
+        let random = random(0)
+        return a(expert) { Float(random.normal($0) * deviation) }
+    }
+
+    private func normalB(_ deviation: Double) -> Tensor { normal([outputWidth, update.rank], deviation, stream: 1) }
 
     private func normal(_ shape: [Int], _ deviation: Double, stream: UInt64) -> Tensor {
         let random = random(stream)
         return filled(shape) { Float(random.normal($0) * deviation) }
+    }
+
+    /// Expert e's rows of `[E r, in]`.
+    private func a(_ expert: Int, _ value: (UInt64) -> Float) -> Tensor {
+        let first = UInt64(expert * update.rank * inputWidth)
+        return filled([update.rank, inputWidth]) { value(first + $0) }
+    }
+
+    /// Expert e's columns of `[out, r E]`.
+    private func b(_ expert: Int, _ value: (UInt64) -> Float) -> Tensor {
+        let count = UInt64(update.site.expertCount)
+        return filled([outputWidth, update.rank]) { value($0 * count + UInt64(expert)) }
     }
 
     private func filled(_ shape: [Int], _ value: (UInt64) -> Float) -> Tensor {

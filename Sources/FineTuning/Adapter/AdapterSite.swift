@@ -129,18 +129,31 @@ extension AdapterConfig {
 }
 
 extension Experts {
-    /// Puts an update on a layer of one expert, or of all.
-    mutating func attach(_ adapter: LowRankAdapter, _ part: ExpertPart, expert: Int?) {
-        let path: WritableKeyPath<Experts, [ExpertAdapter]> = part == .down ? \.downAdapters : \.gateUpAdapters
-        guard let expert else {
-            self[keyPath: path].append(ExpertAdapter(parts: [adapter]))
-            return
-        }
-        let column = part == .up ? innerWidth : 0
-        if !self[keyPath: path].contains(where: { $0.column == column && $0.parts.count == count }) {
+    private static func list(_ part: ExpertPart) -> WritableKeyPath<Experts, [ExpertAdapter]> {
+        part == .down ? \.downAdapters : \.gateUpAdapters
+    }
+
+    private func column(_ part: ExpertPart) -> Int { part == .up ? innerWidth : 0 }
+
+    /// Puts updates on the layers of all experts.
+    mutating func attach(_ adapters: [LowRankAdapter], _ part: ExpertPart) {
+        self[keyPath: Self.list(part)].append(ExpertAdapter(parts: adapters))
+    }
+
+    /// Puts an update on a layer of one expert.
+    mutating func attach(_ adapter: LowRankAdapter, _ part: ExpertPart, expert: Int) {
+        let path = Self.list(part), column = column(part)
+        if !self[keyPath: path].contains(where: { $0.column == column }) {
             self[keyPath: path].append(ExpertAdapter(column: column, parts: Array(repeating: nil, count: count)))
         }
         let place = self[keyPath: path].lastIndex { $0.column == column }!
         self[keyPath: path][place].parts[expert] = adapter
+    }
+
+    /// The updates on a part's layers, by expert.
+    func adapters(_ part: ExpertPart) -> [LowRankAdapter?] {
+        let column = column(part)
+        return self[keyPath: Self.list(part)].last { $0.column == column }?.parts
+            ?? Array(repeating: nil, count: count)
     }
 }

@@ -194,6 +194,9 @@ public final class DecoderModel {
         return all.filter { $0.isTrainable && seen.insert(ObjectIdentifier($0)).inserted }
     }
 
+    /// Modules and parameters that have an update; all experts of a stacked layer are one.
+    public var updateCount: Int { attached?.plan.updates.count ?? 0 }
+
     /// The adapters, in the model's order, those of routed experts after the others of their layer.
     public var adapters: [LowRankAdapter] {
         var result = embeddingAdapter.map { [$0] } ?? []

@@ -35,15 +35,20 @@ public final class AdamW {
         self.groups = groups ?? weights.map { _ in Group() }
         precondition(self.groups.count == weights.count)
         self.options = options
+        // What decays changes without gradients, too.
+        for (weight, group) in zip(weights, self.groups) where group.weightDecay ?? options.weightDecay != 0 {
+            weight.make()
+        }
         moments = weights.map { (.untouchedZeros($0.shape), .untouchedZeros($0.shape)) }
     }
 
     /// Parameters are worked on in pieces of this many, one a worker at a time.
     private static let piece = 1 << 16
 
-    /// The pieces of all weights: the weight's index, the first element and the number of elements.
+    /// The pieces of all weights that exist, for no other has a gradient: the weight's index, the first element and the
+    /// number of elements.
     private var pieces: [(weight: Int, first: Int, count: Int)] {
-        weights.indices.flatMap { index in
+        weights.indices.filter { weights[$0].isMade }.flatMap { index in
             let count = weights[index].shape.reduce(1, *)
             return stride(from: 0, to: count, by: Self.piece).map { (index, $0, min(Self.piece, count - $0)) }
         }
@@ -98,7 +103,7 @@ public final class AdamW {
 
     /// Forgets the gradients of a step that is not taken.
     func discardGradients() {
-        for weight in weights {
+        for weight in weights where weight.isMade {
             weight.gradient!.withFloats { if !isZero($0, 0, $0.count) { $0.update(repeating: 0) } }
         }
     }

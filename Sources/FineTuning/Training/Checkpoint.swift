@@ -74,7 +74,7 @@ extension Trainer {
             path: output.path(of: "weights.safetensors"),
             tensors: weights.map { .init(name: $0.name, type: .f32, shape: $0.shape) })
         for weight in weights {
-            try weight.master!.withBytes { try masters.append(UnsafeRawBufferPointer($0), to: weight.name) }
+            try weight.stored.withBytes { try masters.append(UnsafeRawBufferPointer($0), to: weight.name) }
         }
         try masters.finish()
         let moments = try SafetensorsWriter(
@@ -137,23 +137,24 @@ extension Trainer {
         }
         let weights = try SafetensorsFile(path: path + "/weights.safetensors")
         let moments = try SafetensorsFile(path: path + "/optimizer.safetensors")
-        var copies: [(SafetensorsFile, TensorEntry, Tensor)] = []
+        var copies: [(file: SafetensorsFile, entry: TensorEntry, load: (UnsafeRawBufferPointer) -> Void)] = []
         for (weight, moment) in zip(optimizer.weights, optimizer.moments) {
-            for (file, name, target) in [
-                (weights, weight.name, weight.master!), (moments, "first." + weight.name, moment.first),
-                (moments, "second." + weight.name, moment.second),
-            ] {
-                guard let entry = file.entry(named: name), entry.shape == target.shape, entry.type == .f32 else {
+            let targets: [(SafetensorsFile, String, (UnsafeRawBufferPointer) -> Void)] = [
+                (weights, weight.name, weight.load), (moments, "first." + weight.name, moment.first.copyContent),
+                (moments, "second." + weight.name, moment.second.copyContent),
+            ]
+            for (file, name, load) in targets {
+                guard let entry = file.entry(named: name), entry.shape == weight.shape, entry.type == .f32 else {
                     problems.append("\(name) is missing or has another shape")
                     continue
                 }
-                copies.append((file, entry, target))
+                copies.append((file, entry, load))
             }
         }
         guard problems.isEmpty, let step = json["step"]?.intValue, let taken = json["optimizer_step"]?.intValue else {
             throw FineTuningError.checkpoint(path: path, problems: problems)
         }
-        for (file, entry, target) in copies { target.copyContent(of: file.withBytes(of: entry)) }
+        for copy in copies { copy.load(copy.file.withBytes(of: copy.entry)) }
         model.refreshWeights(pool)
         optimizer.step = taken
         state.step = step

@@ -38,7 +38,7 @@ public struct OperationCount: Sendable {
         }
         let learned = (experts.gateUpAdapters + experts.downAdapters).reduce(0) { sum, adapter in
             let parts = adapter.parts.compactMap { $0 }
-            let all = parts.reduce(0) { $0 + $1.rank * ($1.inputWidth + $1.outputWidth) * $1.expertCount }
+            let all = parts.reduce(0) { $0 + $1.rank * ($1.inputWidth + $1.outputWidth) }
             return sum + 6 * Double(all) / Double(experts.count)
         }
         return Double(mixture.router.active) * (base + learned)

@@ -65,6 +65,10 @@ final class ExpertsCall {
         self.dropout = dropout
         executor.flush()
         slots = ExpertSlots(routing, experts: experts.count, width: executor.pool.width)
+        // Experts that no token comes to do without values.
+        for adapter in experts.gateUpAdapters + experts.downAdapters {
+            for (expert, _) in slots.experts { adapter.parts[expert]?.make() }
+        }
         let count = slots.count
         func allocate(_ adapters: [ExpertAdapter]) -> (Tensor?, [Int]) {
             let columns = adapters.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.rank) }
@@ -196,12 +200,12 @@ final class ExpertsCall {
         _ adapters: [ExpertAdapter], _ columns: [Int], _ hidden: Tensor?, _ input: Matrix, _ tile: Tile,
         to output: Matrix, _ worker: Worker
     ) {
-        for (i, part) in zip(adapters.indices, adapters.map { $0.part(tile.expert) }) {
-            guard let (adapter, expert) = part, let hidden else { continue }
+        for i in adapters.indices {
+            guard let adapter = adapters[i].parts[tile.expert], let hidden else { continue }
             let low = Matrix(hidden).rows(tile.first, tile.rows).columns(columns[i], adapter.rank)
-            worker.multiply(input, adapter.matrixA(expert).transposed, into: low)
+            worker.multiply(input, Matrix(adapter.a.value).transposed, into: low)
             worker.multiply(
-                low, adapter.matrixB(expert).transposed,
+                low, Matrix(adapter.scaledB).transposed,
                 into: output.columns(adapters[i].column, adapter.outputWidth), accumulate: true)
         }
     }

@@ -117,23 +117,23 @@ extension ExpertsCall {
         _ adapters: [ExpertAdapter], _ columns: [Int], _ dHidden: Tensor?, _ dy: Matrix, _ tile: Tile,
         into sum: Matrix?, _ worker: Worker, isDown: Bool
     ) {
-        for (i, part) in zip(adapters.indices, adapters.map { $0.part(tile.expert) }) {
+        for i in adapters.indices {
             guard let dHidden else { return }
             let all = Matrix(dHidden).rows(tile.first, tile.rows).columns(columns[i], adapters[i].rank)
-            guard let (adapter, expert) = part else {
+            guard let adapter = adapters[i].parts[tile.expert] else {
                 all.fillZero()
                 continue
             }
             let low = all.columns(0, adapter.rank)
-            worker.multiply(dy.columns(adapters[i].column, adapter.outputWidth), adapter.matrixB(expert), into: low)
+            worker.multiply(dy.columns(adapters[i].column, adapter.outputWidth), Matrix(adapter.scaledB), into: low)
             guard let sum else { continue }
             guard let dropout else {
-                worker.multiply(low, adapter.matrixA(expert), into: sum, accumulate: true)
+                worker.multiply(low, Matrix(adapter.a.value), into: sum, accumulate: true)
                 continue
             }
             let masked = Matrix(
                 worker.floats(7, count: tile.rows * sum.columns), rows: tile.rows, columns: sum.columns, .f32)
-            worker.multiply(low, adapter.matrixA(expert), into: masked)
+            worker.multiply(low, Matrix(adapter.a.value), into: masked)
             for i in 0..<tile.used {
                 let choice = Int(slots.choices[tile.first + i]), offset = i * sum.columns
                 kernels(.f32).pointee.dropout_backward(
@@ -215,7 +215,7 @@ extension ExpertsCall {
         _ operands: @escaping (Tile, (column: Int, width: Int), Worker) -> (dy: Matrix, input: () -> Matrix)
     ) -> [(Worker) -> Void] {
         adapters.indices.compactMap { i in
-            guard let hidden, let dHidden, let (adapter, place) = adapters[i].part(expert), adapter.isTrainable
+            guard let hidden, let dHidden, let adapter = adapters[i].parts[expert], adapter.isTrainable
             else { return nil }
             return { worker in
                 let rank = adapter.rank, output = adapter.outputWidth
@@ -228,10 +228,10 @@ extension ExpertsCall {
                     worker.multiply(dy.transposed, low(hidden), into: piece, accumulate: number > 0)
                     guard let dA = adapter.a.gradient else { continue }
                     worker.multiply(
-                        low(dHidden).transposed, input(), into: Matrix(dA).rows(place * rank, rank), accumulate: true)
+                        low(dHidden).transposed, input(), into: Matrix(dA), accumulate: true)
                 }
                 adapter.addGradientOfB(
-                    piece.pointer.assumingMemoryBound(to: Float.self), expert: place, first: 0, count: output)
+                    piece.pointer.assumingMemoryBound(to: Float.self), first: 0, count: output)
             }
         }
     }

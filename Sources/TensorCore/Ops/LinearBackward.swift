@@ -153,7 +153,7 @@ extension LinearCall {
                 worker.multiply(
                     Matrix(dy).columns(first, count).transposed, Matrix(hidden).columns(column, rank),
                     into: Matrix(piece, rows: count, columns: rank, .f32))
-                adapter.addGradientOfB(piece, expert: 0, first: first, count: count)
+                adapter.addGradientOfB(piece, first: first, count: count)
             }
         }
     }

@@ -70,7 +70,7 @@ struct Plan: ParsableCommand {
             JSONObject([
                 ("family", .string(run.model.config.family.rawValue)), ("parameters", .integer(summary.parameters)),
                 ("trainable_parameters", .integer(summary.trainableParameters)),
-                ("modules", .integer(run.model.adapters.count)), ("precision", .string(summary.precision)),
+                ("modules", .integer(run.model.updateCount)), ("precision", .string(summary.precision)),
                 ("examples", .integer(summary.trainRows)), ("eval_examples", .integer(summary.evalRows)),
                 ("tokens", .integer(summary.trainTokens)), ("trained_tokens", .integer(summary.trainedTokens)),
                 ("longest_example", .integer(run.data.train.map(\.longest).max() ?? 0)),
@@ -111,7 +111,7 @@ struct Plan: ParsableCommand {
             ("model", "\(config.family.rawValue), \(countText(summary.parameters)) parameters"),
             (
                 "method",
-                run.adapter.map { "LoRA, rank \($0.rank), alpha \($0.alpha), on \(run.model.adapters.count) modules" }
+                run.adapter.map { "LoRA, rank \($0.rank), alpha \($0.alpha), on \(run.model.updateCount) modules" }
                     ?? "full fine-tuning"
             ), ("objective", run.settings.objective.title),
             ("learns", "\(countText(summary.trainableParameters)) parameters"), ("precision", summary.precision),

@@ -1,0 +1,91 @@
+import FileFormats
+import Foundation
+import TensorCore
+import TextData
+import Testing
+
+@testable import FineTuning
+
+/// Updates of routed experts: their layout in files, and what those cost that no token comes to.
+@Suite struct ExpertAdapterTests {
+    let pool = WorkerPool(threads: 2)
+
+    @Test func stackedLayout() {
+        // Two experts, rank 2: A has the experts' rows in turn, B their columns interleaved.
+        let a = (0..<2).map { Tensor([2, 1], values: [Float(10 * $0), Float(10 * $0 + 1)]) }
+        let b = (0..<2).map { e in Tensor([2, 2], values: [0, 1, 2, 3].map { Float(10 * e + $0) }) }
+        let (allA, allB) = (StackedExperts.a(a), StackedExperts.b(b))
+        #expect(allA.shape == [4, 1] && allA.floats() == [0, 1, 10, 11])
+        #expect(allB.shape == [2, 4] && allB.floats() == [0, 10, 1, 11, 2, 12, 3, 13])
+        for expert in 0..<2 {
+            #expect(StackedExperts.a(allA, expert: expert, of: 2).floats() == a[expert].floats())
+            #expect(StackedExperts.b(allB, expert: expert, of: 2).floats() == b[expert].floats())
+            #expect(
+                StackedExperts.b(allB, expert: expert, of: 2, outputs: [1]).floats()
+                    == Array(b[expert].floats().suffix(2)))
+        }
+    }
+
+    private func model(_ name: String, _ initialization: AdapterConfig.Initialization) throws -> DecoderModel {
+        let model = try DecoderModel(folder: AdapterVariantTests.root + "/" + name, dtype: .f32)
+        var config = AdapterConfig(rank: 4, alpha: 8, dropout: 0, targets: .allLinear, baseModel: nil)
+        config.initialization = initialization
+        // Its experts are parameters, which "all linear" leaves out.
+        if name.hasPrefix("gpt-oss") {
+            config.targetParameters = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+        }
+        try model.attachNewAdapters(config, seed: 3)
+        let stacks = model.attached!.plan.updates.contains { $0.site.expertCount > 1 }
+        #expect(stacks == name.hasPrefix("gpt-oss"))
+        return model
+    }
+
+    /// One optimiser step on two tokens, which two of the four experts of a layer can take.
+    private func step(_ model: DecoderModel, _ optimizer: AdamW) {
+        var batch = PackedBatch()
+        batch.append(TokenizedExample(ids: [5, 5], isTrained: [true, true]))
+        let tape = Tape(pool: pool, recording: true)
+        _ = model.losses(tape, batch)
+        tape.backward()
+        optimizer.apply(learningRate: 1e-2, gradientScale: 1, pool: pool)
+        model.refreshWeights(pool)
+    }
+
+    private func bytes(_ model: DecoderModel) -> [ByteString: [Float]] {
+        Dictionary(
+            uniqueKeysWithValues: AdapterFile.tensors(of: model, model.attached!.plan).map {
+                (ByteString($0.key), $0.values().floats())
+            })
+    }
+
+    /// Experts that no token comes to have no values, and are saved as if they had.
+    @Test(
+        arguments: ["mixtral-experts", "gpt-oss-experts", "deepseek-v3-experts"],
+        [AdapterConfig.Initialization.standard, .random])
+    func idleExpertsHaveNoValues(name: String, initialization: AdapterConfig.Initialization) throws {
+        let model = try model(name, initialization), full = try self.model(name, initialization)
+        #expect(bytes(model) == bytes(full))
+        full.trainableWeights.forEach { $0.make() }
+        full.refreshWeights(pool)
+        let (optimizer, other) = (AdamW(model.trainableWeights), AdamW(full.trainableWeights))
+        for _ in 0..<2 {
+            step(model, optimizer)
+            step(full, other)
+        }
+        let idle = model.trainableWeights.filter { !$0.isMade }.count
+        #expect(idle > 0 && idle < model.trainableWeights.count)
+        #expect(bytes(model) == bytes(full))
+    }
+
+    private func isIdle(_ model: DecoderModel) -> Bool { model.trainableWeights.contains { !$0.isMade } }
+
+    /// What decays changes even without tokens.
+    @Test func decayMakesAll() throws {
+        let model = try model("mixtral-experts", .standard)
+        #expect(isIdle(model))
+        var options = AdamW.Options()
+        options.weightDecay = 0.01
+        _ = AdamW(model.trainableWeights, options)
+        #expect(!isIdle(model))
+    }
+}
