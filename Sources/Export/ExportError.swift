@@ -13,6 +13,8 @@ public enum ExportError: GraftError {
     case ready(target: String, path: String, problems: [String])
     /// A GGUF file that graft cannot run.
     case unreadable(path: String, problems: [String])
+    /// A GGUF file of a family that graft runs, whose parts contradict each other.
+    case damaged(path: String, problems: [String])
     /// A file that is no importance matrix, or one of another model.
     case importance(path: String, problems: [String])
     /// A value that the requested type cannot hold.
@@ -45,6 +47,10 @@ public enum ExportError: GraftError {
             return list(
                 "\(path): graft cannot run this GGUF file:", problems,
                 "Use the model's Hugging Face folder, or a GGUF file of one of the families that graft runs.")
+        case .damaged(let path, let problems):
+            return list(
+                "\(path): this GGUF file is damaged; its metadata and its tensors do not belong together:", problems,
+                "Fetch or write the file again.")
         case .importance(let path, let problems):
             return list(
                 "\(path): the importance matrix cannot be used:", problems,

@@ -5,6 +5,8 @@ import Foundation
 extension GGUFPlan {
     /// Of a GGUF file of any architecture: its metadata stays, its tensors are written anew. An adapter needs a family
     /// that graft knows.
+    ///
+    /// - Throws: `ExportError.damaged` too, for a file of such a family alone.
     init(gguf path: String, adapters: [(path: String, weight: Double)], options: GGUFExportOptions) throws {
         let file = try GGUFFile(path: path)
         var problems: [String] = []
@@ -15,6 +17,7 @@ extension GGUFPlan {
             problems.append("\(tensor.name) is \(tensor.type.name), which holds no weights that graft reads")
         }
         guard problems.isEmpty else { throw ExportError.unreadable(path: path, problems: problems) }
+        _ = try GGUFModel.ifRun(path: path)
         metadata = file.metadata.filter { pair in
             ![GGUFSplit.indexKey, GGUFSplit.countKey, GGUFSplit.tensorCountKey].contains { $0.hasSameBytes(as: pair.key) }
         }

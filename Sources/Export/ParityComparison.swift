@@ -45,7 +45,7 @@ struct ModelComparison {
         compareMetadata(plan, file, isOwn: isOwn)
         try compareText(path, isGGUF: true)
         guard var config = base.config else {
-            report.notes.append("graft does not run GGUF files of this architecture: logits were not compared")
+            report.notes.append("logits were not compared, since graft does not run the base: \(base.reason ?? "")")
             return
         }
         guard problems.isEmpty else { return }

@@ -72,24 +72,26 @@ public struct ParityGate {
 struct ParityBase {
     let path: String
     let adapters: [(path: String, weight: Double)]
-    /// Nil for a GGUF file of an architecture that graft does not run.
+    /// Nil for a GGUF file that graft does not run.
     let config: ModelConfig?
+    /// Why graft does not run it.
+    let reason: String?
     let vocabularySize: Int
     let changes: AdapterChanges?
     private let gguf: GGUFModel?
 
-    /// - Throws: what keeps them from being read.
+    /// - Throws: what keeps them from being read; what graft does not run, but can rewrite, is none of that.
     init(model path: String, adapters: [(path: String, weight: Double)]) throws {
         self.path = path
         self.adapters = adapters
         if TextResources.isGGUF(path) {
-            gguf = try? GGUFModel(path: path)
+            (gguf, reason) = try GGUFModel.ifRun(path: path)
             config = gguf?.config
             let file = try gguf?.file ?? GGUFFile(path: path)
             vocabularySize = file.tensor(named: "token_embd.weight")?.shape.first ?? 1
             changes = try config.map { try AdapterChanges(adapters, table: ParameterTable($0), config: $0) }
         } else {
-            gguf = nil
+            (gguf, reason) = (nil, nil)
             let source = try WeightSource(model: path, adapters: adapters)
             (config, vocabularySize, changes) = (source.config, source.config.vocabularySize, source.changes)
         }

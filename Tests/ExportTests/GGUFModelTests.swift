@@ -139,7 +139,7 @@ import Testing
         do {
             _ = try GGUFModel(path: scratch("o"))
             Issue.record("a file without tensors was read")
-        } catch ExportError.unreadable(_, let problems) {
+        } catch ExportError.damaged(_, let problems) {
             #expect(problems.count == 10 && problems.allSatisfy { $0.contains("missing") })
         }
     }

@@ -265,6 +265,66 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
 
     // MARK: the gate
 
+    // MARK: bases that are GGUF files
+
+    /// A base that contradicts itself is not taken for one of an architecture that graft does not know.
+    @Test(arguments: [
+        "llama.block_count", "llama.embedding_length", "llama.attention.head_count_kv", "llama.feed_forward_length",
+        "blk.1.attn_k.weight",
+    ]) func damagedBasesAreRefused(place: String) throws {
+        try export(.f16)
+        let path = scratch(
+            try rewrite("o.gguf", leaving: [place]) { key, value in
+                key == place ? .uint32(UInt32((value.intValue ?? 1) - 1)) : value
+            })
+        let uses: [(String) throws -> Void] = [
+            { _ = try gate.compare($0, model: $0, adapters: []) },
+            { _ = try exportGGUF(model: $0, output: scratch("again.gguf"), type: .q8_0, pool: pool) },
+        ]
+        for use in uses {
+            #expect {
+                try use(path)
+            } throws: { error in
+                guard case ExportError.damaged(path, let problems) = error else { return false }
+                return problems.contains { $0.contains("blk.1.") || $0.contains(place) }
+            }
+        }
+        #expect(!scratch.names.contains("again.gguf"))
+    }
+    @Test func shortenedBasesAreRefused() throws {
+        try export(.f16)
+        let bytes = try readFile(scratch("o.gguf"), limit: 1 << 24)
+        try AtomicFile.write(Array(bytes.dropLast(100)), to: scratch("short.gguf"))
+        #expect(throws: FileError.self) {
+            try gate.compare(scratch("o.gguf"), model: scratch("short.gguf"), adapters: [])
+        }
+    }
+    /// What graft does not run is written again and compared as far as that goes.
+    @Test(arguments: ["architecture", "tensor"]) func unknownBasesAreRewritten(what: String) throws {
+        try export(.f16)
+        let file = try GGUFFile(path: scratch("o.gguf"))
+        let isArchitecture = what == "architecture"
+        let tensors = file.tensors.map { tensor in
+            let isOther = !isArchitecture && tensor.name == "blk.1.attn_k.weight"
+            return (info: tensor, name: isOther ? "blk.1.attn_kv_latent.weight" : tensor.name)
+        }
+        let writer = try GGUFWriter(
+            path: scratch("base.gguf"),
+            metadata: file.metadata.map {
+                ($0.key, $0.key == "general.architecture" && isArchitecture ? .string("mamba") : $0.value)
+            }, tensors: tensors.map { .init(name: $0.name, type: $0.info.type, shape: $0.info.shape) })
+        for (info, name) in tensors { try writer.append(Array(file.withBytes(of: info)), to: name) }
+        try writer.finish()
+        let report = try gate.passing(output: scratch("again.gguf"), model: scratch("base.gguf"), adapters: []) { path in
+            try exportGGUF(model: scratch("base.gguf"), output: path, type: .q8_0, pool: pool)
+        }
+        let parity = try #require(report.parity)
+        #expect(parity.weights.tensors == file.tensors.count && parity.logits.tokens == 0)
+        #expect(parity.notes.contains { $0.contains(isArchitecture ? "mamba" : "attn_kv_latent") })
+    }
+
+    // MARK: publication
+
     @Test func whatPassesIsPublished() throws {
         let report = try gate.passing(output: scratch("o.gguf"), model: scratch("m"), adapters: adapters) { path in
             try exportGGUF(model: scratch("m"), adapter: scratch("a"), output: path, type: .q8_0, pool: pool)
