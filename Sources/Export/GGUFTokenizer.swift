@@ -5,7 +5,7 @@ import TextData
 /// A tokenizer as GGUF metadata.
 struct GGUFTokenizer {
     /// `tokenizer.ggml.token_type` (llama.cpp's `llama_token_type`).
-    private enum TokenType: Int32 {
+    enum TokenType: Int32 {
         case normal = 1
         case unknown, control, userDefined, unused, byte
     }

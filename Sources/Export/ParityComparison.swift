@@ -156,28 +156,6 @@ struct ModelComparison {
         }
     }
 
-    /// What a short sample could hide: a pre-tokenizer that differs for rare texts, numbers of the arithmetic.
-    private mutating func compareMetadata(_ plan: GGUFPlan, _ file: GGUFFile, isOwn: Bool) {
-        for (key, value) in plan.metadata where !key.utf8.starts(with: "general.".utf8) && file[key] != value {
-            func shown(_ value: GGUFValue?) -> String {
-                guard let value else { return "missing" }
-                return value.elementCount.map { "\($0) values" } ?? value.stringValue.map {
-                    quoted(String($0.prefix(40)))
-                }
-                    ?? "\(value)"
-            }
-            let difference = "\(key) is \(shown(file[key])), expected \(shown(value))"
-            if isOwn {
-                problems.append(difference)
-            } else if key.hasSameBytes(as: "tokenizer.ggml.pre"), let wanted = value.stringValue {
-                // Other names of the same splits are right; others differ for texts that a sample need not have.
-                let isAlias = file[key]?.stringValue.map { Tokenizer.splitsAlike(preTokenizer: $0, wanted) } ?? false
-                if isAlias { report.notes.append(difference + ", which splits text alike") }
-                if !isAlias { problems.append(difference) }
-            }
-        }
-    }
-
     /// Tensors that no checkpoint has, such as divisors of frequencies.
     private mutating func compareExtras(_ plan: GGUFPlan, _ file: GGUFFile) {
         for (name, values) in plan.extras {

@@ -221,6 +221,43 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
             try gate.compare(scratch(path), model: scratch("m"), adapters: adapters, isOwn: true)
         }
     }
+    /// Settings and tokens that no text of the sample need show, in files of other programs as well.
+    @Test(arguments: [
+        ("add_bos_token", .bool(true)), ("add_eos_token", .bool(true)), ("bos_token_id", .uint32(7)),
+        ("eos_token_id", .uint32(7)), ("token_type", nil), ("merges", nil), ("tokens", nil),
+    ] as [(String, GGUFValue?)])
+    func otherTokenizerMetadataAreFound(key: String, value: GGUFValue?) throws {
+        try export(.q8_0)
+        let path = try rewrite("o.gguf") { found, old in
+            guard found == "tokenizer.ggml." + key else { return old }
+            if let value { return value }
+            if let types = old.intsValue { return .int32s(types.map { $0 == 3 ? 1 : Int32($0) }) }
+            // The first and the last change places.
+            var texts = Array(old.stringsValue ?? ByteStrings())
+            texts.swapAt(0, texts.count - 1)
+            return .strings(ByteStrings(texts))
+        }
+        #expect(try problems(path).contains("tokenizer.ggml." + key))
+        // With a GGUF file as the base, it is that file's tokenizer that counts, and this is said.
+        let error = #expect(throws: ParityError.self) {
+            _ = try gate.compare(scratch(path), model: scratch("o.gguf"), adapters: [])
+        }
+        #expect(try #require(error).description.contains("tokenizer.ggml." + key))
+        let report = try gate.compare(scratch("o.gguf"), model: scratch("o.gguf"), adapters: [])
+        #expect(report.notes.contains { $0.contains("only the Hugging Face folder tells") })
+    }
+    /// What other programs write otherwise, and which changes no id.
+    @Test func otherSpellingsOfTheTokenizerPass() throws {
+        try export(.q8_0)
+        let path = try rewrite("o.gguf") { key, value in
+            switch key {
+            case "tokenizer.ggml.token_type": .int32s((value.intsValue ?? []).map { $0 == 3 ? 4 : Int32($0) })
+            case "tokenizer.chat_template": .string((value.stringValue ?? "") + "{# the same #}")
+            default: value
+            }
+        }
+        #expect(try compare(path).notes.contains { $0.contains("tokenizer.chat_template is another text") })
+    }
     /// Coarse weights could hide another epsilon, cap or router as well.
     @Test(arguments: [
         ("gemma2", "gemma2.attention.layer_norm_rms_epsilon", "epsilon"),
@@ -262,8 +299,6 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
         let path = try rewrite("o.gguf", metadata: { $0 == key ? .float32(0.5) : $1 })
         #expect(try !problems(path).isEmpty)
     }
-
-    // MARK: the gate
 
     // MARK: bases that are GGUF files
 
@@ -323,7 +358,7 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
         #expect(parity.notes.contains { $0.contains(isArchitecture ? "mamba" : "attn_kv_latent") })
     }
 
-    // MARK: publication
+    // MARK: the gate
 
     @Test func whatPassesIsPublished() throws {
         let report = try gate.passing(output: scratch("o.gguf"), model: scratch("m"), adapters: adapters) { path in

@@ -82,7 +82,7 @@ extension GGUFVocabulary {
             fallsBackToBytes: true, ignoresMerges: false, continuingPrefix: [], endOfWordSuffix: [],
             isByteLevel: false)
         model.lead(through: merges)
-        let addsSpace = metadata("add_space_prefix")?.boolValue ?? true
+        let addsSpace = GGUFTokenizerSettings(metadata).addsSpacePrefix
         let replace = Normalizer.replace(.literal([0x20]), BPEModel.metaspace)
         return TokenizerParts(
             model: .bpe(model), added: [],
@@ -94,7 +94,7 @@ extension GGUFVocabulary {
         let scores = try scores(vocabulary)
         var normalizer = SentencePieceNormalizer()
         normalizer.removesExtraSpaces = metadata("remove_extra_whitespaces")?.boolValue ?? false
-        let addsSpace = metadata("add_space_prefix")?.boolValue ?? false
+        let addsSpace = GGUFTokenizerSettings(metadata).addsSpacePrefix
         normalizer.addsDummyPrefix = addsSpace || normalizer.removesExtraSpaces
         normalizer.userDefined = PieceTrie(vocabulary) { types[$0] == .userDefined }
         if let bytes = metadata("precompiled_charsmap")?.intsValue {

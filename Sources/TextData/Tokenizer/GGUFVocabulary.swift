@@ -54,7 +54,7 @@ struct GGUFVocabulary {
         parts.idDecoder = .llama(
             LlamaDecoder(
                 types: types, spelling: isByteLevel ? .byteAlphabet : .metaspace,
-                stripsLeadingSpace: metadata("add_space_prefix")?.boolValue ?? (model == "llama"),
+                stripsLeadingSpace: GGUFTokenizerSettings(metadata).addsSpacePrefix,
                 cleansSpaces: model == "bert" || model == "gemma4" || (isByteLevel && GGUFPreTokenizer.cleansSpaces(pre)),
                 bos: parts.postProcessor.prefix.first, eos: parts.postProcessor.suffix.last))
         return (parts, config)
@@ -150,23 +150,14 @@ struct GGUFVocabulary {
             }
             return id
         }
-        // llama.cpp's defaults for each model.
-        let defaults: (bos: Int?, eos: Int?, unknown: Int?) =
-            switch model {
-            case "llama": (1, 2, 0)
-            case "t5": (nil, 1, 2)
-            case "bert": (101, nil, 100)
-            default: (nil, nil, nil)
-            }
+        let settings = GGUFTokenizerSettings(metadata), defaults = GGUFTokenizerSettings.defaultIDs(model)
         let bos = try id("bos_token_id", defaults.bos)
         let eos = try id("eos_token_id", defaults.eos)
         let unknown = try id("unknown_token_id", defaults.unknown)
-        let addsBOS =
-            metadata("add_bos_token")?.boolValue ?? (model == "llama" || GGUFPreTokenizer.addsBOS(pre))
-        if addsBOS || model == "bert" || model == "gemma4", let bos { parts.postProcessor.prefix = [Int32(bos)] }
+        if settings.addsBOS || model == "bert" || model == "gemma4", let bos { parts.postProcessor.prefix = [Int32(bos)] }
         if model == "bert" {
             if let separator = try id("seperator_token_id", 102) { parts.postProcessor.suffix = [Int32(separator)] }
-        } else if metadata("add_eos_token")?.boolValue ?? (model == "t5"), let eos {
+        } else if settings.addsEOS, let eos {
             parts.postProcessor.suffix = [Int32(eos)]
         }
         var config = TokenizerConfig()

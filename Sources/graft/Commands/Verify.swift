@@ -10,7 +10,11 @@ struct Verify: ParsableCommand {
             What merge and export do before they publish what they wrote, for any file, also one that another program \
             wrote or that was copied: every weight against W + scale B A in f32, the logits of a sample against base \
             and adapter, the tokenizer's ids and the rendered chat template. Coarse types may differ by stated bounds, \
-            others by their rounding alone.
+            others by their rounding alone. Of a GGUF file's tokenizer, vocabulary, merges and settings (BOS, EOS, the \
+            space before a text) are compared as well.
+
+            What is right comes from --model alone. With a GGUF file there, differences from that file are seen, not \
+            what it has wrong itself; templates are compared by what they write for a few conversations.
 
             Examples:
               graft verify --model base --adapter runs/x/adapter merged
