@@ -53,8 +53,36 @@ import Testing
         try living.commit()
         #expect(status { try second.commit() } == .outputExists)
     }
-    @Test func missingParent() {
-        #expect(status { _ = try AtomicFile(path: scratch("no/a")) } == .io)
+    @Test func missingParentsAreMade() throws {
+        try AtomicFile.write([1], to: scratch("a/b/c"))
+        #expect(try readFile(scratch("a/b/c"), limit: 9) == [1])
+        do {
+            let folder = try AtomicFolder(path: scratch("d//e/f/"))
+            try AtomicFile.write([2], to: folder.path(of: "x"))
+            try folder.publishContents()
+        }
+        #expect(try namesInFolder(scratch("d/e")) == ["x"])
+        let lock = try FileLock(path: scratch("g/h"))
+        withExtendedLifetime(lock) { #expect(scratch.names == ["a", "d", "g"]) }
+    }
+    /// Nor stay any where nothing came of the output; those that stood, or hold something else by then, do.
+    @Test func parentsOfNothingAreNotLeft() throws {
+        mkdir(scratch("old"), 0o777)
+        do { _ = try AtomicFile(path: scratch("old/a/b")) }
+        do { _ = try AtomicFolder(path: scratch("new/a/b")) }
+        do { _ = try FileLock(path: scratch("new/l")) }
+        #expect(try scratch.names == ["old"] && namesInFolder(scratch("old")).isEmpty)
+        do {
+            let file = try AtomicFile(path: scratch("new/a/b"))
+            try AtomicFile.write([1], to: scratch("new/other"))
+            #expect(file.position == 0)
+        }
+        #expect(try namesInFolder(scratch("new")) == ["other"])
+        for path in ["new/other/b", "new/other/b/c"] {
+            #expect(status { _ = try AtomicFile(path: scratch(path)) } == .io)
+        }
+        #expect(status { _ = try AtomicFile(path: scratch("n/" + String(repeating: "x", count: 300) + "/b")) } == .io)
+        #expect(scratch.names == ["new", "old"])
     }
     @Test(.enabled(if: FileManager.default.fileExists(atPath: "/dev/full"))) func fullDisk() throws {
         let full = try Descriptor.opened("/dev/full", O_RDWR) { .io(operation: "open", path: "/dev/full", code: $0) }

@@ -2,7 +2,8 @@ import Foundation
 
 /// A file that appears complete or not at all: written as a temporary sibling, synchronised, then renamed.
 ///
-/// The temporary is removed when the object goes without `commit`. One that a killed process left behind is removed
+/// Folders above it are made where they are missing. The temporary is removed when the object goes without `commit`, and
+/// those folders with it. One that a killed process left behind is removed
 /// by the next writer of the same path: the lock on it shows whether its writer still lives.
 public final class AtomicFile {
     public let path: String
@@ -82,7 +83,8 @@ public final class AtomicFile {
 
 /// A folder that appears complete or not at all.
 ///
-/// Fill `temporaryPath`, then `commit`; without it, the folder and all in it are removed with the object.
+/// Fill `temporaryPath`, then `commit`; without it, the folder and all in it are removed with the object, and the folders
+/// above it that had to be made.
 public final class AtomicFolder {
     public let path: String
     public var temporaryPath: String { temporary.path }
@@ -140,6 +142,7 @@ private final class Temporary {
     let path: String
     let target: String
     let descriptor: Descriptor
+    private let parents: ParentFolders
     private var isPublished = false
 
     init(for target: String, create: (String) throws -> Descriptor) throws {
@@ -149,6 +152,7 @@ private final class Temporary {
         }
         // Names may have 255 bytes; a cut name only makes two outputs share the clean-up of their leftovers.
         let prefix = "." + String(decoding: name.utf8.prefix(200), as: UTF8.self) + ".graft-"
+        parents = try ParentFolders(of: target)
         Self.removeLeftovers(in: folder, prefix: prefix)
         self.target = folder == "/" ? "/" + name : folder + "/" + name
         while true {
@@ -171,6 +175,7 @@ private final class Temporary {
         let part = folder == "/" ? "/" + name : folder + "/" + name
         try Self.move(path + "/" + name, to: part, replacing: replacing)
         try Descriptor.folder(folder).synchronize()
+        try parents.synchronize()
     }
 
     func publish(replacing: Bool) throws {
@@ -178,6 +183,7 @@ private final class Temporary {
         try Self.move(path, to: target, replacing: replacing)
         isPublished = true
         try Descriptor.folder(splitPath(target).folder).synchronize()
+        try parents.synchronize()
     }
 
     private static func move(_ path: String, to target: String, replacing: Bool) throws {

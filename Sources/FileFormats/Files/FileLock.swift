@@ -4,12 +4,14 @@ import Foundation
 public final class FileLock {
     public let path: String
     private let descriptor: Descriptor
+    private let parents: ParentFolders
 
-    /// Takes the lock without waiting. The lock file at `path` holds the holder's process id while it is held.
+    /// Takes the lock without waiting; folders above it are made where they are missing. The lock file at `path` holds the holder's process id while it is held.
     ///
     /// - Throws: `FileError.locked` with the holder's process id, `.io`. A lock file of a dead process is no error.
     public init(path: String) throws {
         self.path = path
+        parents = try ParentFolders(of: path)
         while true {
             let opened = try Descriptor.opened(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW) {
                 FileError.io(operation: "open", path: path, code: $0)

@@ -29,7 +29,7 @@ public final class RunDirectory {
     ///   holder's process id, `.io`.
     public init(path: String, resume: Bool) throws {
         self.path = path
-        try Self.createFolders(path)
+        try createFolders(path)
         // The lock comes first: of two that start at once, the second must not see the first one's files.
         lock = try FileLock(path: path + "/.lock")
         let names = try FileManager.default.contentsOfDirectory(atPath: path).filter { $0 != ".lock" }
@@ -68,18 +68,6 @@ public final class RunDirectory {
             }
         }
     }
-
-    /// Creates a folder and those above it; one that stands is no error.
-    private static func createFolders(_ path: String) throws {
-        if mkdir(path, 0o777) == 0 || (errno == EEXIST && isFolder(path)) { return }
-        let code = errno
-        let parent = URL(fileURLWithPath: path).deletingLastPathComponent().path
-        guard code == ENOENT, parent != path else { throw FileError.io(operation: "create", path: path, code: code) }
-        try createFolders(parent)
-        guard mkdir(path, 0o777) == 0 || (errno == EEXIST && isFolder(path)) else {
-            throw FileError.io(operation: "create", path: path, code: errno)
-        }
-    }
 }
 
 /// Why a run directory cannot be used.
@@ -96,6 +84,10 @@ public enum RunError: GraftError {
         case .notARun: .badInput
         case .recipeChanged, .notEnoughMemory: .badRecipe
         }
+    }
+
+    public var problems: [String] {
+        if case .recipeChanged(_, let differences) = self { differences } else { [] }
     }
 
     public var description: String {
