@@ -22,6 +22,16 @@ public enum ExportError: GraftError {
 
     public var exitStatus: ExitStatus { .badInput }
 
+    public var problems: [String] {
+        switch self {
+        case .tokenizer(_, let problems), .model(_, let problems), .adapter(_, let problems),
+            .ready(_, _, let problems), .unreadable(_, let problems), .damaged(_, let problems),
+            .importance(_, let problems):
+            problems
+        case .value: []
+        }
+    }
+
     public var description: String {
         func list(_ head: String, _ problems: [String], _ next: String) -> String {
             ([head] + problems.map { "  - " + $0 } + [next]).joined(separator: "\n")

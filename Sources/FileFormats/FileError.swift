@@ -43,6 +43,10 @@ public enum FileError: GraftError {
         }
     }
 
+    public var problems: [String] {
+        if case .modelFolder(_, let faults) = self { faults.map(\.description) } else { [] }
+    }
+
     public var description: String {
         switch self {
         case .missing(let path, let what):

@@ -16,4 +16,10 @@ public enum ExitStatus: Int32, Sendable {
 /// The text says what went wrong, where (file, row, tensor, byte), what was expected and found, and the next step.
 public protocol GraftError: Error, CustomStringConvertible {
     var exitStatus: ExitStatus { get }
+    /// Where the text lists several things that are wrong: each by itself, for programs.
+    var problems: [String] { get }
+}
+
+extension GraftError {
+    public var problems: [String] { [] }
 }

@@ -33,6 +33,16 @@ public enum FineTuningError: GraftError {
         }
     }
 
+    public var problems: [String] {
+        switch self {
+        case .unsupportedModel(_, let problems), .weightMismatch(_, let problems), .adapterMismatch(_, let problems),
+            .badRecipe(let problems), .badInput(let problems), .outputDiffers(_, let problems),
+            .checkpoint(_, let problems):
+            problems
+        case .stopped, .interrupted, .diverged: []
+        }
+    }
+
     public var description: String {
         func list(_ head: String, _ problems: [String], _ next: String) -> String {
             ([head] + problems.map { "  - " + $0 } + [next]).joined(separator: "\n")

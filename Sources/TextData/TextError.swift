@@ -48,6 +48,16 @@ public enum TextError: GraftError {
         }
     }
 
+    public var problems: [String] {
+        switch self {
+        case .missingFiles(let paths): paths.map { "\($0): no such file" }
+        case .badRows(let faults, let total):
+            faults.map { Self.place($0) + $0.reason }
+                + (total > faults.count ? ["... and \(total - faults.count) more bad rows"] : [])
+        default: []
+        }
+    }
+
     public var description: String {
         switch self {
         case .template(let name, let line, let reason):
@@ -74,13 +84,16 @@ public enum TextError: GraftError {
         }
     }
 
+    private static func place(_ fault: RowFault) -> String {
+        (fault.file.map { "\($0), " } ?? "") + "row \(fault.row): "
+    }
+
     private static func rowText(_ faults: [RowFault], total: Int) -> String {
-        func place(_ fault: RowFault) -> String { (fault.file.map { "\($0), " } ?? "") + "row \(fault.row): " }
         var lines: [String] = []
         for group in alike(faults.filter { $0.lint == nil }) {
             // A file that is wrong throughout is one mistake, told once.
             lines += group.count > 9
-                ? rowLists(group, indent: "").map { "\($0): \(group[0].reason)" } : group.map { place($0) + $0.reason }
+                ? rowLists(group, indent: "").map { "\($0): \(group[0].reason)" } : group.map { Self.place($0) + $0.reason }
         }
         for lint in Lint.allCases {
             let found = faults.filter { $0.lint == lint }

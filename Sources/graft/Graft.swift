@@ -17,8 +17,8 @@ struct Graft: ParsableCommand {
               graft merge --model M --adapter runs/x/adapter --out merged
               graft export --model merged --out model.gguf --type q8_0
 
-            Every command takes --json (one JSON document on standard output, nothing else) and --quiet. \
-            Progress goes to standard error and is drawn only on a terminal.
+            Every command takes --json (one JSON document on standard output, nothing else; of a failure its "error") \
+            and --quiet. Progress goes to standard error and is drawn only on a terminal.
 
             \(exitStatusHelp)
             """,
@@ -37,16 +37,18 @@ struct Graft: ParsableCommand {
             var command = try parseAsRoot()
             do {
                 try command.run()
-                try Output.flush()
+                try Output.finish()
             } catch {
-                throw Failure(error)
+                Failure(error).exit()
             }
-        } catch let failure as Failure {
-            try? Output.flush()
-            failure.exit()
         } catch {
-            exit(withError: error)
+            Failure(usage: error).exit()
         }
+    }
+
+    /// Asked for anywhere, also on a command line that cannot be understood.
+    fileprivate static var isJSONWanted: Bool {
+        CommandLine.arguments.dropFirst().prefix { $0 != "--" }.contains("--json")
     }
 }
 
@@ -55,20 +57,41 @@ let exitStatusHelp = """
     or is locked; 74 input/output error; 75 stopped on request, resume to go on; 78 bad recipe; 79 a gate failed.
     """
 
-/// An error on its way out of the process.
-private struct Failure: Error {
+/// An error on its way out of the process: as text on standard error and, with --json, in the document on standard
+/// output.
+private struct Failure {
     private let error: any Error
+    /// The argument parser's own: usage errors, --help, exit codes. It takes all others for plain failures.
+    private let isParsers: Bool
 
-    init(_ error: any Error) { self.error = error }
+    init(_ error: any Error) {
+        self.error = error
+        isParsers = !(error is any GraftError) && Graft.exitCode(for: error) != .failure
+    }
+
+    init(usage error: any Error) {
+        self.error = error
+        isParsers = true
+    }
 
     func exit() -> Never {
-        // The argument parser's own: usage errors, --help, exit codes. It takes all others for plain failures.
-        if !(error is any GraftError), Graft.exitCode(for: error) != .failure { Graft.exit(withError: error) }
+        guard !isParsers else {
+            let code = Graft.exitCode(for: error)
+            if !code.isSuccess { finish(code.rawValue, Graft.message(for: error), []) }
+            Graft.exit(withError: error)
+        }
         let (status, text) = described()
         var message = "graft: " + text
         if !message.hasSuffix("\n") { message += "\n" }
+        finish(status.rawValue, text, (error as? any GraftError)?.problems ?? [])
         FileHandle.standardError.write(Data(message.utf8))
         Foundation.exit(status.rawValue)
+    }
+
+    /// Prints what the command has to say on standard output, as far as that can be written.
+    private func finish(_ code: Int32, _ message: String, _ problems: [String]) {
+        if Graft.isJSONWanted { Output.fail(code: code, message: message, problems: problems) }
+        try? Output.finish()
     }
 
     private func described() -> (ExitStatus, String) {

@@ -218,6 +218,92 @@ import Testing
         }
     }
 
+    // MARK: folders above the output
+
+    @Test func foldersAboveTheOutputAreMade() throws {
+        try withFolder { folder in
+            for line in [
+                "init \(Fixture.model)/config.json --out a/b/model", "merge --model a/b/model --out c/d/merged",
+                "export --model a/b/model --out e/f/m.gguf", "export --model a/b/model --out g/h/hf --for hf",
+                "logits --model a/b/model --ids 1,2 --out i/j/l.safetensors",
+            ] {
+                let result = try Program.run(line, in: folder)
+                #expect(result.status == 0, "\(line): \(result.errors)")
+            }
+            for path in ["c/d/merged/config.json", "e/f/m.gguf", "g/h/hf/config.json", "i/j/l.safetensors"] {
+                #expect(FileManager.default.fileExists(atPath: folder + "/" + path), "\(path)")
+            }
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder + "/e/f") == ["m.gguf"])
+        }
+    }
+
+    @Test func aRefusedRunLeavesNoFolders() throws {
+        try withFolder { folder in
+            try write("{\"input_ids\": [1, 2, 9999], \"labels\": [1, 2, 3]}", to: folder + "/rows.jsonl")
+            let model = ["--model", Fixture.model]
+            try expect(66, ["nothing"], from: ["merge"] + model + ["--adapter", "nothing", "--out", "a/b"], in: folder)
+            try expect(66, ["nothing"], from: ["export", "--model", "nothing", "--out", "a/b.gguf"], in: folder)
+            try expect(
+                66, ["nothing"], from: ["export"] + model + ["--adapter", "nothing", "--out", "a/b", "--for", "hf"],
+                in: folder)
+            try expect(66, ["nothing"], from: ["init", "nothing", "--out", "a/b"], in: folder)
+            try expect(65, ["tokenizer"], from: ["tokenize"] + model + ["--data", "rows.jsonl", "--out", "a/b"], in: folder)
+            // A file stands where a folder would have to.
+            try expect(74, ["rows.jsonl"], from: ["export"] + model + ["--out", "rows.jsonl/a/b.gguf"], in: folder)
+        }
+    }
+
+    // MARK: errors as JSON
+
+    /// One document on standard output, the text as ever on standard error.
+    private func error(
+        _ status: Int32, from arguments: [String], in folder: String, _ location: SourceLocation = #_sourceLocation
+    ) throws -> JSONValue {
+        let plain = try Program.run(arguments, in: folder)
+        let result = try Program.run(arguments + ["--json"], in: folder)
+        #expect(result.status == status && plain.status == status, "\(result.errors)", sourceLocation: location)
+        #expect(result.errors == plain.errors, sourceLocation: location)
+        let document = try result.json()
+        let error = try #require(document["error"], sourceLocation: location)
+        #expect(error["code"]?.intValue == Int(status), sourceLocation: location)
+        let message = try #require(error["message"]?.stringValue)
+        #expect(!message.isEmpty && result.errors.contains(message), sourceLocation: location)
+        return error
+    }
+
+    @Test func errorsAreJSONWhenAskedFor() throws {
+        try withFolder { folder in
+            try write(Self.recipe, to: folder + "/r.yaml")
+            let nothing = try error(66, from: ["inspect", "nothing"], in: folder)
+            #expect(nothing["problems"]?.arrayValue?.isEmpty == true)
+            try write("{\"input_ids\": [1, 2\n{\"input_ids\": [1, 2], \"labels\": [1]}\n", to: folder + "/rows.jsonl")
+            let rows = try error(65, from: ["plan", "r.yaml"], in: folder)
+            let problems = (rows["problems"]?.arrayValue ?? []).compactMap(\.stringValue)
+            try #require(problems.count == 2)
+            #expect(problems[0].contains("row 1: ") && problems[1].contains("row 2: "))
+            let keys = try error(
+                78, from: ["plan", "r.yaml", "--set", "nokey=1", "--set", "training.epoch=2"], in: folder)
+            #expect(keys["problems"]?.arrayValue?.count == 2)
+            for line in ["trian", "export --model m", "doctor --threads 0"] {
+                let usage = try Program.run(line + " --json", in: folder)
+                #expect(usage.status == 64 && usage.errors.contains("Error:"))
+                #expect(try usage.json()["error"]?["code"]?.intValue == 64)
+            }
+        }
+    }
+
+    /// A gate that fails has a result all the same: both are in the one document.
+    @Test func aFailedGateKeepsItsResult() throws {
+        try withFolder { folder in
+            try write("{\"input_ids\": [1, 2, 3], \"labels\": [1, 2, 3]}", to: folder + "/rows.jsonl")
+            let line = "eval --model \(Fixture.model) --data rows.jsonl --max-loss 0.001 --json"
+            let result = try Program.run(line, in: folder)
+            let document = try result.json()
+            #expect(result.status == 79 && document["loss"]?.doubleValue != nil)
+            #expect(document["error"]?["code"]?.intValue == 79 && document["error"]?["problems"]?[0] != nil)
+        }
+    }
+
     @Test func aFullDiskIs74() throws {
         let result = try Program.run(["inspect", Fixture.model, "--json"])
         #expect(result.status == 0)

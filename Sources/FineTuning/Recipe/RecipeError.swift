@@ -13,6 +13,10 @@ public enum RecipeError: GraftError {
         if case .unreadable = self { .missingInput } else { .badRecipe }
     }
 
+    public var problems: [String] {
+        if case .invalid(_, let problems) = self { problems.map { "\($0.location): \($0.reason)" } } else { [] }
+    }
+
     public var description: String {
         switch self {
         case .unreadable(let path, let reason):

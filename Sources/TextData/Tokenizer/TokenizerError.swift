@@ -26,6 +26,10 @@ public enum TokenizerError: GraftError {
         }
     }
 
+    public var problems: [String] {
+        if case .inconsistent(_, let problems) = self { problems } else { [] }
+    }
+
     public var description: String {
         switch self {
         case .missing(let path, let looked):

@@ -47,7 +47,7 @@ struct AdapterInfo: ParsableCommand {
             + (config.usesRankStabilisedScale ? ", rank-stabilised" : "")
             + (config.initialization.takesOutOfBase ? ", \(config.initialization) on a changed base" : "")
         if output.json {
-            return try Output.json([
+            return Output.json([
                 "path": .string(adapter), "kind": .string(kind), "rank": .integer(config.rank),
                 "alpha": .double(config.alpha), "base_model": config.baseModel.map { .string($0) } ?? .null,
                 "parameters": .integer(parameters),
@@ -89,7 +89,7 @@ struct AdapterDiff: ParsableCommand {
         func number(_ value: Double?) -> JSONValue { value.map { .double($0) } ?? .null }
         func text(_ value: Double?) -> String { value.map { String(format: "%.4g", $0) } ?? "-" }
         if output.json {
-            return try Output.json([
+            return Output.json([
                 "settings": .object(
                     JSONObject(comparison.settings.map { ($0.name, [.string($0.first), .string($0.second)]) })),
                 "modules": .array(
@@ -270,7 +270,7 @@ extension AdapterCombination.MajoritySign: ExpressibleByArgument {}
 /// Tells what was written, and what cuts to a rank lost.
 private func written(_ path: String, _ errors: [RankError], _ output: OutputOptions, leftOut: [String] = []) throws {
     if output.json {
-        return try Output.json([
+        return Output.json([
             "out": .string(path), "relative_error": errors.isEmpty ? .null : .double(errors.relative),
             "modules": .array(
                 errors.map {

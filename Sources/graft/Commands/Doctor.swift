@@ -49,7 +49,7 @@ struct Doctor: ParsableCommand {
             ("memory_limit_bytes", ProcessMemory.limitBytes.map { .integer($0) } ?? .null),
             ("memory_available_bytes", ProcessMemory.availableBytes.map { .integer($0) } ?? .null),
         ]
-        if output.json { return try Output.json(.object(JSONObject(facts))) }
+        if output.json { return Output.json(.object(JSONObject(facts))) }
         let rows = facts.map { entry -> [String] in
             let name = entry.key.replacingOccurrences(of: "_", with: " ").replacingOccurrences(of: " bytes", with: "")
             let value: String =

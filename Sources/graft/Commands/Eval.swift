@@ -104,7 +104,7 @@ struct Eval: ParsableCommand {
                     }
                     return .object(row)
                 })
-            return try Output.json(.object(object))
+            return Output.json(.object(object))
         }
         let shown = min(max(0, show), result.answers.count)
         for i in (0..<shown).map({ $0 * result.answers.count / shown }) {
@@ -157,6 +157,7 @@ struct Eval: ParsableCommand {
 struct GateError: GraftError {
     var failures: [String]
     var exitStatus: ExitStatus { .gateFailed }
+    var problems: [String] { failures }
     var description: String {
         "gate failed: " + failures.joined(separator: "\n  ") + "\n  the result above is complete; nothing was changed"
     }

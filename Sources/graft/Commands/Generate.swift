@@ -97,7 +97,7 @@ struct Generate: ParsableCommand {
         if let failure { throw failure }
         if output.json {
             let completion = text.tokenizer.decode(made.tokens, skipSpecialTokens: true)
-            return try Output.json(
+            return Output.json(
                 .object(
                     JSONObject([
                         ("text", .string(printer.wholeText)), ("completion", .string(completion)),

@@ -55,7 +55,7 @@ struct Imatrix: ParsableCommand {
         messages.clearProgress()
         let tokens = loaded.examples.reduce(0) { $0 + $1.ids.count }
         if output.json {
-            try Output.json([
+            Output.json([
                 "out": .string(out), "entries": .integer(matrix.entries.count), "rows": .integer(loaded.examples.count),
                 "tokens": .integer(tokens),
             ])

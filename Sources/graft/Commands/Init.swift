@@ -39,7 +39,7 @@ struct Init: ParsableCommand {
         try model.writeFolder(folder.temporaryPath, dtype: dtype)
         try folder.commit()
         let parameters = model.config.parameterCount
-        if output.json { return try Output.json(["out": .string(out), "parameters": .integer(parameters)]) }
+        if output.json { return Output.json(["out": .string(out), "parameters": .integer(parameters)]) }
         output.messages.note("\(out): \(countText(parameters)) parameters")
     }
 }

@@ -48,7 +48,7 @@ struct Inspect: ParsableCommand {
     func run() throws {
         if rows { return try showRows() }
         let inspection = try Inspector(path: path, showsAll: all || output.json).inspect()
-        if output.json { try Output.json(inspection.json) } else { try Output.write(inspection.text) }
+        if output.json { Output.json(inspection.json) } else { try Output.write(inspection.text) }
     }
 
     private func showRows() throws {
@@ -66,7 +66,7 @@ struct Inspect: ParsableCommand {
             let rows = shown.map { pieces -> JSONValue in
                 .array(pieces.map { ["text": .string($0.text), "trained": .bool($0.isTrained)] })
             }
-            return try Output.json(["path": .string(path), "row_count": .integer(store.rowCount), "rows": .array(rows)])
+            return Output.json(["path": .string(path), "row_count": .integer(store.rowCount), "rows": .array(rows)])
         }
         let isColoured = isatty(STDOUT_FILENO) == 1
         for (index, pieces) in shown.enumerated() {

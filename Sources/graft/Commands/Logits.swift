@@ -54,7 +54,7 @@ struct Logits: ParsableCommand {
         try logits.withBytes { try writer.append(UnsafeRawBufferPointer($0), to: "logits") }
         try writer.finish()
         if output.json {
-            try Output.json([
+            Output.json([
                 "out": .string(out), "shape": .array(logits.shape.map { .integer($0) }), "dtype": "F32",
             ])
         } else {

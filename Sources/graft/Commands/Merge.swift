@@ -70,7 +70,7 @@ extension ExportReport {
     func print(_ output: OutputOptions, _ messages: Messages, isAdapterGiven: Bool) throws {
         messages.clearProgress()
         if output.json {
-            return try Output.json([
+            return Output.json([
                 "out": .string(path), "tensors": .integer(tensorCount), "bytes": .integer(byteCount),
                 "merged_modules": .integer(mergedModules), "largest_change": .double(Double(largestChange)),
                 "parts": .array(parts.map { .string($0) }),

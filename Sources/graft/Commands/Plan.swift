@@ -52,7 +52,7 @@ struct Plan: ParsableCommand {
             }
         }
         if output.json {
-            try Output.json(json(prepared, seconds, previews))
+            Output.json(json(prepared, seconds, previews))
         } else {
             try Output.write(describe(prepared, seconds, previews))
         }

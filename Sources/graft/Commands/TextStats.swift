@@ -84,7 +84,7 @@ extension Text {
             guard found.contains(where: { $0.texts > 0 }) else {
                 throw FineTuningError.badInput(["\(data): the rows hold no text"])
             }
-            if output.json { return try Output.json(json(found)) }
+            if output.json { return Output.json(json(found)) }
             try Output.line(table(cells(found)))
             for (path, statistics) in zip(model, found) where statistics.failures > 0 {
                 let rows = statistics.failedRows.map { "\($0.file), row \($0.row)" }.prefix(5).joined(separator: "; ")

@@ -105,7 +105,7 @@ extension Text {
 
             let size = try Tokenizer(path: out).vocabularySize
             if output.json {
-                try Output.json(["out": .string(out), "vocabulary": .integer(size), "texts": .integer(texts.count)])
+                Output.json(["out": .string(out), "vocabulary": .integer(size), "texts": .integer(texts.count)])
             } else {
                 messages.note("\(out): \(size) tokens from \(texts.count) texts")
                 if size < vocabSize { messages.note("note: the texts have no more pairs to merge") }

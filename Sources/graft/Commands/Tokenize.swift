@@ -184,7 +184,7 @@ struct Tokenize: ParsableCommand {
             if let repeats = result.repeats { object["repeats"] = .array(repeats.map { .double($0) }) }
             object["up_to_date"] = .bool(result.isUpToDate)
             object["out"] = .string(out)
-            return try Output.json(.object(object))
+            return Output.json(.object(object))
         }
         if result.isUpToDate {
             return messages.note(

@@ -68,7 +68,7 @@ struct Train: ParsableCommand {
             resume: resume, profiling: profile, shouldStop: { StopRequest.isPending }, report: watch.show)
         messages.clearProgress()
         let result = recipe.output + (recipe.adapter.method == .lora ? "/adapter" : "/model")
-        if output.json { return try Output.json(watch.json(result: result)) }
+        if output.json { return Output.json(watch.json(result: result)) }
         watch.noteResult()
         try Output.line(result)
     }

@@ -46,7 +46,7 @@ struct Verify: ParsableCommand {
     func run() throws {
         let report = try ParityGate(data: data, pool: compute.pool).compare(
             path, model: model, adapters: adapters.uses)
-        if output.json { return try Output.json(report.json) }
+        if output.json { return Output.json(report.json) }
         try Output.line(report.summary)
         for note in report.notes { output.messages.note("note: \(note)") }
     }

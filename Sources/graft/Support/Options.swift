@@ -7,7 +7,7 @@ import TensorCore
 
 /// What every command takes.
 struct OutputOptions: ParsableArguments {
-    @Flag(help: "Print one JSON document on standard output, nothing else.")
+    @Flag(help: "Print one JSON document on standard output, nothing else; of a failure its \"error\".")
     var json = false
 
     @Flag(help: "Print no notes and draw no progress; errors are still told.")

@@ -8,15 +8,41 @@ var versionText: String { graftVersion }
 enum Output {
     // Commands write from the main thread alone.
     nonisolated(unsafe) private static var buffer: [UInt8] = []
+    nonisolated(unsafe) private static var hasText = false
+    /// What --json prints at the end.
+    nonisolated(unsafe) private static var document: JSONValue?
 
     static func write(_ text: String) throws {
+        hasText = true
         buffer += text.utf8
         if buffer.count >= 1 << 16 { try flush() }
     }
 
     static func line(_ text: String) throws { try write(text + "\n") }
 
-    static func json(_ value: JSONValue) throws { try line(JSONWriter.text(value, .pretty)) }
+    /// Sets the one document of a command that was asked for JSON.
+    static func json(_ value: JSONValue) { document = value }
+
+    /// Puts an error into the document, or makes it the document; leaves output that is under way as it is.
+    static func fail(code: Int32, message: String, problems: [String]) {
+        let error: JSONValue = [
+            "code": .integer(Int(code)), "message": .string(message),
+            "problems": .array(problems.map { .string($0) }),
+        ]
+        guard document != nil || !hasText else { return }
+        guard var object = (document ?? .object(JSONObject())).objectValue else { return }
+        object["error"] = error
+        document = .object(object)
+    }
+
+    /// Writes what was not written yet.
+    static func finish() throws {
+        if let document {
+            self.document = nil
+            try line(JSONWriter.text(document, .pretty))
+        }
+        try flush()
+    }
 
     static func flush() throws {
         var written = 0
