@@ -67,7 +67,9 @@ public enum ExportError: GraftError {
                 "Make one with 'graft imatrix', or leave --imatrix out.")
         case .value(let tensor, let row, let found, let type):
             return "tensor \(quoted(tensor)), row \(row): the value \(found) cannot be written as \(type)\n"
-                + (found.isFinite ? "Choose bf16 or f32, which hold larger numbers." : "The weights are damaged; take an earlier checkpoint.")
+                + (found.isFinite
+                    ? "Choose bf16 or f32, which hold larger numbers."
+                    : "The weights are damaged; take an earlier checkpoint.")
         }
     }
 }

@@ -32,7 +32,8 @@ public struct GGUFExportOptions: Sendable {
 /// - Throws: `FileError` (`.outputExists` when something stands at `output`), `FineTuningError`, `ExportError`,
 ///   `TokenizerError`.
 public func exportGGUF(
-    model: String, adapters: [(path: String, weight: Double)], output: String, options: GGUFExportOptions, pool: WorkerPool,
+    model: String, adapters: [(path: String, weight: Double)], output: String, options: GGUFExportOptions,
+    pool: WorkerPool,
     replacing: Bool = false, progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
 ) throws -> ExportReport {
     var plan =
@@ -83,7 +84,8 @@ struct GGUFPlan {
         metadata = [
             ("general.architecture", .string(architecture.name)), ("general.type", .string("model")),
             ("general.name", .string(options.name ?? HubCache.name(ofFolder: folder))),
-            ("general.file_type", .uint32((options.type ?? .f16).fileType)), ("general.quantization_version", .uint32(2)),
+            ("general.file_type", .uint32((options.type ?? .f16).fileType)),
+            ("general.quantization_version", .uint32(2)),
         ]
         metadata += try architecture.metadata(path: folder)
         warnings += architecture.warnings

@@ -34,7 +34,9 @@ extension ParameterTable.HeadParts {
                     Self.decode(head * rank..<(head + 1) * rank, width: plainDim, of: keys, file, into: $0)
                 }
                 for row in ofKeys {
-                    for i in 0..<rank { numbers[(row - rows.lowerBound) * rank + i] = turned[i * plainDim + row - first] }
+                    for i in 0..<rank {
+                        numbers[(row - rows.lowerBound) * rank + i] = turned[i * plainDim + row - first]
+                    }
                 }
             }
             let ofValues = rows.clamped(to: first + plainDim..<first + rowsAHead)

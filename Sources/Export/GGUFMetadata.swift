@@ -25,7 +25,7 @@ struct GGUFArchitecture {
         add("attention.key_length", config.headDim)
         add("attention.value_length", config.valueDim)
         add("attention.layer_norm_rms_epsilon", config.rmsNormEps)
-        let traits = config.family.gguf, rotary = config.rotaries[0]
+        let traits = config.family.gguf
         var problems = traits.problems(config)
         for key in traits.keys {
             switch key.value(config) {
@@ -34,17 +34,31 @@ struct GGUFArchitecture {
             case nil: break
             }
         }
+        pairs += rotaryMetadata(&problems)
+        pairs += mixtureMetadata
+        guard problems.isEmpty else { throw ExportError.model(path: path, problems: problems) }
+        warnings += traits.warnings(config)
+        return pairs
+    }
+
+    /// The rotary embedding's, and what llama.cpp has not of it.
+    private mutating func rotaryMetadata(_ problems: inout [String]) -> [(key: String, value: GGUFValue)] {
+        var pairs: [(key: String, value: GGUFValue)] = []
+        func add(_ key: String, _ value: GGUFValue) { pairs.append(("\(name).\(key)", value)) }
+        func add(_ key: String, _ value: Int) { add(key, .uint32(UInt32(clamping: value))) }
+        func add(_ key: String, _ value: Float) { add(key, .float32(value)) }
+        let traits = config.family.gguf, rotary = config.rotaries[0]
         add("rope.dimension_count", rotary.dimensions)
         add("rope.freq_base", Float(rotary.theta))
         switch rotary.scaling {
         case .none, .llama3: break
         case .linear(let factor):
-            pairs.append(("\(name).rope.scaling.type", .string("linear")))
+            add("rope.scaling.type", .string("linear"))
             add("rope.scaling.factor", Float(factor))
         case .dynamic:
             problems.append("rope_type dynamic: llama.cpp has no rotary embedding that changes with the length")
         case .longrope(_, _, let original, let attention):
-            pairs.append(("\(name).rope.scaling.type", .string("longrope")))
+            add("rope.scaling.type", .string("longrope"))
             add("rope.scaling.original_context_length", original)
             add("rope.scaling.attn_factor", Float(attention))
         case .yarn(let factor, let original, let fast, let slow, let attention, let truncates):
@@ -53,9 +67,9 @@ struct GGUFArchitecture {
                 if traits.acceptsRoundedYarn { warnings.append(difference) } else { problems.append(difference) }
             } else if traits.acceptsRoundedYarn {
                 // For graft alone, which otherwise takes the family's files to be unrounded.
-                pairs.append(("\(name).rope.scaling.yarn_truncate", .bool(true)))
+                add("rope.scaling.yarn_truncate", .bool(true))
             }
-            pairs.append(("\(name).rope.scaling.type", .string("yarn")))
+            add("rope.scaling.type", .string("yarn"))
             add("rope.scaling.factor", Float(factor))
             add("rope.scaling.original_context_length", Int(min(original, Double(UInt32.max))))
             add("rope.scaling.yarn_beta_fast", Float(fast))
@@ -74,9 +88,6 @@ struct GGUFArchitecture {
             }
             if abs(attention - own) > 1e-6 * own { add("rope.scaling.attn_factor", Float(attention / own)) }
         }
-        pairs += mixtureMetadata
-        guard problems.isEmpty else { throw ExportError.model(path: path, problems: problems) }
-        warnings += traits.warnings(config)
         return pairs
     }
 

@@ -19,7 +19,9 @@ extension GGUFPlan {
         guard problems.isEmpty else { throw ExportError.unreadable(path: path, problems: problems) }
         _ = try GGUFModel.ifRun(path: path)
         metadata = file.metadata.filter { pair in
-            ![GGUFSplit.indexKey, GGUFSplit.countKey, GGUFSplit.tensorCountKey].contains { $0.hasSameBytes(as: pair.key) }
+            ![GGUFSplit.indexKey, GGUFSplit.countKey, GGUFSplit.tensorCountKey].contains {
+                $0.hasSameBytes(as: pair.key)
+            }
         }
         tensors = file.tensors.map { tensor in
             (tensor.name, StreamedTensor(name: tensor.name, base: .gguf(file, tensor), isPermuted: true))
@@ -48,7 +50,8 @@ extension GGUFPlan {
         let model = try GGUFModel(path: file.path), table = ParameterTable(model.config)
         let changes = try AdapterChanges(folders, table: table, config: model.config)
         self.changes = changes
-        let places = Dictionary(tensors.indices.map { (ByteString(tensors[$0].name), $0) }, uniquingKeysWith: { a, _ in a })
+        let places = Dictionary(
+            tensors.indices.map { (ByteString(tensors[$0].name), $0) }, uniquingKeysWith: { a, _ in a })
         for parameter in table.parameters {
             let own = changes.updates(of: parameter.name)
             for (name, updates) in parameter.ggufUpdates(own.parts, in: file) {
@@ -86,7 +89,8 @@ extension GGUFPlan {
     private static func requireUpdates(
         _ changes: AdapterChanges.Changes, of parameter: ParameterTable.Parameter, _ path: String
     ) throws {
-        let needsWhole = parameter.headParts != nil
+        let needsWhole =
+            parameter.headParts != nil
             && changes.parts.contains { $0.part.update.hasMagnitude || $0.part.member.takesOutOfBase }
         guard changes.replacement != nil || changes.rows != nil || needsWhole else { return }
         throw ExportError.adapter(

@@ -97,7 +97,9 @@ public struct ImportanceMatrix: Sendable {
             let calls = try reader.integer("the number of chunks of \(quoted(name))")
             let width = try reader.count("the number of values of \(quoted(name))", unit: 4)
             let bytes = try reader.take(width * 4, "the values of \(quoted(name))")
-            let sums = bytes.withUnsafeBytes { raw in (0..<width).map { raw.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) } }
+            let sums = bytes.withUnsafeBytes { raw in
+                (0..<width).map { raw.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+            }
             entries.append((name, Entry(sums: sums, counts: [Float(max(1, calls))])))
         }
         (dataSets, chunkCount, chunkSize) = ([], 0, 0)
@@ -136,7 +138,8 @@ public struct ImportanceMatrix: Sendable {
             let start = position, found = try integer(part)
             guard found >= 0, found <= remaining / unit else {
                 throw ExportError.importance(
-                    path: path, problems: ["\(part) at byte \(start) is \(found); at most \(remaining / unit) is possible"])
+                    path: path,
+                    problems: ["\(part) at byte \(start) is \(found); at most \(remaining / unit) is possible"])
             }
             return found
         }

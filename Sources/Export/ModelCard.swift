@@ -42,7 +42,7 @@ struct RunFacts {
         if let last = trained.last, let loss = number(last["loss"]) {
             rows.append("| training loss, step \(last["step"]?.intValue ?? 0) | \(loss) |")
         }
-        if let first = evaluated.points.first, evaluated.points.count > 1 { 
+        if let first = evaluated.points.first, evaluated.points.count > 1 {
             rows.append(row(first.step, first.loss, rows: evaluated.pointRows))
         }
         if let final = evaluated.final { rows.append(row(final.step, final.loss, rows: final.rows)) }

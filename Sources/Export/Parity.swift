@@ -74,7 +74,11 @@ public enum ParityError: GraftError {
     case diverged(path: String, problems: [String])
 
     public var exitStatus: ExitStatus { .gateFailed }
-    public var problems: [String] { switch self { case .diverged(_, let problems): problems } }
+    public var problems: [String] {
+        switch self {
+        case .diverged(_, let problems): problems
+        }
+    }
 
     public var description: String {
         switch self {

@@ -32,9 +32,11 @@ struct PreTokenizerIdentity {
     }
     /// Han on its own, and words without it.
     private static let kimi: String = {
-        let upper = String(letters.dropLast()) + #"&&[^\p{Han}]]"#, lower = String(lowerLetters.dropLast()) + #"&&[^\p{Han}]]"#
+        let upper = String(letters.dropLast()) + #"&&[^\p{Han}]]"#,
+            lower = String(lowerLetters.dropLast()) + #"&&[^\p{Han}]]"#
         let head = #"[^\r\n\p{L}\p{N}]?"#
-        return #"[\p{Han}]+|\#(head)\#(upper)*\#(lower)+\#(contractions)?|\#(head)\#(upper)+\#(lower)*\#(contractions)?"#
+        return
+            #"[\p{Han}]+|\#(head)\#(upper)*\#(lower)+\#(contractions)?|\#(head)\#(upper)+\#(lower)*\#(contractions)?"#
             + #"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
     }()
     private static let deepSeek =

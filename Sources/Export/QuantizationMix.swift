@@ -165,7 +165,9 @@ struct QuantizationMix {
 
     private static func isQuantized(_ name: String, _ shape: [Int]) -> Bool {
         // One row, as a shared expert's gate has, counts as a vector.
-        guard shape.drop(while: { $0 == 1 }).count >= 2, name.utf8.suffix(6).elementsEqual("weight".utf8) else { return false }
+        guard shape.drop(while: { $0 == 1 }).count >= 2, name.utf8.suffix(6).elementsEqual("weight".utf8) else {
+            return false
+        }
         return !kept.contains { contains(name, $0) }
     }
 

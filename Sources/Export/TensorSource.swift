@@ -85,7 +85,8 @@ enum TensorSource {
         case .columns(let source, let first, let step):
             try readColumns(range, of: source, first, step, into: buffer)
         case .rows(let source, let rows):
-            let rowSize = source.size(of: source.shape[2]), matrix = source.shape[1] * rowSize, own = rows.count * rowSize
+            let rowSize = source.size(of: source.shape[2]), matrix = source.shape[1] * rowSize,
+                own = rows.count * rowSize
             guard own > 0 else { return }
             for i in range.lowerBound / own..<(range.upperBound + own - 1) / own {
                 let piece = range.clamped(to: i * own..<(i + 1) * own)
@@ -131,7 +132,8 @@ enum TensorSource {
                 let start = ((expert * rows + r) * columns + first + column * step) * size
                 let length = ((used - 1) * step + 1) * size
                 try run.withUnsafeMutableBytes { run in
-                    try source.read(start..<start + length, into: UnsafeMutableRawBufferPointer(rebasing: run[..<length]))
+                    try source.read(
+                        start..<start + length, into: UnsafeMutableRawBufferPointer(rebasing: run[..<length]))
                     for i in 0..<used {
                         (target + (i * rows + r) * size).copyMemory(
                             from: run.baseAddress! + i * step * size, byteCount: size)

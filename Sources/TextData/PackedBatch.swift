@@ -84,7 +84,8 @@ public struct PackedBatch: Sendable {
         let length = example.ids.count
         guard length > 0 else { return }
         if example.weights != nil || weights != nil {
-            weights = (weights ?? Array(repeating: 1, count: tokens.count))
+            weights =
+                (weights ?? Array(repeating: 1, count: tokens.count))
                 + (example.weights.map { $0.dropFirst() + [1] } ?? Array(repeating: 1, count: length))
         }
         tokens.append(contentsOf: example.ids)

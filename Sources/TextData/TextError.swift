@@ -92,8 +92,10 @@ public enum TextError: GraftError {
         var lines: [String] = []
         for group in alike(faults.filter { $0.lint == nil }) {
             // A file that is wrong throughout is one mistake, told once.
-            lines += group.count > 9
-                ? rowLists(group, indent: "").map { "\($0): \(group[0].reason)" } : group.map { Self.place($0) + $0.reason }
+            lines +=
+                group.count > 9
+                ? rowLists(group, indent: "").map { "\($0): \(group[0].reason)" }
+                : group.map { Self.place($0) + $0.reason }
         }
         for lint in Lint.allCases {
             let found = faults.filter { $0.lint == lint }

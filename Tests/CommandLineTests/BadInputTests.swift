@@ -247,7 +247,8 @@ import Testing
                 66, ["nothing"], from: ["export"] + model + ["--adapter", "nothing", "--out", "a/b", "--for", "hf"],
                 in: folder)
             try expect(66, ["nothing"], from: ["init", "nothing", "--out", "a/b"], in: folder)
-            try expect(65, ["tokenizer"], from: ["tokenize"] + model + ["--data", "rows.jsonl", "--out", "a/b"], in: folder)
+            try expect(
+                65, ["tokenizer"], from: ["tokenize"] + model + ["--data", "rows.jsonl", "--out", "a/b"], in: folder)
             // A file stands where a folder would have to.
             try expect(74, ["rows.jsonl"], from: ["export"] + model + ["--out", "rows.jsonl/a/b.gguf"], in: folder)
         }

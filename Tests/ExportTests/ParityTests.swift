@@ -132,10 +132,12 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
         _ = try exportGGUFAdapter(model: scratch("m"), adapter: scratch("a"), output: scratch("o.gguf"))
         func narrow(times factor: Float) throws -> String {
             try rewrite("o.gguf", type: type) { info, bytes in
-                bytes.withUnsafeBytes { $0.bindMemory(to: Float.self).map { value in
-                    let scaled = info.name.hasSuffix("lora_b") ? factor * value : value
-                    return type == .f16 ? Float16(scaled).bitPattern : UInt16(scaled.bitPattern >> 16)
-                } }.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }
+                bytes.withUnsafeBytes {
+                    $0.bindMemory(to: Float.self).map { value in
+                        let scaled = info.name.hasSuffix("lora_b") ? factor * value : value
+                        return type == .f16 ? Float16(scaled).bitPattern : UInt16(scaled.bitPattern >> 16)
+                    }
+                }.flatMap { [UInt8($0 & 255), UInt8($0 >> 8)] }
             }
         }
         let report = try compare(narrow(times: 1))
@@ -222,10 +224,11 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
         }
     }
     /// Settings and tokens that no text of the sample need show, in files of other programs as well.
-    @Test(arguments: [
-        ("add_bos_token", .bool(true)), ("add_eos_token", .bool(true)), ("bos_token_id", .uint32(7)),
-        ("eos_token_id", .uint32(7)), ("token_type", nil), ("merges", nil), ("tokens", nil),
-    ] as [(String, GGUFValue?)])
+    @Test(
+        arguments: [
+            ("add_bos_token", .bool(true)), ("add_eos_token", .bool(true)), ("bos_token_id", .uint32(7)),
+            ("eos_token_id", .uint32(7)), ("token_type", nil), ("merges", nil), ("tokens", nil),
+        ] as [(String, GGUFValue?)])
     func otherTokenizerMetadataAreFound(key: String, value: GGUFValue?) throws {
         try export(.q8_0)
         let path = try rewrite("o.gguf") { found, old in
@@ -350,7 +353,8 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
             }, tensors: tensors.map { .init(name: $0.name, type: $0.info.type, shape: $0.info.shape) })
         for (info, name) in tensors { try writer.append(Array(file.withBytes(of: info)), to: name) }
         try writer.finish()
-        let report = try gate.passing(output: scratch("again.gguf"), model: scratch("base.gguf"), adapters: []) { path in
+        let report = try gate.passing(output: scratch("again.gguf"), model: scratch("base.gguf"), adapters: []) {
+            path in
             try exportGGUF(model: scratch("base.gguf"), output: path, type: .q8_0, pool: pool)
         }
         let parity = try #require(report.parity)

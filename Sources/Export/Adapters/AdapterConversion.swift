@@ -34,31 +34,9 @@ public func convertToPlainLoRA(
             keyA: key + ".lora_A.weight", keyB: key + ".lora_B.weight", shapeA: [newRank, input],
             shapeB: [output, newRank]
         ) {
-            let parameter = update.isHead && source.config.tiesEmbeddings ? ParameterTable.embedding : update.parameter
-            let weight = {
-                Tensor([output, input], values: source.files.floats(of: source.files.entry(named: parameter)!))
-            }
-            let (a, b, scale) = AdapterStack.joined([.init(member: member, update: update)], weight: weight)
-            guard let magnitude = member.file.magnitude(of: update) else { return (a, b.scaledBy(scale)) }
-            let whole = weight()
-            let change = whole.copied()
-            let adapter = LowRankAdapter(
-                a: Weight(frozen: a, name: key), b: Weight(frozen: b, name: key), scale: scale,
-                magnitude: Weight(frozen: magnitude, name: key))
-            pool.parallelFor((output + 63) / 64) { item, worker in
-                let rows = item * 64..<min(output, item * 64 + 64)
-                change.withFloats {
-                    _ = adapter.add(
-                        rows: rows, to: .init(rebasing: $0[rows.lowerBound * input..<rows.upperBound * input]),
-                        worker: worker)
-                }
-            }
-            change.withFloats { change in
-                whole.withFloats { whole in for i in change.indices { change[i] -= whole[i] } }
-            }
-            let cut = RankCut(change, rank: newRank)
-            errors.append(RankError(module: update.module, rank: newRank, relative: cut.error, norm: cut.norm))
-            return (cut.a, cut.b)
+            let plain = plainMatrices(of: update, member, source, rank: newRank, pool)
+            if let error = plain.error { errors.append(error) }
+            return (plain.a, plain.b)
         }
     }
     let ranks = zip(updates, items).map { (module: $0.module, rank: $1.shapeA[0]) }
@@ -73,6 +51,36 @@ public func convertToPlainLoRA(
         to: output, config: member.file.config.plain(ranks: ranks), items: items,
         others: others.map { (member.file.tensors, $0) }, filesFrom: folder)
     return errors
+}
+
+/// An update's matrices at scale 1: A `[r, I]` and B `[O, r]`, r being `rank`; with the error where they had to be cut.
+private func plainMatrices(
+    of update: AdapterPlan.Update, _ member: AdapterStack.Member, _ source: WeightSource, rank: Int, _ pool: WorkerPool
+) -> (a: Tensor, b: Tensor, error: RankError?) {
+    let (output, input) = (update.site.outputWidth, update.site.inputWidth)
+    let parameter = update.isHead && source.config.tiesEmbeddings ? ParameterTable.embedding : update.parameter
+    let weight = {
+        Tensor([output, input], values: source.files.floats(of: source.files.entry(named: parameter)!))
+    }
+    let (a, b, scale) = AdapterStack.joined([.init(member: member, update: update)], weight: weight)
+    guard let magnitude = member.file.magnitude(of: update) else { return (a, b.scaledBy(scale), nil) }
+    let whole = weight()
+    let change = whole.copied()
+    let adapter = LowRankAdapter(
+        a: Weight(frozen: a, name: update.module), b: Weight(frozen: b, name: update.module), scale: scale,
+        magnitude: Weight(frozen: magnitude, name: update.module))
+    pool.parallelFor((output + 63) / 64) { item, worker in
+        let rows = item * 64..<min(output, item * 64 + 64)
+        change.withFloats {
+            _ = adapter.add(
+                rows: rows, to: .init(rebasing: $0[rows.lowerBound * input..<rows.upperBound * input]), worker: worker)
+        }
+    }
+    change.withFloats { change in
+        whole.withFloats { whole in for i in change.indices { change[i] -= whole[i] } }
+    }
+    let cut = RankCut(change, rank: rank)
+    return (cut.a, cut.b, RankError(module: update.module, rank: rank, relative: cut.error, norm: cut.norm))
 }
 
 /// Reads a GGUF adapter back as a PEFT folder.

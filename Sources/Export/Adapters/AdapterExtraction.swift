@@ -18,42 +18,15 @@ public struct ExtractionReport: Sendable {
 public func extractAdapter(
     base: String, tuned: String, rank: Int, targets: ModuleNames = .allLinear, to output: String
 ) throws -> ExtractionReport {
-    let first = try SafetensorsFolder(path: base)
-    let second = try SafetensorsFolder(path: tuned)
-    let config = try ModelConfig(path: base, files: first)
-    let table = ParameterTable(config)
-    var problems = table.mismatches(first)
-    for parameter in table.parameters where problems.isEmpty {
-        guard let other = second.entry(named: parameter.name) else {
-            problems.append("\(parameter.name) is missing in \(tuned)")
-            continue
-        }
-        if other.shape != parameter.shape {
-            problems.append("\(parameter.name): \(parameter.shape) and \(other.shape)")
-        }
-    }
-    guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: tuned, problems: problems) }
-    var report = ExtractionReport()
+    let pair = try CheckpointPair(base: base, tuned: tuned)
     var asked = AdapterConfig(rank: rank, alpha: Double(rank), dropout: 0, targets: targets, baseModel: base)
     asked.json["target_modules"] = nil
-    let sites = AdapterPlan(asked, base: config, modules: nil).updates.filter { !$0.isEmbedding && !$0.isOfExperts }
+    let sites = AdapterPlan(asked, base: pair.config, modules: nil).updates
+        .filter { !$0.isEmbedding && !$0.isOfExperts }
     let byParameter = Dictionary(sites.map { (ByteString($0.parameter), $0.site) }, uniquingKeysWith: { a, _ in a })
-    func difference(_ name: String) -> Tensor? {
-        guard let a = first.entry(named: name), let b = second.entry(named: name) else { return nil }
-        let result = Tensor(a.shape, values: second.floats(of: b))
-        let old = first.floats(of: a)
-        let isChanged = result.withFloats { values in
-            var isChanged = false
-            for i in values.indices {
-                values[i] -= old[i]
-                if values[i] != 0 { isChanged = true }
-            }
-            return isChanged
-        }
-        return isChanged ? result : nil
-    }
+    var report = ExtractionReport()
     var changed: [AdapterSite] = []
-    for parameter in table.parameters where difference(parameter.name) != nil {
+    for parameter in pair.table.parameters where pair.difference(parameter.name) != nil {
         if let site = byParameter[ByteString(parameter.name)], site.expertCount == 1 {
             changed.append(site)
         } else {
@@ -72,7 +45,7 @@ public func extractAdapter(
             keyA: key + ".lora_A.weight", keyB: key + ".lora_B.weight", shapeA: [newRank, site.inputWidth],
             shapeB: [site.outputWidth, newRank]
         ) {
-            let cut = RankCut(difference(site.target + ".weight")!, rank: newRank)
+            let cut = RankCut(pair.difference(site.target + ".weight")!, rank: newRank)
             errors.append(RankError(module: site.module, rank: newRank, relative: cut.error, norm: cut.norm))
             return (cut.a, cut.b)
         }
@@ -82,4 +55,49 @@ public func extractAdapter(
     try AdapterFolderWriter.write(to: output, config: written, items: items, filesFrom: tuned)
     report.errors = errors
     return report
+}
+
+/// A base and a checkpoint that was trained from it, tensor for tensor of one shape.
+private struct CheckpointPair {
+    let config: ModelConfig
+    let table: ParameterTable
+    private let base: SafetensorsFolder
+    private let tuned: SafetensorsFolder
+
+    /// - Throws: `FileError`, `FineTuningError` with all tensors that do not fit.
+    init(base path: String, tuned tunedPath: String) throws {
+        base = try SafetensorsFolder(path: path)
+        tuned = try SafetensorsFolder(path: tunedPath)
+        config = try ModelConfig(path: path, files: base)
+        table = ParameterTable(config)
+        let faults = table.mismatches(base)
+        guard faults.isEmpty else { throw FineTuningError.weightMismatch(path: path, problems: faults) }
+        var problems: [String] = []
+        for parameter in table.parameters {
+            guard let other = tuned.entry(named: parameter.name) else {
+                problems.append("\(parameter.name) is missing")
+                continue
+            }
+            if other.shape != parameter.shape {
+                problems.append("\(parameter.name): expected shape \(parameter.shape), found \(other.shape)")
+            }
+        }
+        guard problems.isEmpty else { throw FineTuningError.weightMismatch(path: tunedPath, problems: problems) }
+    }
+
+    /// tuned - base, in f32; nil where they are equal, or where either has no such tensor.
+    func difference(_ name: String) -> Tensor? {
+        guard let old = base.entry(named: name), let new = tuned.entry(named: name) else { return nil }
+        let result = Tensor(new.shape, values: tuned.floats(of: new))
+        let values = base.floats(of: old)
+        let isChanged = result.withFloats { result in
+            var isChanged = false
+            for i in result.indices {
+                result[i] -= values[i]
+                if result[i] != 0 { isChanged = true }
+            }
+            return isChanged
+        }
+        return isChanged ? result : nil
+    }
 }

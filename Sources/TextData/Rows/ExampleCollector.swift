@@ -163,7 +163,8 @@ struct ExampleCollector {
         guard decomposed.count < Self.lintFaultLimit else { return }
         decomposed.append(
             RowFault(
-                file: outcome.file, row: outcome.row, reason: "it differs from its NFC form", lint: .mixedNormalization))
+                file: outcome.file, row: outcome.row, reason: "it differs from its NFC form", lint: .mixedNormalization)
+        )
     }
 
     private mutating func add(_ example: TokenizedExample, _ outcome: RowOutcome) {

@@ -93,7 +93,8 @@ struct RowLinter: Sendable {
         }
         // A word alone is no marker, and neither is a long text, such as a system prompt.
         return found.filter { heading in
-            (6...40).contains(heading.count) && [UInt8(ascii: ":"), UInt8(ascii: ">")].contains(heading[heading.count - 1])
+            (6...40).contains(heading.count)
+                && [UInt8(ascii: ":"), UInt8(ascii: ">")].contains(heading[heading.count - 1])
         }
     }
 
@@ -205,7 +206,8 @@ struct RowLinter: Sendable {
         }
         var (last, run) = (-1, 0)
         for (id, range) in zip(ids, made.byteRanges) where Int(id) < isByte.count && isByte[Int(id)] && !range.isEmpty {
-            let start = text[range.lowerBound] & 0xC0 == 0x80 ? scalarStart(span, before: range.lowerBound) : range.lowerBound
+            let start =
+                text[range.lowerBound] & 0xC0 == 0x80 ? scalarStart(span, before: range.lowerBound) : range.lowerBound
             run = start == last ? run + 1 : 1
             last = start
             let letter = decodeScalar(span, at: start)

@@ -73,7 +73,8 @@ final class Interpreter {
         root = VariableScope(parent: context)
         capturedScopes = [root, context]
         // What hides nothing that is there need not be looked at again.
-        hiddenNames = memory?.hiddenNames ?? program.hiddenNames.map { names in names.filter { context.own($0) != nil } }
+        hiddenNames =
+            memory?.hiddenNames ?? program.hiddenNames.map { names in names.filter { context.own($0) != nil } }
         if hiddenNames.allSatisfy({ $0.isEmpty }) { hiddenNames = [] }
         memory?.hiddenNames = hiddenNames
         _ = try run(program.body, in: root)

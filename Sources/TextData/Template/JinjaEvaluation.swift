@@ -132,11 +132,12 @@ extension Interpreter {
         while let value = try state.advance() {
             try spend(1)
             // As in Jinja, a round that ends by 'continue' or 'break' does not keep 'else' from running.
-            let flow = try remembered.map { items in
-                try self.remembered(loop, state, over: items, value, in: scope) {
-                    try runRound(loop, state, value, in: scope)
-                }
-            } ?? runRound(loop, state, value, in: scope)
+            let flow =
+                try remembered.map { items in
+                    try self.remembered(loop, state, over: items, value, in: scope) {
+                        try runRound(loop, state, value, in: scope)
+                    }
+                } ?? runRound(loop, state, value, in: scope)
             if flow == .breakLoop { break }
             if flow == .normal { hasRun = true }
         }
@@ -154,7 +155,11 @@ extension Interpreter {
 
     /// Looks up a name for a body that may be part of a round that is noted.
     func lookUp(_ symbol: Int, in scope: VariableScope) -> TemplateValue? {
-        if let recorder, recorder.isActive { recorder.lookUp(symbol, in: scope, root: root) } else { scope.lookUp(symbol) }
+        if let recorder, recorder.isActive {
+            recorder.lookUp(symbol, in: scope, root: root)
+        } else {
+            scope.lookUp(symbol)
+        }
     }
 
     func assign(_ value: TemplateValue, to target: Target, in scope: VariableScope) throws {

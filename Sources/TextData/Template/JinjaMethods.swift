@@ -156,7 +156,8 @@ extension Interpreter {
         case "splitlines":
             let keeps = try arguments.bound("splitlines", ["keepends"])[0]?.isTrue ?? false
             return try list(text.lines(keepingEnds: keeps).map(TemplateValue.string))
-        case "startswith", "endswith": return .bool(try matchesEnd(text, arguments, atStart: name.isSame(as: "startswith")))
+        case "startswith", "endswith":
+            return .bool(try matchesEnd(text, arguments, atStart: name.isSame(as: "startswith")))
         case "replace":
             let given = try arguments.bound("replace", ["old", "new", "count"], required: 2)
             guard let old = given[0]?.text, let new = given[1]?.text else {

@@ -46,7 +46,8 @@ struct AddedVocabulary: Sendable {
         normalized = TokenTrie()
         // Special tokens come first where two are written alike after normalisation.
         for wantsSpecial in [true, false] {
-            for (index, token) in tokens.enumerated() where token.isSpecial == wantsSpecial && !unmatched.contains(token.id) {
+            for (index, token) in tokens.enumerated()
+            where token.isSpecial == wantsSpecial && !unmatched.contains(token.id) {
                 guard token.normalized else {
                     raw.insert(token.content.bytes, index)
                     continue

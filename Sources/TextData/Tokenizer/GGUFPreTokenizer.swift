@@ -2,7 +2,9 @@ import FileFormats
 
 /// The pre-tokenizers that llama.cpp knows by the names of the models they came with (`tokenizer.ggml.pre`).
 enum GGUFPreTokenizer {
-    private static let llama3 = ["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"]
+    private static let llama3 = [
+        "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+    ]
 
     /// Whether a word that is a token as a whole is not merged.
     static func ignoresMerges(_ name: String) -> Bool {
@@ -17,7 +19,8 @@ enum GGUFPreTokenizer {
                 "default", "minicpm5", "falcon", "mpt", "starcoder", "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat",
                 "jina-v2-es", "jina-v2-de", "a.x-4.0", "mellum", "modern-bert", "jais-2", "jina-v1-en", "jina-v2-code",
                 "roberta-bpe", "refact", "stablelm2", "olmo", "dbrx", "smaug-bpe", "glm4", "chatglm-bpe", "jais",
-                "codeshell", "bloom", "gpt3-finnish", "exaone", "exaone4", "exaone-moe", "minerva-7b", "megrez", "mellum2",
+                "codeshell", "bloom", "gpt3-finnish", "exaone", "exaone4", "exaone-moe", "minerva-7b", "megrez",
+                "mellum2",
             ].contains(name)
     }
 
@@ -62,7 +65,9 @@ enum GGUFPreTokenizer {
 
     private static func splits(_ patterns: [SplitPattern]) -> PreTokenizer {
         .sequence(
-            patterns.map { .split($0, .isolated, inverted: false) } + [.byteLevel(prefix: false, splits: false, maps: true)])
+            patterns.map { .split($0, .isolated, inverted: false) } + [
+                .byteLevel(prefix: false, splits: false, maps: true)
+            ])
     }
 
     private static func scanner(_ name: String) -> SplitScanner? {
@@ -98,7 +103,10 @@ enum GGUFPreTokenizer {
         case "default": [#"[\p{P}\$\+<=>\^~\|]+"#, gpt2, #"\p{N}+"#, "[0-9][0-9][0-9]"]
         case "falcon": [#"[\p{P}\$\+<=>\^~\|`]+"#, gpt2, "[0-9][0-9][0-9]"]
         case "deepseek-coder":
-            [#"[\r\n]"#, #"\s?\p{L}+"#, #"\s?\p{P}+"#, "[\u{4E00}-\u{9FA5}\u{800}-\u{4E00}\u{AC00}-\u{D7FF}]+", #"\p{N}"#]
+            [
+                #"[\r\n]"#, #"\s?\p{L}+"#, #"\s?\p{P}+"#, "[\u{4E00}-\u{9FA5}\u{800}-\u{4E00}\u{AC00}-\u{D7FF}]+",
+                #"\p{N}"#,
+            ]
         case "deepseek-llm":
             [
                 #"[\r\n]"#, #"\s?[\#(casedLetters)]+"#, #"\s?[!-/:-~！-／：-～‘-‟　-。]+"#, #"\s+\z"#,
@@ -136,7 +144,8 @@ enum GGUFPreTokenizer {
         case "jais-2":
             [
                 #"\#(contractions)|\#(letters)|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"#
-                    + [512, 256, 128, 64, 32, 16, 8, 4].map { #"|\s{\#($0)}(?!\S)"# }.joined() + #"|\s{1,2}(?!\S)|\s{1}"#
+                    + [512, 256, 128, 64, 32, 16, 8, 4].map { #"|\s{\#($0)}(?!\S)"# }.joined()
+                    + #"|\s{1,2}(?!\S)|\s{1}"#
             ]
         case "superbpe": [#"\p{N}+"#, #"(?=(\d{3})+(?!\d))"#]
         case "bailingmoe", "bailingmoe2", "llada-moe":

@@ -55,7 +55,8 @@ struct GGUFVocabulary {
             LlamaDecoder(
                 types: types, spelling: isByteLevel ? .byteAlphabet : .metaspace,
                 stripsLeadingSpace: GGUFTokenizerSettings(metadata).addsSpacePrefix,
-                cleansSpaces: model == "bert" || model == "gemma4" || (isByteLevel && GGUFPreTokenizer.cleansSpaces(pre)),
+                cleansSpaces: model == "bert" || model == "gemma4"
+                    || (isByteLevel && GGUFPreTokenizer.cleansSpaces(pre)),
                 bos: parts.postProcessor.prefix.first, eos: parts.postProcessor.suffix.last))
         return (parts, config)
     }
@@ -97,7 +98,8 @@ struct GGUFVocabulary {
         "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>",
         "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>", "<|code_suffix|>",
         "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>", "<|code_middle|>",
-        "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>",
+        "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>",
+        "<REPO>",
         "<reponame>", "<|file_sep|>",
     ]
 
@@ -154,7 +156,9 @@ struct GGUFVocabulary {
         let bos = try id("bos_token_id", defaults.bos)
         let eos = try id("eos_token_id", defaults.eos)
         let unknown = try id("unknown_token_id", defaults.unknown)
-        if settings.addsBOS || model == "bert" || model == "gemma4", let bos { parts.postProcessor.prefix = [Int32(bos)] }
+        if settings.addsBOS || model == "bert" || model == "gemma4", let bos {
+            parts.postProcessor.prefix = [Int32(bos)]
+        }
         if model == "bert" {
             if let separator = try id("seperator_token_id", 102) { parts.postProcessor.suffix = [Int32(separator)] }
         } else if settings.addsEOS, let eos {

@@ -95,7 +95,8 @@ extension OnigurumaRegex {
             let type = bytes.withUnsafeBufferPointer { buffer -> Int32 in
                 guard let start = buffer.baseAddress else { return -1 }
                 return encoding.pointee.property_name_to_ctype(
-                    encoding, UnsafeMutablePointer(mutating: start), UnsafeMutablePointer(mutating: start + buffer.count))
+                    encoding, UnsafeMutablePointer(mutating: start),
+                    UnsafeMutablePointer(mutating: start + buffer.count))
             }
             guard type >= 0 else { return nil }
             var firstMultiByte: OnigCodePoint = 0

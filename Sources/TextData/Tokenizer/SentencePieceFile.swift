@@ -152,7 +152,9 @@ struct SentencePieceFile {
         // name that their loaders look for.
         let name = path.utf8.split(separator: UInt8(ascii: "/")).last ?? path.utf8[...]
         let isOfLlama = fallsBackToBytes || name.starts(with: "tokenizer.model".utf8)
-        if isOfLlama, let bos = config.bos, let id = vocabulary.find(bos.bytes) { parts.postProcessor.prefix = [Int32(id)] }
+        if isOfLlama, let bos = config.bos, let id = vocabulary.find(bos.bytes) {
+            parts.postProcessor.prefix = [Int32(id)]
+        }
         return (parts, config)
     }
 
@@ -177,7 +179,8 @@ struct SentencePieceFile {
             problems.add(.unknownToken, "\(types.count { $0 == .unknown }) pieces are of type UNKNOWN, expected one")
         }
         if fallsBackToBytes, let missing = byteFallbackTokens.first(where: { vocabulary.find($0) == nil }) {
-            problems.add(.unknownToken, "byte_fallback is set, but \(String(decoding: missing, as: UTF8.self)) is missing")
+            problems.add(
+                .unknownToken, "byte_fallback is set, but \(String(decoding: missing, as: UTF8.self)) is missing")
         }
         try problems.throwIfAny(path)
         return vocabulary

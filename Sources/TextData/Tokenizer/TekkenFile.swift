@@ -15,7 +15,8 @@ struct TekkenFile {
     /// The special tokens of files that do not list them; the others are called `<SPECIAL_20>` and so on.
     private static let defaultSpecial = [
         "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
-        "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
+        "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]",
+        "[SUFFIX]",
         "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
     ]
 
@@ -34,7 +35,8 @@ struct TekkenFile {
         let size = try count("default_vocab_size")
         guard size >= specialCount, size - specialCount <= entries.count else {
             throw malformed(
-                "config.default_vocab_size", "\(size) ids, but \(specialCount) special and \(entries.count) other tokens")
+                "config.default_vocab_size",
+                "\(size) ids, but \(specialCount) special and \(entries.count) other tokens")
         }
         var tokens = [[UInt8]?](repeating: nil, count: size - specialCount)
         for (index, entry) in entries.enumerated() {

@@ -120,7 +120,8 @@ struct TiktokenFamily {
             let defaults = [
                 163_584: "[BOS]", 163_585: "[EOS]", 163_586: "<|im_end|>", 163_587: "<|im_user|>",
                 163_588: "<|im_assistant|>", 163_590: "<|start_header_id|>", 163_591: "<|end_header_id|>",
-                163_593: "[EOT]", 163_594: "<|im_system|>", 163_601: "<|im_middle|>", 163_838: "[UNK]", 163_839: "[PAD]",
+                163_593: "[EOT]", 163_594: "<|im_system|>", 163_601: "<|im_middle|>", 163_838: "[UNK]",
+                163_839: "[PAD]",
             ]
             let names = known.isEmpty ? defaults : known
             self.init(
@@ -174,7 +175,8 @@ struct RankedVocabulary {
         let merges = ScoredMerges(vocabulary, (0..<vocabulary.count).map { -Float($0) })
         let model = BPEModel(
             vocabulary: vocabulary, merges: merges.merges, mergeTable: merges.table, unknownID: nil,
-            fusesUnknown: false, fallsBackToBytes: false, ignoresMerges: true, continuingPrefix: [], endOfWordSuffix: [],
+            fusesUnknown: false, fallsBackToBytes: false, ignoresMerges: true, continuingPrefix: [],
+            endOfWordSuffix: [],
             isByteLevel: true)
         var definitions = Tokenizer.Definitions()
         let byteLevel: JSONValue = [

@@ -27,7 +27,9 @@ struct TokenizerFiles {
             return (parts, config)
         }
         let ranks = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
-        if let name = ranks.sorted().first(where: { $0.hasSuffix(".tiktoken") }) { return try readFile(path + "/" + name) }
+        if let name = ranks.sorted().first(where: { $0.hasSuffix(".tiktoken") }) {
+            return try readFile(path + "/" + name)
+        }
         throw TokenizerError.missing(path: path, looked: Self.names)
     }
 
@@ -60,7 +62,8 @@ struct TokenizerFiles {
         guard SentencePieceFile.isLikely(start) || file.hasSuffix(".model") else {
             throw TokenizerError.malformed(
                 path: file, place: "",
-                reason: "it is no tokenizer.json, tekken.json, vocab.json, SentencePiece model, tiktoken file or GGUF file")
+                reason:
+                    "it is no tokenizer.json, tekken.json, vocab.json, SentencePiece model, tiktoken file or GGUF file")
         }
         return try SentencePieceFile(try bytes(of: file), path: file).read()
     }
@@ -95,7 +98,9 @@ struct TokenizerFiles {
                 parts.added.append(AddedToken(id: Int32(token.id), content: content))
             }
         }
-        func id(_ token: ByteString?) -> [Int32] { token.flatMap { vocabulary.find($0.bytes) }.map { [Int32($0)] } ?? [] }
+        func id(_ token: ByteString?) -> [Int32] {
+            token.flatMap { vocabulary.find($0.bytes) }.map { [Int32($0)] } ?? []
+        }
         if named.addsBOS == false { parts.postProcessor.prefix = [] }
         if named.addsEOS == true { parts.postProcessor.suffix = id(config.eos) }
     }
@@ -177,7 +182,8 @@ struct TokenizerConfig: Sendable {
         addsPrefixSpace = value["add_prefix_space"]?.boolValue ?? false
         tokenizerClass = value["tokenizer_class"]?.stringValue ?? ""
         for (key, entry) in value["added_tokens_decoder"]?.objectValue?.entries ?? [] {
-            guard let id = Int32(key), id >= 0, let object = entry.objectValue, entry["content"]?.stringValue != nil else {
+            guard let id = Int32(key), id >= 0, let object = entry.objectValue, entry["content"]?.stringValue != nil
+            else {
                 throw TokenizerError.malformed(
                     path: path, place: "added_tokens_decoder", reason: "\(shortened(key)) is no id, or has no content")
             }

@@ -33,7 +33,8 @@ struct VocabularyAndMerges {
                 "type": "Sequence",
                 "pretokenizers": [
                     [
-                        "type": "Split", "pattern": ["Regex": .string(SplitScanner.qwen2Pattern)], "behavior": "Isolated",
+                        "type": "Split", "pattern": ["Regex": .string(SplitScanner.qwen2Pattern)],
+                        "behavior": "Isolated",
                         "invert": false,
                     ], byteLevel,
                 ],
