@@ -112,7 +112,7 @@ struct GGUFConfigReader {
         let hidden = integer("embedding_length")
         let heads = integer("attention.head_count")
         let groups = integer("attention.head_count_kv", default: heads.intValue)
-        if let heads = heads.intValue, let groups = groups.intValue, heads % groups != 0 {
+        if problems.faults.isEmpty, let heads = heads.intValue, let groups = groups.intValue, heads % groups != 0 {
             problems.faults.append(
                 "\(architecture).attention.head_count is \(heads), no multiple of the \(groups) of "
                     + "attention.head_count_kv")

@@ -44,6 +44,10 @@ public final class GGUFModel {
 
     private func mismatches() -> GGUFProblems {
         var problems = GGUFProblems()
+        guard !file.tensors.isEmpty else {
+            problems.unknown.append("it holds no tensors: a vocabulary alone")
+            return problems
+        }
         var known: Set<ByteString> = [
             "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight",
         ]

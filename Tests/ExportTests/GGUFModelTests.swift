@@ -131,6 +131,7 @@ import Testing
         }
         try write([("general.architecture", .string("mamba"))])
         #expect(throws: ExportError.self) { try GGUFModel(path: scratch("o")) }
+        #expect(try GGUFModel.ifRun(path: scratch("o")).reason?.contains("mamba") == true)
         try write([
             ("general.architecture", .string("llama")), ("llama.embedding_length", .uint32(32)),
             ("llama.feed_forward_length", .uint32(32)), ("llama.block_count", .uint32(1)),
@@ -142,6 +143,10 @@ import Testing
         } catch ExportError.damaged(_, let problems) {
             #expect(problems.count == 10 && problems.allSatisfy { $0.contains("missing") })
         }
+        // A vocabulary alone is whole.
+        let metadata = try GGUFFile(path: scratch("o")).metadata
+        try GGUFWriter(path: scratch("v"), metadata: metadata, tensors: []).finish()
+        #expect(try GGUFModel.ifRun(path: scratch("v")).reason?.contains("no tensors") == true)
     }
     @Test(
         .enabled(if: Shared.exists(Shared.conformance), "the conformance data are not there"),
