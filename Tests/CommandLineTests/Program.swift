@@ -69,13 +69,13 @@ enum Program {
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         let name = NSTemporaryDirectory() + "/graft-cli-\(UInt64.random(in: 0 ... .max))"
         func handle(_ suffix: String) throws -> FileHandle {
-            FileManager.default.createFile(atPath: name + suffix, contents: nil)
+            _ = FileManager.default.createFile(atPath: name + suffix, contents: nil)
             return try #require(FileHandle(forWritingAtPath: name + suffix))
         }
         process.standardOutput = try handle(".out")
         process.standardError = try handle(".err")
         if let input {
-            FileManager.default.createFile(atPath: name + ".in", contents: Data(input.utf8))
+            _ = FileManager.default.createFile(atPath: name + ".in", contents: Data(input.utf8))
             process.standardInput = FileHandle(forReadingAtPath: name + ".in")
         } else {
             process.standardInput = FileHandle.nullDevice
