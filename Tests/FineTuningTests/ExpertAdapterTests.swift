@@ -77,6 +77,16 @@ import Testing
         #expect(bytes(model) == bytes(full))
     }
 
+    /// What is told of a model beforehand is what a new adapter trains.
+    @Test(arguments: fixtureFolders)
+    func targetsAreThoseOfNewAdapters(folder: String) throws {
+        let model = try DecoderModel(folder: folder, dtype: .f32), targets = model.config.adapterTargets
+        try model.attachNewAdapters(
+            AdapterConfig(rank: 1, alpha: 1, dropout: 0, targets: .allLinear, baseModel: nil), seed: 1)
+        #expect(targets.allLinear.reduce(0) { $0 + $1.count } == model.updateCount)
+        #expect(targets.width == model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) })
+    }
+
     private func isIdle(_ model: DecoderModel) -> Bool { model.trainableWeights.contains { !$0.isMade } }
 
     /// What decays changes even without tokens.

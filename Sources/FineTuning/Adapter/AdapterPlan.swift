@@ -227,6 +227,35 @@ public struct AdapterPlan: Sendable {
     }
 }
 
+extension ModelConfig {
+    /// Where updates may sit, by the last part of names and in the model's order: what `all-linear` takes, with the
+    /// parameters that learn for each rank, and what has to be named.
+    public var adapterTargets:
+        (allLinear: [(name: String, count: Int)], others: [(name: String, count: Int)], width: Int)
+    {
+        let config = AdapterConfig(rank: 1, alpha: 1, dropout: 0, targets: .allLinear, baseModel: nil)
+        let chosen = AdapterPlan(config, base: self).updates.map(\.site)
+        let names = Set(chosen.map { ByteString($0.target) })
+        func counted(_ sites: [AdapterSite]) -> [(name: String, count: Int)] {
+            var result: [(name: String, count: Int)] = []
+            for site in sites {
+                // Of a parameter the last part alone says little: every router is a weight.
+                let parts = site.target.split(separator: ".").suffix(site.isParameter ? 2 : 1)
+                let name = parts.joined(separator: ".")
+                if let place = result.firstIndex(where: { $0.name.hasSameBytes(as: name) }) {
+                    result[place].count += 1
+                } else {
+                    result.append((name, 1))
+                }
+            }
+            return result
+        }
+        let others = ParameterTable(self).adapterSites(nil).filter { !names.contains(ByteString($0.target)) }
+        let width = chosen.reduce(0) { $0 + $1.expertCount * ($1.inputWidth + $1.outputWidth) }
+        return (counted(chosen), counted(others), width)
+    }
+}
+
 /// The names of an adapter file's tensors.
 enum AdapterKeys {
     static let prefix = "base_model.model."

@@ -49,7 +49,6 @@ extension Inspector {
     ]
 
     private func addFacts(_ config: ModelConfig, to result: inout Inspection) {
-        let table = ParameterTable(config)
         result.add("family", .string(config.family.rawValue))
         result.add("parameter_count", .integer(config.parameterCount))
         result.add("vocabulary", .integer(config.vocabularySize))
@@ -61,19 +60,13 @@ extension Inspector {
         result.add("head_dim", .integer(config.headDim))
         result.add("context", .integer(config.maxPositions))
         result.add("tied_embeddings", .bool(config.tiesEmbeddings))
-        var names: [String] = [], counts: [Int] = [], perRank = 0
-        for module in table.linearModules {
-            perRank += module.inputWidth + module.outputWidth
-            let name = module.name.split(separator: ".").last.map(String.init) ?? module.name
-            if let place = names.firstIndex(where: name.hasSameBytes) {
-                counts[place] += 1
-            } else {
-                names.append(name)
-                counts.append(1)
-            }
+        let targets = config.adapterTargets
+        func texts(_ targets: [(name: String, count: Int)]) -> JSONValue {
+            .array(targets.map { .string("\($0.name) x \($0.count)") })
         }
-        result.add("lora_targets", .array(zip(names, counts).map { .string("\($0) x \($1)") }))
-        result.add("lora_parameters_at_rank_16", .integer(16 * perRank))
+        result.add("lora_targets", texts(targets.allLinear))
+        result.add("more_lora_targets", texts(targets.others))
+        result.add("lora_parameters_at_rank_16", .integer(16 * targets.width))
     }
 
     private func hasChatTemplate() throws -> Bool {
