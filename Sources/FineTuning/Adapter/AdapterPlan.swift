@@ -168,7 +168,7 @@ public struct AdapterPlan: Sendable {
                     continue
                 }
                 unknownNames.append(
-                    "target_modules: no module is called '\(name)'; there are \(Self.ends(modules))"
+                    "target_modules: no module is called '\(name)'; there are \(Self.names(sites))"
                         + Self.suggestion(name, modules))
             }
         }
@@ -189,7 +189,7 @@ public struct AdapterPlan: Sendable {
             }
         }
         if updates.isEmpty, replacements.isEmpty, rows.isEmpty {
-            unknownNames.append("target_modules matches no module; there are \(Self.ends(modules))")
+            unknownNames.append("target_modules matches no module; there are \(Self.names(sites))")
         }
         for layer in config.layers ?? [] where layer >= base.layerCount {
             unknownNames.append("layers_to_transform: there is no layer \(layer); the model has \(base.layerCount)")
@@ -211,12 +211,9 @@ public struct AdapterPlan: Sendable {
         }
     }
 
-    private static func ends(_ modules: [String]) -> String {
+    private static func names(_ sites: [AdapterSite]) -> String {
         var seen: [String] = []
-        for module in modules {
-            let end = String(decoding: module.utf8.split(separator: UInt8(ascii: ".")).last ?? [], as: UTF8.self)
-            if !seen.contains(where: end.hasSameBytes) { seen.append(end) }
-        }
+        for site in sites where !seen.contains(where: site.shortName.hasSameBytes) { seen.append(site.shortName) }
         return seen.joined(separator: ", ")
     }
 
@@ -239,9 +236,7 @@ extension ModelConfig {
         func counted(_ sites: [AdapterSite]) -> [(name: String, count: Int)] {
             var result: [(name: String, count: Int)] = []
             for site in sites {
-                // Of a parameter the last part alone says little: every router is a weight.
-                let parts = site.target.split(separator: ".").suffix(site.isParameter ? 2 : 1)
-                let name = parts.joined(separator: ".")
+                let name = site.shortName
                 if let place = result.firstIndex(where: { $0.name.hasSameBytes(as: name) }) {
                     result[place].count += 1
                 } else {

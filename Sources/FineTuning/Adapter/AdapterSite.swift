@@ -58,6 +58,12 @@ public struct AdapterSite: Sendable {
         String(decoding: target.utf8.split(separator: UInt8(ascii: ".")).last ?? [], as: UTF8.self)
     }
 
+    /// What a recipe may call it. Of a parameter the last part alone says little: every router is a weight.
+    var shortName: String {
+        let parts = target.utf8.split(separator: UInt8(ascii: ".")).suffix(isParameter ? 2 : 1)
+        return String(decoding: Array(parts.joined(separator: [UInt8(ascii: ".")])), as: UTF8.self)
+    }
+
     /// The name below the layer, such as `mlp.experts.gate_up_proj`.
     var suffix: String {
         let parts = target.utf8.split(separator: UInt8(ascii: "."))
