@@ -17,31 +17,25 @@ extension ModelComparison {
         bounds = ParityBounds(type)
         report.notes.append("an adapter has no tokenizer: texts and templates were not compared")
         let alpha = file["adapter.lora.alpha"]?.doubleValue ?? 0
-        let parameters = Dictionary(
-            ParameterTable(config).parameters.map { (ByteString($0.name), $0) }, uniquingKeysWith: { a, _ in a })
         var names: Set<ByteString> = []
-        var updates: [(plan: AdapterPlan.Update, a: Tensor, b: Tensor, scale: Double)] = []
-        for update in member.plan.updates {
-            guard let parameter = parameters[ByteString(update.parameter)] else { continue }
-            let (nameA, nameB) = (parameter.ggufName + ".lora_a", parameter.ggufName + ".lora_b")
-            names.formUnion([ByteString(nameA), ByteString(nameB)])
-            let expected = member.file.matrices(of: update)
-            guard let a = matrix(file, nameA, width: parameter.shape[1], heads: nil),
-                let b = matrix(file, nameB, height: parameter.shape[0], heads: parameter.permutedHeads),
-                a.rows == b.width
+        var found: [(pair: GGUFAdapterPair, a: Tensor, b: Tensor)] = []
+        for pair in GGUFAdapterPair.pairs(member.plan, config) {
+            names.formUnion([ByteString(pair.nameA), ByteString(pair.nameB)])
+            guard let a = matrices(file, pair.nameA, of: pair, width: pair.inputWidth),
+                let b = matrices(file, pair.nameB, of: pair, height: pair.outputWidth),
+                a.rows == b.width * pair.matrixCount
             else { continue }
             // llama.cpp scales by alpha / rank.
-            let scale = alpha / Double(a.rows)
-            let error = updateError(
-                (expected.a, expected.b, Float(update.scale)), (a, b, Float(scale)), module: update.module)
+            let error = updateError(pair, member.file, a, b, scale: Float(alpha / Double(b.width)))
+            let module = pair.parts[0].update.module
             report.weights.tensors += 1
             if error > report.weights.largestError || report.weights.worstTensor.isEmpty {
-                (report.weights.largestError, report.weights.worstTensor) = (error, update.module)
+                (report.weights.largestError, report.weights.worstTensor) = (error, module)
             }
             if !(error <= bounds.weightError) {
-                problems.append("\(update.module): scale B A differs by \(decimal(error)) of its size")
+                problems.append("\(module): scale B A differs by \(decimal(error)) of its size")
             }
-            updates.append((update, a, b, scale))
+            found.append((pair, a, b))
         }
         for tensor in file.tensors where !names.contains(ByteString(tensor.name)) {
             problems.append("\(quoted(tensor.name)) is not of this adapter")
@@ -50,37 +44,60 @@ extension ModelComparison {
         let plain = try ParityBase(model: base.path, adapters: [])
         try compareLogits { stream in
             let model = try plain.model(stream)
-            for update in updates { model.attachFrozen(update.plan, a: update.a, b: update.b, scale: update.scale) }
+            for update in GGUFAdapterPair.updates(found) {
+                let scale = alpha / Double(update.rank)
+                if update.plan.isOfExperts {
+                    model.attachFrozenExperts(update.plan, a: update.a, b: update.b, scale: scale)
+                } else {
+                    model.attachFrozen(update.plan, a: update.a, b: update.b, scale: scale)
+                }
+            }
             return model
         }
     }
 
-    /// A matrix of the file in f32, its rows in Hugging Face's order; nil, and a problem, when it does not fit.
-    private mutating func matrix(
-        _ file: GGUFFile, _ name: String, height: Int? = nil, width: Int? = nil, heads: Int?
+    /// The matrices of a tensor of the file below each other, in f32 and with B's rows in Hugging Face's order; nil, and
+    /// a problem, when it does not fit.
+    private mutating func matrices(
+        _ file: GGUFFile, _ name: String, of pair: GGUFAdapterPair, height: Int? = nil, width: Int? = nil
     ) -> Tensor? {
         guard let info = file.tensor(named: name) else {
             problems.append("\(name) is missing")
             return nil
         }
-        guard info.shape.count == 2, height == nil || info.shape[0] == height, width == nil || info.shape[1] == width,
+        let shape = Array(info.shape.suffix(2)), stack = info.shape.dropLast(2)
+        guard shape.count == 2, stack.elementsEqual(pair.expertCount.map { [$0] } ?? []),
+            height == nil || shape[0] == height, width == nil || shape[1] == width,
             let type = [GGMLType.f32: ElementType.f32, .f16: .f16, .bf16: .bf16][info.type]
         else {
             problems.append("\(name) is \(info.type.name) \(info.shape), which does not fit the base")
             return nil
         }
-        let stored = Tensor(info.shape), result = Tensor(info.shape)
-        let order = RowOrder(heads: heads, rows: info.shape[0]), columns = info.shape[1]
-        stored.withFloats { stored in
-            ElementConversion.widen(file.withBytes(of: info), as: type, into: stored)
-            result.withFloats { result in
-                for row in 0..<info.shape[0] {
-                    let target = order.source(of: row) * columns
-                    for i in 0..<columns { result[target + i] = stored[row * columns + i] }
-                }
+        let stored = Tensor([pair.matrixCount * shape[0], shape[1]])
+        stored.withFloats { ElementConversion.widen(file.withBytes(of: info), as: type, into: $0) }
+        guard height != nil, pair.permutedHeads != nil else { return stored }
+        let order = RowOrder(heads: pair.permutedHeads, rows: shape[0])
+        return stored.selectedRows((0..<shape[0]).map(order.place(ofSource:)))
+    }
+
+    /// The largest such error of a pair's matrices.
+    private func updateError(
+        _ pair: GGUFAdapterPair, _ file: AdapterFile, _ a: Tensor, _ b: Tensor, scale: Float
+    ) -> Double {
+        let expected = pair.values(file, alpha: Float(pair.rank), ordered: false)
+        let (rank, ranks) = (pair.rank, b.width)
+        return (0..<pair.matrixCount).reduce(0) { worst, matrix in
+            func slice(_ values: [Float], _ rows: Int, _ width: Int) -> Tensor {
+                Tensor([rows, width], values: Array(values[matrix * rows * width..<(matrix + 1) * rows * width]))
             }
+            let wanted = (
+                slice(expected.a, rank, pair.inputWidth), slice(expected.b, pair.outputWidth, rank), Float(1)
+            )
+            let found = (
+                slice(a.floats(), ranks, pair.inputWidth), slice(b.floats(), pair.outputWidth, ranks), scale
+            )
+            return max(worst, updateError(wanted, found, module: pair.name))
         }
-        return result
     }
 
     /// The root of the mean squared difference of two updates scale B A over that of the first, in rows of tiles.

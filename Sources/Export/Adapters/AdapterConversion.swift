@@ -136,7 +136,9 @@ public func convertGGUFAdapter(_ path: String, model: String, to output: String)
             })
     }
     problems += file.tensors.filter { !used.contains(ByteString($0.name)) }.map {
-        "\($0.name) belongs to no module of the base"
+        $0.shape.count == 3
+            ? "\($0.name): updates of experts are not read back from GGUF adapters"
+            : "\($0.name) belongs to no module of the base"
     }
     if items.isEmpty { problems.append("it holds no updates of this base") }
     guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: path, problems: problems) }

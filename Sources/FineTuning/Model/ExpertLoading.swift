@@ -1,5 +1,5 @@
 public import FileFormats
-import TensorCore
+public import TensorCore
 
 extension ModelConfig {
     /// Reads `config.json` of a folder with these weights: whether experts are stacked shows in the files alone.
@@ -16,6 +16,27 @@ extension ModelConfig {
     /// Whether a tensor belongs to layers beyond the model's own, which predict further tokens in training.
     func leavesOut(_ name: String) -> Bool {
         (0..<extraLayers).contains { name.hasPrefix("model.layers.\(layerCount + $0).") }
+    }
+}
+
+extension DecoderModel {
+    /// Puts matrices of another file in the place of an update of experts; they do not learn.
+    ///
+    /// - Parameters: a: f32 `[r, in]`, of all experts `[experts * r, in]`; b: f32 `[out, r]` or `[out, r * experts]`;
+    ///   scale: of B A
+    public func attachFrozenExperts(_ update: AdapterPlan.Update, a: Tensor, b: Tensor, scale: Double) {
+        let count = update.site.expertCount
+        let adapters = (0..<count).map { expert in
+            LowRankAdapter(
+                a: Weight(frozen: StackedExperts.a(a, expert: expert, of: count), name: update.module),
+                b: Weight(frozen: StackedExperts.b(b, expert: expert, of: count), name: update.module),
+                scale: Float(scale))
+        }
+        switch update.site.place {
+        case .expert(let layer, let part, let expert): layers[layer].experts?.attach(adapters[0], part, expert: expert)
+        case .experts(let layer, let part): layers[layer].experts?.attach(adapters, part)
+        default: preconditionFailure("an update of \(update.module) is of no experts")
+        }
     }
 }
 

@@ -245,6 +245,11 @@ public struct ParameterTable: Sendable {
     /// parameter.
     var renamesExperts: Bool { !expertModules.isEmpty && mixtureNames.renamedByPEFT }
 
+    /// The tensor of a GGUF file that holds a part of all experts of a layer.
+    public static func expertGGUFName(_ layer: Int, _ part: ExpertPart) -> String {
+        "blk.\(layer).\(ParameterNames.gguf(part)).weight"
+    }
+
     /// The gates over the ups of all experts in a GGUF file, after `blk.N.`.
     public static let stackedGGUFName = ParameterNames.gguf(.gateUp)
 
