@@ -100,7 +100,10 @@ import Testing
         let mixed = problems(.gemma3, ["rope_parameters": ["full_attention": flat, "rope_theta": 500]])
         #expect(mixed.count == 1 && mixed[0].hasPrefix("rope_parameters.rope_theta"))
         #expect(problems(.gemma3, ["rope_parameters": ["full_attention": flat, "sliding_attention": .null]]).isEmpty)
-        #expect(problems(.gemma3, ["rope_scaling": ["type": "dynamic", "factor": 2]]).count == 1)
+        #expect(problems(.gemma3, ["rope_scaling": ["rope_type": "dynamic", "factor": 2]]).count == 1)
+        let old: JSONValue = ["type": "linear", "factor": 2]
+        #expect(problems(.gemma3, ["rope_scaling": old]).first?.hasPrefix("rope_scaling.type is 'linear'") == true)
+        #expect(problems(.llama, ["rope_scaling": old]).isEmpty)
 
         for value: JSONValue in [0, -1, "x"] {
             let yarn: JSONValue = ["rope_type": "yarn", "factor": 2, "attention_factor": value]

@@ -92,7 +92,7 @@ private struct RotaryReader {
         let object = usesFile ? nested.map { parameters[$0]?.objectValue ?? JSONObject() } ?? parameters : JSONObject()
         var section = RotarySection(
             parameters: object, prefix: nested.map { "\(prefix).\($0)" } ?? prefix, original: original,
-            maxPositions: maxPositions, isLayered: isLayered)
+            maxPositions: maxPositions, isLayered: isLayered, isOfWholeFile: nested == nil)
         let theta = section.optional("rope_theta") ?? (usesFile ? self.theta : nil) ?? fallback
         if !(theta > 0 && theta.isFinite) {
             section.problems.append("rope_theta: expected a positive number, found \(theta)")
@@ -121,6 +121,8 @@ private struct RotarySection {
     let original: Int?
     let maxPositions: Int
     let isLayered: Bool
+    /// Whether it is one of the file, rather than of a kind of layer.
+    let isOfWholeFile: Bool
     var problems: [String] = []
 
     mutating func number(_ key: String) -> Double {
@@ -153,6 +155,10 @@ private struct RotarySection {
 
     mutating func scaling(pairs: Int) -> RotaryConfig.Scaling {
         let type = parameters["rope_type"]?.stringValue ?? parameters["type"]?.stringValue ?? "default"
+        if isLayered, isOfWholeFile, parameters["rope_type"] == nil, !type.hasSameBytes(as: "default") {
+            problems.append(
+                "\(prefix).type is '\(type)': implementations pass over it where layers differ; call it rope_type")
+        }
         switch type {
         case "default": return .none
         case "linear": return .linear(factor: number("factor"))

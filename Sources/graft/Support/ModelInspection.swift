@@ -8,8 +8,10 @@ extension Inspector {
         var result = Inspection(kind: "model folder", path: path)
         var limits: [(cannot: String, because: String)] = []
         var config: ModelConfig?
+        let weights = Result { try SafetensorsFolder(path: path) }
         do {
-            let read = try ModelConfig(path: path)
+            let read =
+                try (try? weights.get()).map { try ModelConfig(path: path, files: $0) } ?? ModelConfig(path: path)
             config = read
             addFacts(read, to: &result)
             for problem in read.family.gguf.problems(read) { limits.append(("export to GGUF", problem)) }
@@ -29,7 +31,7 @@ extension Inspector {
             limits.append(("render conversations", reason))
         }
         do {
-            let files = try SafetensorsFolder(path: path)
+            let files = try weights.get()
             addTensors(files.entries, to: &result)
             for problem in config.map({ DecoderModel.mismatches($0, files) }) ?? [] {
                 limits.append(("run, train or convert", problem))
