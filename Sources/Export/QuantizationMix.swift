@@ -1,4 +1,5 @@
 import FileFormats
+import FineTuning
 
 /// The types of a GGUF file's tensors, by the name that llama.cpp gives the mix.
 ///
@@ -74,7 +75,7 @@ struct QuantizationMix {
     private let output: GGUFOutputType
     private let hasImportance: Bool
     private let isFalcon: Bool
-    private let isLargeLlama: Bool
+    private let widensValues: Bool
     private let expertCount: Int
     private let queryHeadsPerKey: Int
     private let layerCount: Int
@@ -99,9 +100,10 @@ struct QuantizationMix {
         expertCount = number("expert_count") ?? 0
         layerCount = number("block_count") ?? 0
         queryHeadsPerKey = keyHeads > 0 ? heads / keyHeads : 0
-        isLargeLlama =
-            layerCount == 80
-            && (architecture.hasSameBytes(as: "qwen2") || architecture.hasSameBytes(as: "llama") && heads != keyHeads)
+        let layers = layerCount
+        widensValues = Family.allCases.contains {
+            $0.gguf.architecture.hasSameBytes(as: architecture) && $0.gguf.widensValues(layers, heads != keyHeads)
+        }
     }
 
     /// The type of each tensor.
@@ -212,7 +214,7 @@ struct QuantizationMix {
         default: break
         }
         // Eight query heads share a value head there: more bits cost little.
-        return isLargeLlama && (type == .q3_K || type == .q4_K) ? .q5_K : type
+        return widensValues && (type == .q3_K || type == .q4_K) ? .q5_K : type
     }
 
     private func down(_ main: GGMLType, _ layer: Int) -> GGMLType {

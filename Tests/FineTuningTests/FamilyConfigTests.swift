@@ -101,6 +101,12 @@ import Testing
         #expect(mixed.count == 1 && mixed[0].hasPrefix("rope_parameters.rope_theta"))
         #expect(problems(.gemma3, ["rope_parameters": ["full_attention": flat, "sliding_attention": .null]]).isEmpty)
         #expect(problems(.gemma3, ["rope_scaling": ["rope_type": "dynamic", "factor": 2]]).count == 1)
+        let none: JSONValue = ["rope_type": "default", "partial_rotary_factor": 0]
+        #expect(problems(.glm4, ["rope_parameters": none]).first?.contains("partial_rotary_factor: expected") == true)
+        let unrounded: JSONValue = ["rope_type": "yarn", "factor": 2, "truncate": .null]
+        if case .yarn(_, _, _, _, _, let truncates) = try config(.llama, ["rope_scaling": unrounded]).rotaries[0].scaling {
+            #expect(!truncates, "null is false")
+        }
         let old: JSONValue = ["type": "linear", "factor": 2]
         #expect(problems(.gemma3, ["rope_scaling": old]).first?.hasPrefix("rope_scaling.type is 'linear'") == true)
         #expect(problems(.llama, ["rope_scaling": old]).isEmpty)

@@ -44,7 +44,7 @@ typedef struct {
     // SwiGLU (arXiv:2002.05202): out = silu(gate) * up.
     void (*swiglu)(void *out, const void *gate, const void *up, size_t n);
     void (*swiglu_backward)(void *dgate, void *dup, const void *dout, const void *gate, const void *up, size_t n);
-    // The clamped SwiGLU of gpt-oss over pairs (gate, up): with g = min(gate, limit) and u = clamp(up, -limit, limit),
+    // Clamped SwiGLU over pairs (gate, up): with g = min(gate, limit) and u = clamp(up, -limit, limit),
     // out = (u + 1) g sigmoid(alpha g). `pairs` has 2n elements.
     void (*clamped_swiglu)(void *out, const void *pairs, float alpha, float limit, size_t n);
     void (*clamped_swiglu_backward)(void *dpairs, const void *dout, const void *pairs, float alpha, float limit,

@@ -65,6 +65,9 @@ public struct GGUFTraits: Sendable {
     /// Tells a file of the family from others of its architecture by the numbers of its metadata, after the
     /// architecture's name.
     public var recognizes: @Sendable (_ number: (String) -> Double?) -> Bool = { _ in true }
+    /// Whether llama.cpp's mixes give the values' matrices more bits in a model of so many layers, where query heads
+    /// share keys or do not.
+    public var widensValues: @Sendable (_ layers: Int, _ sharesKeys: Bool) -> Bool = { _, _ in false }
     /// Adds to a config.json made of a file's metadata what llama.cpp knows without being told.
     public var complete: @Sendable (inout JSONObject) -> Void = { _ in }
 

@@ -165,7 +165,10 @@ public struct ModelConfig: Sendable {
             reader.problems.append(
                 "num_attention_heads (\(headCount)) is not a multiple of num_key_value_heads (\(keyValueHeadCount))")
         }
-        if headDim % 2 != 0 { reader.problems.append("head_dim (\(headDim)) is odd") }
+        if headDim % 2 != 0 {
+            let key = latent == nil ? "head_dim" : "qk_nope_head_dim + qk_rope_head_dim"
+            reader.problems.append("\(key) (\(headDim)) is odd")
+        }
         if headCount * headDim > 1 << 22 {
             reader.problems.append("num_attention_heads x head_dim (\(headCount) x \(headDim)) is more than \(1 << 22)")
         } else if reader.problems.isEmpty, parameterCount > Self.parameterLimit {

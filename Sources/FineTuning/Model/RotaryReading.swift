@@ -140,7 +140,10 @@ private struct RotarySection {
     /// Numbers that `optional` passes over although the file has them.
     mutating func reportUnusableNumbers() {
         let zeroIsAbsent = ["mscale", "mscale_all_dim", "beta_fast", "beta_slow"]
-        for key in ["factor", "attention_factor", "rope_theta", "original_max_position_embeddings"] + zeroIsAbsent {
+        let positive = [
+            "factor", "attention_factor", "rope_theta", "original_max_position_embeddings", "partial_rotary_factor",
+        ]
+        for key in positive + zeroIsAbsent {
             guard let value = parameters[key], !value.isNull, optional(key) == nil,
                 !(zeroIsAbsent.contains(key) && value.doubleValue == 0)
             else { continue }
@@ -171,7 +174,7 @@ private struct RotarySection {
                 factor: number("factor"), lowFrequency: number("low_freq_factor"),
                 highFrequency: number("high_freq_factor"), originalPositions: originalPositions)
         case "longrope", "su": return longrope(pairs)
-        // Early files of Phi-3 call it so; YaRN has no list of divisors.
+        // Early files call it so; YaRN has no list of divisors.
         case "yarn": return parameters["long_factor"] != nil ? longrope(pairs) : yarn()
         default:
             problems.append(
@@ -190,7 +193,7 @@ private struct RotarySection {
         return .yarn(
             factor: factor, originalPositions: original, betaFast: optional("beta_fast") ?? 32,
             betaSlow: optional("beta_slow") ?? 1, attentionFactor: optional("attention_factor") ?? attention,
-            truncates: parameters["truncate"]?.boolValue ?? true)
+            truncates: parameters["truncate"].map { $0.boolValue ?? !$0.isNull } ?? true)
     }
 
     private mutating func longrope(_ pairs: Int) -> RotaryConfig.Scaling {

@@ -1,7 +1,9 @@
 extension FamilyDefinition {
     static let llama = FamilyDefinition(
         className: "LlamaForCausalLM",
-        gguf: GGUFTraits(architecture: "llama", permutesRotaryRows: true, recognizes: GGUFTraits.hasNoExperts),
+        gguf: GGUFTraits(
+            architecture: "llama", permutesRotaryRows: true, recognizes: GGUFTraits.hasNoExperts,
+            widensValues: { $0 == 80 && $1 }),
         read: { config, reader in
             reader.requireActivation(["silu"])
             config.hasQKVBias = reader.flag("attention_bias", default: false)

@@ -2,7 +2,9 @@ import FileFormats
 
 extension FamilyDefinition {
     static let qwen2 = FamilyDefinition(
-        className: "Qwen2ForCausalLM", gguf: GGUFTraits(architecture: "qwen2", gaps: [.frequencyDivisors, .windows]),
+        className: "Qwen2ForCausalLM",
+        gguf: GGUFTraits(
+            architecture: "qwen2", gaps: [.frequencyDivisors, .windows], widensValues: { layers, _ in layers == 80 }),
         inertKeys: ["attention_bias"],
         read: { config, reader in
             reader.requireActivation(["silu"])
