@@ -20,9 +20,6 @@ import Testing
         for expert in 0..<2 {
             #expect(StackedExperts.a(allA, expert: expert, of: 2).floats() == a[expert].floats())
             #expect(StackedExperts.b(allB, expert: expert, of: 2).floats() == b[expert].floats())
-            #expect(
-                StackedExperts.b(allB, expert: expert, of: 2, outputs: [1]).floats()
-                    == Array(b[expert].floats().suffix(2)))
         }
     }
 

@@ -86,6 +86,28 @@ public final class SafetensorsFile: Sendable {
         }
     }
 
+    /// Some elements in f32.
+    ///
+    /// - Parameter index: the place in the tensor of each of the `count` elements.
+    public func floats(of entry: TensorEntry, count: Int, at index: (Int) -> Int) -> [Float] {
+        let source = withBytes(of: entry), size = entry.type.size
+        let elements = [UInt8](unsafeUninitializedCapacity: count * size) { buffer, initialised in
+            for i in 0..<count {
+                let start = index(i) * size
+                UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[(i * size)...])
+                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: source[start..<start + size]))
+            }
+            initialised = count * size
+        }
+        return [Float](unsafeUninitializedCapacity: count) { buffer, initialised in
+            elements.withUnsafeBytes {
+                ElementConversion.widen(
+                    $0, as: entry.type, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
+            }
+            initialised = count
+        }
+    }
+
     /// - Throws: `FileError.changed` when the file was cut or grew since it was opened.
     public func checkUnchanged() throws { try file.checkUnchanged() }
 }

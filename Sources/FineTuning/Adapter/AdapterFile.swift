@@ -107,11 +107,19 @@ public struct AdapterFile {
     /// The matrices of one expert from those of all, without the scale: A `[r, in]`, and of B `[out, r]` the rows
     /// `outputs`.
     public func matrices(of update: AdapterPlan.Update, expert: Int, outputs: [Int]) -> (a: Tensor, b: Tensor) {
-        let (a, b) = matrices(of: update), count = update.site.expertCount
-        return (
-            StackedExperts.a(a, expert: expert, of: count),
-            StackedExperts.b(b, expert: expert, of: count, outputs: outputs)
-        )
+        let (rank, width) = (update.rank, update.site.inputWidth), count = update.site.expertCount
+        func floats(_ key: String, count: Int, at index: (Int) -> Int) -> [Float] {
+            guard let entry = tensors.entry(named: key) else { preconditionFailure("\(key) was not checked") }
+            return tensors.floats(of: entry, count: count, at: index)
+        }
+        // Only the expert's own elements are read: those of all would be for each of them.
+        let a = floats(AdapterKeys.a(update.module, isEmbedding: false), count: rank * width) {
+            expert * rank * width + $0
+        }
+        let b = floats(AdapterKeys.b(update.module, isEmbedding: false), count: outputs.count * rank) {
+            (outputs[$0 / rank] * rank + $0 % rank) * count + expert
+        }
+        return (Tensor([rank, width], values: a), Tensor([outputs.count, rank], values: b))
     }
 
     /// The bias `[out]` of an update's B, f32.

@@ -25,17 +25,12 @@ enum StackedExperts {
         return count == 1 ? all : all.selectedRows(Array(expert * rank..<(expert + 1) * rank))
     }
 
-    /// B of one expert from that of all, or its rows `outputs` alone.
-    static func b(_ all: Tensor, expert: Int, of count: Int, outputs: [Int]? = nil) -> Tensor {
-        let rank = all.shape[1] / count, rows = outputs ?? Array(0..<all.shape[0])
-        guard count > 1 else { return outputs.map(all.selectedRows) ?? all }
-        let result = Tensor([rows.count, rank])
+    /// B of one expert from that of all.
+    static func b(_ all: Tensor, expert: Int, of count: Int) -> Tensor {
+        guard count > 1 else { return all }
+        let result = Tensor([all.shape[0], all.shape[1] / count])
         all.withFloats { all in
-            result.withFloats { part in
-                for (i, row) in rows.enumerated() {
-                    for j in 0..<rank { part[i * rank + j] = all[(row * rank + j) * count + expert] }
-                }
-            }
+            result.withFloats { part in for i in part.indices { part[i] = all[i * count + expert] } }
         }
         return result
     }
