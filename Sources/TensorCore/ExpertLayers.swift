@@ -45,13 +45,21 @@ public struct ExpertProjection {
         }
     }
 
+    /// Has W of an expert computed where it does not exist yet; on one thread.
+    func make(_ expert: Int) {
+        switch storage {
+        case .separate(let weights): weights[expert].make()
+        case .stacked(let weight, _): weight.make(part: expert)
+        }
+    }
+
     /// W of an expert where it lies, as the second operand of y = x W: `[in, out]`.
     ///
     /// - Precondition: it is not quantised.
     func matrix(_ expert: Int) -> Matrix {
         switch storage {
         case .separate(let weights): Matrix(weights[expert].value).transposed
-        case .stacked(let weight, let isInputMajor): Self.part(weight.value, expert, isInputMajor)
+        case .stacked(let weight, let isInputMajor): Self.part(weight.partial, expert, isInputMajor)
         }
     }
 

@@ -24,17 +24,19 @@ public final class Weight {
     private(set) var isTurned = false
     /// f32; present when the weight learns.
     public var master: Tensor? {
-        make()
+        if start != nil { make() }
         return learned?.master
     }
     /// The gradient's sum over the micro-batches of the step, f32; present when the weight learns.
     public var gradient: Tensor? {
-        make()
+        if start != nil { make() }
         return learned?.gradient
     }
     private var learned: (master: Tensor, gradient: Tensor)?
     /// Gives what a weight that learns starts as, while that does not exist.
     private var start: (() -> Tensor)?
+    /// Gives a part of a frozen weight, while some do not exist, and which those are.
+    private var missing: (parts: [Bool], count: Int, values: (_ part: Int) -> Tensor)?
 
     /// What the weight was before an adapter changed it; nil while nothing has.
     private var base: (value: Tensor, quantized: QuantizedMatrix?)?
@@ -43,9 +45,11 @@ public final class Weight {
 
     public var isTrainable: Bool { learned != nil || start != nil }
     /// Whether the value exists. Of a weight with a deferred start it does once something asked for it.
-    public var isMade: Bool { start == nil }
+    public var isMade: Bool { start == nil && missing == nil }
     /// The value as files hold it; one that does not exist yet is made for the caller alone.
-    public var stored: Tensor { start?() ?? learned?.master ?? unshifted ?? shown }
+    public var stored: Tensor { start?() ?? learned?.master ?? unshifted ?? value }
+    /// The value, as far as it exists.
+    var partial: Tensor { shown }
 
     /// A weight that does not learn; operations see `value` + `offset`, which only f32 may have.
     public init(frozen value: Tensor, name: String, offset: Float = 0) {
@@ -97,8 +101,38 @@ public final class Weight {
         shown = Tensor(absent: shape, dtype)
     }
 
+    /// A frozen weight of which nothing takes up memory until something asks for it.
+    ///
+    /// - Parameters:
+    ///   - parts: as many as its first dimension is cut into
+    ///   - values: gives the elements of a part, f32
+    public init(
+        frozen shape: [Int], name: String, dtype: DType, parts: Int, values: @escaping (_ part: Int) -> Tensor
+    ) {
+        precondition(parts > 0 && shape[0] % parts == 0)
+        self.name = name
+        self.shape = shape
+        offset = 0
+        shown = .untouchedZeros(shape, dtype)
+        missing = (Array(repeating: true, count: parts), parts, values)
+    }
+
+    /// Computes a part of the value where it does not exist yet. No other thread may use the weight meanwhile.
+    func make(part: Int) {
+        guard let missing = self.missing else { return make() }
+        guard missing.parts[part] else { return }
+        let values = missing.values(part)
+        let size = shown.byteCount / missing.parts.count
+        precondition(values.count * dtype.size == size && values.dtype == .f32)
+        kernels(dtype).pointee.from_f32(shown.raw + part * size, values.f32, values.count)
+        self.missing!.parts[part] = false
+        self.missing!.count -= 1
+        if missing.count == 1 { self.missing = nil }
+    }
+
     /// Computes the value where it does not exist yet. No other thread may use the weight meanwhile.
     public func make() {
+        for part in missing?.parts.indices ?? 0..<0 where missing?.parts[part] == true { make(part: part) }
         guard let values = start?() else { return }
         precondition(values.shape == shape && values.dtype == .f32)
         start = nil

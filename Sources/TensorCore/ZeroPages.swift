@@ -42,9 +42,9 @@ final class ZeroPages: Sendable {
 
 extension Tensor {
     /// Zeros that take up no memory until they are written.
-    public static func untouchedZeros(_ shape: [Int]) -> Tensor {
-        let (pointer, owner) = ZeroPages.take(shape.reduce(1, *) * DType.f32.size)
-        return Tensor(mapped: pointer, shape: shape, dtype: .f32, owner: owner)
+    public static func untouchedZeros(_ shape: [Int], _ dtype: DType = .f32) -> Tensor {
+        let (pointer, owner) = ZeroPages.take(shape.reduce(1, *) * dtype.size)
+        return Tensor(mapped: pointer, shape: shape, dtype: dtype, owner: owner)
     }
 
     /// Copies the content of another tensor of as many bytes; zeros that come upon zeros write nothing.

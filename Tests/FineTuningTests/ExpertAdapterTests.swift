@@ -86,6 +86,19 @@ import Testing
 
     private func isIdle(_ model: DecoderModel) -> Bool { model.trainableWeights.contains { !$0.isMade } }
 
+    /// Matrices that are stored in another type are converted when a token comes to their expert.
+    @Test(arguments: ["mixtral-experts", "gpt-oss-experts", "deepseek-v3-experts"])
+    func idleExpertsAreNotConverted(name: String) throws {
+        let folder = AdapterVariantTests.root + "/" + name
+        let model = try DecoderModel(folder: folder, dtype: .bf16), full = try DecoderModel(folder: folder, dtype: .bf16)
+        full.weights.forEach { $0.make() }
+        let few = model.logits(tokens: [5, 5], pool: pool).floats()
+        let missing = model.weights.contains { !$0.isMade }
+        #expect(missing && few == full.logits(tokens: [5, 5], pool: pool).floats())
+        let all = (3..<60).map { Int32($0) }
+        #expect(model.logits(tokens: all, pool: pool).floats() == full.logits(tokens: all, pool: pool).floats())
+    }
+
     /// What decays changes even without tokens.
     @Test func decayMakesAll() throws {
         let model = try model("mixtral-experts", .standard)

@@ -178,4 +178,19 @@ import Testing
         #expect(adapter.scaledB.floats() == (dtype == .f32 ? half : roundedToBF16(half)))
         #expect(adapter.a.isMade)
     }
+
+    @Test("a frozen stack is made part by part", arguments: [DType.f32, .bf16])
+    func deferredStacks(_ dtype: DType) {
+        var asked: [Int] = []
+        let weight = Weight(frozen: [3, 2], name: "w", dtype: dtype, parts: 3) { part in
+            asked.append(part)
+            return Tensor([2], values: [Float(part) + 0.5, 8])
+        }
+        #expect(!weight.isTrainable && weight.gradient == nil && weight.dtype == dtype && asked.isEmpty)
+        for _ in 0..<2 { weight.make(part: 1) }
+        #expect(asked == [1] && !weight.isMade)
+        #expect(weight.partial.floats() == [0, 0, 1.5, 8, 0, 0])
+        #expect(weight.value.floats() == [0.5, 8, 1.5, 8, 2.5, 8] && weight.isMade && asked == [1, 0, 2])
+        #expect(weight.stored === weight.value)
+    }
 }

@@ -78,11 +78,17 @@ public final class SafetensorsFile: Sendable {
     /// The tensor's elements as f32, in row-major order.
     ///
     /// - Precondition: its type is f16, bf16, f32 or f64.
-    public func floats(of entry: TensorEntry) -> [Float] {
-        [Float](unsafeUninitializedCapacity: entry.elementCount) { buffer, count in
-            count = entry.elementCount
+    public func floats(of entry: TensorEntry) -> [Float] { floats(of: entry, in: 0..<entry.elementCount) }
+
+    /// The elements of a range in f32.
+    public func floats(of entry: TensorEntry, in range: Range<Int>) -> [Float] {
+        let size = entry.type.size
+        return [Float](unsafeUninitializedCapacity: range.count) { buffer, count in
+            count = range.count
             ElementConversion.widen(
-                withBytes(of: entry), as: entry.type, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
+                UnsafeRawBufferPointer(
+                    rebasing: withBytes(of: entry)[range.lowerBound * size..<range.upperBound * size]),
+                as: entry.type, into: UnsafeMutableBufferPointer(rebasing: buffer[..<count]))
         }
     }
 

@@ -108,17 +108,17 @@ public struct AdapterFile {
     /// `outputs`.
     public func matrices(of update: AdapterPlan.Update, expert: Int, outputs: [Int]) -> (a: Tensor, b: Tensor) {
         let (rank, width) = (update.rank, update.site.inputWidth), count = update.site.expertCount
-        func floats(_ key: String, count: Int, at index: (Int) -> Int) -> [Float] {
+        func entry(_ key: String) -> TensorEntry {
             guard let entry = tensors.entry(named: key) else { preconditionFailure("\(key) was not checked") }
-            return tensors.floats(of: entry, count: count, at: index)
+            return entry
         }
         // Only the expert's own elements are read: those of all would be for each of them.
-        let a = floats(AdapterKeys.a(update.module, isEmbedding: false), count: rank * width) {
-            expert * rank * width + $0
-        }
-        let b = floats(AdapterKeys.b(update.module, isEmbedding: false), count: outputs.count * rank) {
-            (outputs[$0 / rank] * rank + $0 % rank) * count + expert
-        }
+        let a = tensors.floats(
+            of: entry(AdapterKeys.a(update.module, isEmbedding: false)),
+            in: expert * rank * width..<(expert + 1) * rank * width)
+        let b = tensors.floats(
+            of: entry(AdapterKeys.b(update.module, isEmbedding: false)), count: outputs.count * rank
+        ) { (outputs[$0 / rank] * rank + $0 % rank) * count + expert }
         return (Tensor([rank, width], values: a), Tensor([outputs.count, rank], values: b))
     }
 

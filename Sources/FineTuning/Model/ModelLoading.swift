@@ -41,6 +41,13 @@ extension DecoderModel {
                 let tensor = Tensor(mapped: bytes.baseAddress!, shape: parameter.shape, dtype: dtype, owner: files)
                 return Weight(frozen: tensor, name: parameter.name)
             }
+            if isMatrix, parameter.isOfExperts, let file = files.file(of: parameter.name) {
+                // Converted when a token first comes to an expert; many have none.
+                let count = parameter.matrixCount, size = entry.elementCount / count
+                return Weight(frozen: parameter.shape, name: parameter.name, dtype: dtype, parts: count) { part in
+                    Tensor([size], values: file.floats(of: entry, in: part * size..<(part + 1) * size))
+                }
+            }
             let tensor = Tensor(parameter.shape, values: files.floats(of: entry))
             return Weight(
                 frozen: isMatrix && dtype == .bf16 ? tensor.converted(to: .bf16) : tensor, name: parameter.name,

@@ -29,6 +29,8 @@ public struct ParameterTable: Sendable {
 
         /// Matrices that it holds: those of a stack, or 1.
         public var matrixCount: Int { shape.count == 3 ? shape[0] : 1 }
+        /// Whether it is of one routed expert, or of all.
+        public var isOfExperts: Bool { expert != nil || shape.count == 3 }
         /// `[out, in]` of each of its matrices.
         public var productShape: [Int] { isStack ? [shape[2], shape[1]] : Array(shape.suffix(2)) }
 

@@ -66,8 +66,9 @@ final class ExpertsCall {
         executor.flush()
         slots = ExpertSlots(routing, experts: experts.count, width: executor.pool.width)
         // Experts that no token comes to do without values.
-        for adapter in experts.gateUpAdapters + experts.downAdapters {
-            for (expert, _) in slots.experts { adapter.parts[expert]?.make() }
+        for (expert, _) in slots.experts {
+            for projection in experts.gateUp + [experts.down] { projection.make(expert) }
+            for adapter in experts.gateUpAdapters + experts.downAdapters { adapter.parts[expert]?.make() }
         }
         let count = slots.count
         func allocate(_ adapters: [ExpertAdapter]) -> (Tensor?, [Int]) {
