@@ -90,7 +90,8 @@ import Testing
     @Test(arguments: ["mixtral-experts", "gpt-oss-experts", "deepseek-v3-experts"])
     func idleExpertsAreNotConverted(name: String) throws {
         let folder = AdapterVariantTests.root + "/" + name
-        let model = try DecoderModel(folder: folder, dtype: .bf16), full = try DecoderModel(folder: folder, dtype: .bf16)
+        let model = try DecoderModel(folder: folder, dtype: .bf16)
+        let full = try DecoderModel(folder: folder, dtype: .bf16)
         full.weights.forEach { $0.make() }
         let few = model.logits(tokens: [5, 5], pool: pool).floats()
         let missing = model.weights.contains { !$0.isMade }
