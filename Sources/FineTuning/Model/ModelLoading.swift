@@ -62,7 +62,7 @@ extension DecoderModel {
     public convenience init(
         config: ModelConfig, dtype: DType, training: BaseTraining = .frozen,
         quantized: (ParameterTable.Parameter) throws -> QuantizedMatrix? = { _ in nil },
-        tensor: (ParameterTable.Parameter) throws -> Tensor
+        tensor: @escaping (ParameterTable.Parameter) -> Tensor
     ) rethrows {
         let quantizable = BaseQuantization.nf4.names(config)
         try self.init(config: config, dtype: dtype) { parameter in
@@ -73,7 +73,12 @@ extension DecoderModel {
                     quantized: matrix, name: parameter.name, dtype: dtype, shape: parameter.shape,
                     isTurned: parameter.isStack)
             }
-            let values = try tensor(parameter), stored = parameter.isMatrix ? dtype : .f32
+            if training == .frozen, parameter.expert != nil {
+                return Weight(frozen: parameter.shape, name: parameter.name, dtype: dtype, parts: 1) { _ in
+                    tensor(parameter)
+                }
+            }
+            let values = tensor(parameter), stored = parameter.isMatrix ? dtype : .f32
             return training == .all && !parameter.isFixed
                 ? Weight(trainable: values, name: parameter.name, dtype: stored, offset: parameter.offset)
                 : Weight(
