@@ -124,7 +124,9 @@ public final class Weight {
         let values = missing.values(part)
         let size = shown.byteCount / missing.parts.count
         precondition(values.count * dtype.size == size && values.dtype == .f32)
-        kernels(dtype).pointee.from_f32(shown.raw + part * size, values.f32, values.count)
+        values.withFloats {
+            kernels(dtype).pointee.from_f32(shown.raw + part * size, $0.baseAddress!, $0.count)
+        }
         self.missing!.parts[part] = false
         self.missing!.count -= 1
         if missing.count == 1 { self.missing = nil }
@@ -142,11 +144,10 @@ public final class Weight {
 
     /// Takes over a saved value, f32; what equals a start that does not exist yet goes on taking up no memory.
     public func load(_ bytes: UnsafeRawBufferPointer) {
-        if let values = start?(), values.byteCount == bytes.count,
-            memcmp(values.raw, bytes.baseAddress!, bytes.count) == 0
-        {
-            return
+        let isStart = start?().withBytes {
+            $0.count == bytes.count && memcmp($0.baseAddress!, bytes.baseAddress!, $0.count) == 0
         }
+        if isStart == true { return }
         master?.copyContent(of: bytes)
     }
 
