@@ -83,10 +83,13 @@ public struct ExpertAdapter {
     public var column: Int
     /// One for each expert, nil for one that has none.
     public var parts: [LowRankAdapter?]
+    /// Whether they are one update of all experts, rather than updates of single ones.
+    public var isStacked: Bool
 
-    public init(column: Int = 0, parts: [LowRankAdapter?]) {
+    public init(column: Int = 0, parts: [LowRankAdapter?], isStacked: Bool = false) {
         self.column = column
         self.parts = parts
+        self.isStacked = isStacked
     }
 
     /// The largest rank of an expert.

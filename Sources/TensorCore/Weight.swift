@@ -24,30 +24,35 @@ public final class Weight {
     private(set) var isTurned = false
     /// f32; present when the weight learns.
     public var master: Tensor? {
-        if start != nil { make() }
+        if missing?.learns == true { make() }
         return learned?.master
     }
     /// The gradient's sum over the micro-batches of the step, f32; present when the weight learns.
     public var gradient: Tensor? {
-        if start != nil { make() }
+        if missing?.learns == true { make() }
         return learned?.gradient
     }
     private var learned: (master: Tensor, gradient: Tensor)?
-    /// Gives what a weight that learns starts as, while that does not exist.
-    private var start: (() -> Tensor)?
-    /// Gives a part of a frozen weight, while some do not exist, and which those are.
-    private var missing: (parts: [Bool], count: Int, values: (_ part: Int) -> Tensor)?
+    private var missing: Missing?
+
+    /// What does not exist yet.
+    private struct Missing {
+        /// Parts that the first dimension is cut into: whether each is missing. A weight that learns is one.
+        var parts: [Bool]
+        let learns: Bool
+        let values: (_ part: Int) -> Tensor
+    }
 
     /// What the weight was before an adapter changed it; nil while nothing has.
     private var base: (value: Tensor, quantized: QuantizedMatrix?)?
     /// Rows that stand in for the table's own.
     public private(set) var rows: TableRows?
 
-    public var isTrainable: Bool { learned != nil || start != nil }
-    /// Whether the value exists. Of a weight with a deferred start it does once something asked for it.
-    public var isMade: Bool { start == nil && missing == nil }
-    /// The value as files hold it; one that does not exist yet is made for the caller alone.
-    public var stored: Tensor { start?() ?? learned?.master ?? unshifted ?? value }
+    public var isTrainable: Bool { learned != nil || missing?.learns == true }
+    /// Whether all of the value exists. Where it is deferred, it does once something asked for it.
+    public var isMade: Bool { missing == nil }
+    /// The value as files hold it; a start that does not exist yet is made for the caller alone.
+    public var stored: Tensor { start() ?? learned?.master ?? unshifted ?? value }
     /// The value, as far as it exists.
     var partial: Tensor { shown }
 
@@ -96,9 +101,9 @@ public final class Weight {
     public init(trainable shape: [Int], name: String, dtype: DType, start: @escaping () -> Tensor) {
         self.name = name
         self.shape = shape
-        self.start = start
         offset = 0
         shown = Tensor(absent: shape, dtype)
+        missing = Missing(parts: [true], learns: true) { _ in start() }
     }
 
     /// A frozen weight of which nothing takes up memory until something asks for it.
@@ -114,37 +119,35 @@ public final class Weight {
         self.shape = shape
         offset = 0
         shown = .untouchedZeros(shape, dtype)
-        missing = (Array(repeating: true, count: parts), parts, values)
+        missing = Missing(parts: Array(repeating: true, count: parts), learns: false, values: values)
     }
+
+    /// What a weight that learns starts as, while that does not exist.
+    private func start() -> Tensor? { missing.flatMap { $0.learns ? $0.values(0) : nil } }
 
     /// Computes a part of the value where it does not exist yet. No other thread may use the weight meanwhile.
     func make(part: Int) {
-        guard let missing = self.missing else { return make() }
-        guard missing.parts[part] else { return }
+        guard let missing, missing.parts[part] else { return }
         let values = missing.values(part)
-        let size = shown.byteCount / missing.parts.count
-        precondition(values.count * dtype.size == size && values.dtype == .f32)
-        values.withFloats {
-            kernels(dtype).pointee.from_f32(shown.raw + part * size, $0.baseAddress!, $0.count)
+        precondition(values.count * missing.parts.count == shown.count && values.dtype == .f32)
+        if missing.learns {
+            learned = (values, .untouchedZeros(shape))
+            show(values, dtype)
+        } else {
+            values.withFloats {
+                kernels(dtype).pointee.from_f32(shown.raw + part * $0.count * dtype.size, $0.baseAddress!, $0.count)
+            }
         }
         self.missing!.parts[part] = false
-        self.missing!.count -= 1
-        if missing.count == 1 { self.missing = nil }
+        if !self.missing!.parts.contains(true) { self.missing = nil }
     }
 
     /// Computes the value where it does not exist yet. No other thread may use the weight meanwhile.
-    public func make() {
-        for part in missing?.parts.indices ?? 0..<0 where missing?.parts[part] == true { make(part: part) }
-        guard let values = start?() else { return }
-        precondition(values.shape == shape && values.dtype == .f32)
-        start = nil
-        learned = (values, .untouchedZeros(shape))
-        show(values, shown.dtype)
-    }
+    public func make() { for part in missing?.parts.indices ?? 0..<0 { make(part: part) } }
 
     /// Takes over a saved value, f32; what equals a start that does not exist yet goes on taking up no memory.
     public func load(_ bytes: UnsafeRawBufferPointer) {
-        let isStart = start?().withBytes {
+        let isStart = start()?.withBytes {
             $0.count == bytes.count && memcmp($0.baseAddress!, bytes.baseAddress!, $0.count) == 0
         }
         if isStart == true { return }

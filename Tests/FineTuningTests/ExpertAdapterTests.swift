@@ -100,6 +100,56 @@ import Testing
         #expect(model.logits(tokens: all, pool: pool).floats() == full.logits(tokens: all, pool: pool).floats())
     }
 
+    /// An update of all experts and updates of single ones go together, in any order.
+    @Test func stackedAndSingleUpdatesAddUp() throws {
+        let base = AdapterVariantTests.root + "/mixtral-experts", tokens = (3..<40).map { Int32($0) }
+        let root = NSTemporaryDirectory() + "graft-tests-" + UUID().uuidString
+        defer { try? FileManager.default.removeItem(atPath: root) }
+        var folders: [(path: String, weight: Double)] = []
+        for (name, isStacked) in [("stacked", true), ("single", false)] {
+            let model = try DecoderModel(folder: base, dtype: .f32)
+            var config = AdapterConfig(
+                rank: 4, alpha: 8, dropout: 0, targets: .names(["w1", "w2", "w3"]), baseModel: nil)
+            if isStacked {
+                config.targets = .names([])
+                config.targetParameters = ["experts.gate_up_proj", "experts.down_proj"]
+            }
+            config.initialization = .random
+            try model.attachNewAdapters(config, seed: 4)
+            #expect(model.attached!.plan.updates.allSatisfy { ($0.site.expertCount > 1) == isStacked })
+            try FileManager.default.createDirectory(atPath: root + "/" + name, withIntermediateDirectories: true)
+            try AdapterFile.write(model, config: config, into: root + "/" + name)
+            folders.append((root + "/" + name, 1))
+        }
+        func logits(_ folders: [(path: String, weight: Double)]) throws -> [Float] {
+            let model = try DecoderModel(folder: base, dtype: .f32)
+            try model.attachAdapters(folders)
+            return model.logits(tokens: tokens, pool: pool).floats()
+        }
+        let both = try logits(folders)
+        #expect(largestDifference(both, try logits(folders.reversed())) < 1e-5)
+        for folder in folders { #expect(largestDifference(both, try logits([folder])) > 1e-3) }
+    }
+
+    /// PEFT would not load these.
+    @Test(
+        arguments: [
+            (["w1"], []), (["w2", "w3"], []), (["w2"], ["experts.gate_up_proj"]),
+            (["w1", "w2", "w3"], ["experts.down_proj"]),
+        ] as [([String], [String])])
+    func partialExpertsAreRefused(names: [String], parameters: [String]) throws {
+        let model = try DecoderModel(folder: AdapterVariantTests.root + "/mixtral-experts", dtype: .f32)
+        var config = AdapterConfig(rank: 4, alpha: 8, dropout: 0, targets: .names(names), baseModel: nil)
+        config.targetParameters = parameters
+        #expect(throws: FineTuningError.self) { try model.attachNewAdapters(config, seed: 1) }
+        config.targets = .names(["w1", "w2", "w3"])
+        config.targetParameters = []
+        config.rankPattern = [("w3", 8)]
+        #expect(throws: FineTuningError.self) { try model.attachNewAdapters(config, seed: 1) }
+        config.rankPattern = []
+        try model.attachNewAdapters(config, seed: 1)
+    }
+
     /// What decays changes even without tokens.
     @Test func decayMakesAll() throws {
         let model = try model("mixtral-experts", .standard)

@@ -212,8 +212,9 @@ extension DecoderModel {
             case .embedding: [embeddingAdapter]
             case .head: [head.adapter]
             case .linear(let layer, let role): [layers[layer][role]?.adapter]
-            case .expert(let layer, let part, let expert): [layers[layer].experts?.adapters(part)[expert]]
-            case .experts(let layer, let part): layers[layer].experts?.adapters(part) ?? []
+            case .expert(let layer, let part, let expert):
+                [layers[layer].experts?.adapters(part, isStacked: false)[expert]]
+            case .experts(let layer, let part): layers[layer].experts?.adapters(part, isStacked: true) ?? []
             }
         return found.compactMap { $0 }
     }

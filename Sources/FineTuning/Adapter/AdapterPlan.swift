@@ -67,6 +67,7 @@ public struct AdapterPlan: Sendable {
         if keepsTie { tie(base) }
         checkNames(config, base, table)
         checkCombinations()
+        if modules == nil { checkExperts() }
     }
 
     // MARK: updates
@@ -208,6 +209,38 @@ public struct AdapterPlan: Sendable {
         }
         for row in rows where updates.contains(where: { $0.module.hasSameBytes(as: row.module) }) {
             problems.append("trainable_token_indices and target_modules both name \(row.module)")
+        }
+    }
+
+    /// What PEFT could not load: it makes updates of all experts from those of single ones, and one from the gates'
+    /// and the ups'.
+    private mutating func checkExperts() {
+        var stacked: [Int: Update] = [:], single: [Int: Update] = [:]
+        var halves: [[Int]: [(isUp: Bool, update: Update)]] = [:]
+        for update in updates {
+            switch update.site.place {
+            case .experts(let layer, _): stacked[layer] = update
+            case .expert(let layer, let part, let expert):
+                single[layer] = update
+                if part != .down { halves[[layer, expert], default: []].append((part == .up, update)) }
+            case .linear, .embedding, .head: break
+            }
+        }
+        if let (layer, one) = single.filter({ stacked[$0.key] != nil }).min(by: { $0.key < $1.key }),
+            let all = stacked[layer]
+        {
+            problems.append(
+                "\(one.site.target) is of one expert and \(all.site.target) of all: PEFT does not load both; name the "
+                    + "experts' layers one by one, or together")
+        }
+        let uneven = halves.values.filter { pair in
+            pair.count != 2 || pair[0].update.rank != pair[1].update.rank
+                || pair[0].update.alpha != pair[1].update.alpha
+        }
+        if let target = uneven.compactMap({ $0.first?.update.site.target }).min() {
+            problems.append(
+                "\(target): PEFT loads the updates of an expert's gate and up layers together; name both, with the same "
+                    + "rank and alpha, or neither")
         }
     }
 

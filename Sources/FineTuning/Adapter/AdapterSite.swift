@@ -143,23 +143,24 @@ extension Experts {
 
     /// Puts updates on the layers of all experts.
     mutating func attach(_ adapters: [LowRankAdapter], _ part: ExpertPart) {
-        self[keyPath: Self.list(part)].append(ExpertAdapter(parts: adapters))
+        self[keyPath: Self.list(part)].append(ExpertAdapter(parts: adapters, isStacked: true))
     }
 
     /// Puts an update on a layer of one expert.
     mutating func attach(_ adapter: LowRankAdapter, _ part: ExpertPart, expert: Int) {
         let path = Self.list(part), column = column(part)
-        if !self[keyPath: path].contains(where: { $0.column == column }) {
+        func isPlace(_ other: ExpertAdapter) -> Bool { other.column == column && !other.isStacked }
+        if !self[keyPath: path].contains(where: isPlace) {
             self[keyPath: path].append(ExpertAdapter(column: column, parts: Array(repeating: nil, count: count)))
         }
-        let place = self[keyPath: path].lastIndex { $0.column == column }!
+        let place = self[keyPath: path].lastIndex(where: isPlace)!
         self[keyPath: path][place].parts[expert] = adapter
     }
 
-    /// The updates on a part's layers, by expert.
-    func adapters(_ part: ExpertPart) -> [LowRankAdapter?] {
+    /// The updates on a part's layers, by expert: those of single experts, or one of all.
+    func adapters(_ part: ExpertPart, isStacked: Bool) -> [LowRankAdapter?] {
         let column = column(part)
-        return self[keyPath: Self.list(part)].last { $0.column == column }?.parts
+        return self[keyPath: Self.list(part)].last { $0.column == column && $0.isStacked == isStacked }?.parts
             ?? Array(repeating: nil, count: count)
     }
 }
