@@ -2,11 +2,25 @@
 import Foundation
 import PackageDescription
 
-let swiftSettings: [SwiftSetting] = [
-    .enableUpcomingFeature("ExistentialAny"),
-    .enableUpcomingFeature("MemberImportVisibility"),
-    .enableUpcomingFeature("InternalImportsByDefault"),
-]
+// scripts/fuzz sets it: the modules are then instrumented to tell their coverage, and the fuzzer is a target too.
+let isFuzzing = ProcessInfo.processInfo.environment["GRAFT_FUZZ"] == "1"
+
+let swiftSettings: [SwiftSetting] =
+    [
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+    ] + (isFuzzing ? [.unsafeFlags(["-sanitize=fuzzer", "-enable-testing"])] : [])
+
+let fuzzTargets: [Target] =
+    isFuzzing
+    ? [
+        .target(name: "CFuzz", path: "Fuzz/CFuzz"),
+        .executableTarget(
+            name: "fuzz", dependencies: ["CFuzz", "Export", "FineTuning", "TextData", "FileFormats"], path: "Fuzz/fuzz",
+            swiftSettings: swiftSettings + [.unsafeFlags(["-parse-as-library"])],
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]),
+    ] : []
 
 // Products run in oneDNN; where it is not installed, in OpenBLAS (f32 only).
 let hasOneDNN = ["/usr/include", "/usr/local/include"].contains {
@@ -22,7 +36,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
-    targets: oneDNNTarget + [
+    targets: oneDNNTarget + fuzzTargets + [
         .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
         .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
