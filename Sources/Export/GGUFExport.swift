@@ -2,6 +2,7 @@ import FileFormats
 import FineTuning
 import Foundation
 public import TensorCore
+import TextData
 
 /// How a GGUF file is written.
 public struct GGUFExportOptions: Sendable {
@@ -88,12 +89,14 @@ struct GGUFPlan {
             ("general.quantization_version", .uint32(2)),
         ]
         metadata += try architecture.metadata(path: folder)
-        warnings += architecture.warnings
+        warnings += architecture.warnings + source.config.notes
         if let tokenizerFolder = ModelFiles.tokenizerFolder(model: folder, adapter: adapterPath) {
             var tokenizer = try GGUFTokenizer(path: tokenizerFolder, config: source.config)
             let templates = try ModelFiles.chatTemplates(model: folder, adapter: adapterPath)
             metadata += try tokenizer.metadata(templates: templates)
             warnings += tokenizer.warnings
+            let templateFolder = ModelFiles.templateFolderSource(model: folder, adapter: adapterPath)
+            warnings += tokenizer.chatNotes(try ChatTemplate.loadIfPresent(folder: templateFolder))
             isPhi3 = tokenizer.stripsAfterSpecial
         } else {
             metadata.append(("tokenizer.ggml.model", .string("none")))

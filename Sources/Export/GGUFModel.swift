@@ -181,7 +181,7 @@ extension ModelReader {
     /// Reads folders and GGUF files. Frozen linear layers stay in the bits of the file, mapped, and are decoded where
     /// they are multiplied; other tensors are decoded as they are read, one at a time.
     public static let any = ModelReader(
-        config: { TextResources.isGGUF($0) ? try GGUFModel(path: $0).config : try ModelConfig(path: $0) },
+        config: { TextResources.isGGUF($0) ? try GGUFModel(path: $0).config : try ModelReader.folders.config($0) },
         model: { path, dtype, training, quantization, pool in
             guard TextResources.isGGUF(path) else {
                 return try ModelReader.folders.model(path, dtype, training, quantization, pool)

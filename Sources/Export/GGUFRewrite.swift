@@ -1,6 +1,7 @@
 import FileFormats
 import FineTuning
 import Foundation
+import TextData
 
 extension GGUFPlan {
     /// Of a GGUF file of any architecture: its metadata stays, its tensors are written anew. An adapter needs a family
@@ -35,7 +36,11 @@ extension GGUFPlan {
             warnings.append(
                 "the weights were quantised before (\(coarse.joined(separator: ", "))): what that lost stays lost")
         }
-        if !adapters.isEmpty { try merge(adapters, into: file) }
+        guard !adapters.isEmpty else { return }
+        try merge(adapters, into: file)
+        if let text = try TextResources(ifPresentAt: path) {
+            warnings += GGUFTokenizer.chatNotes(text.tokenizer, text.template)
+        }
     }
 
     private mutating func set(_ key: String, _ value: GGUFValue) {

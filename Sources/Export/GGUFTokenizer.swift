@@ -29,14 +29,7 @@ struct GGUFTokenizer {
 
     /// - Throws: `ExportError.tokenizer` with everything that cannot be represented.
     mutating func metadata(templates: [(name: String, source: String)]) throws -> [(key: String, value: GGUFValue)] {
-        guard tokenizer.vocabularySize <= config.vocabularySize || excessIsReserved else {
-            throw ExportError.tokenizer(
-                path: path,
-                problems: [
-                    "it has ids up to \(tokenizer.vocabularySize - 1), the model's vocabulary ends at "
-                        + "\(config.vocabularySize - 1)"
-                ])
-        }
+        try settleExcess()
         var pairs: [(key: String, value: GGUFValue)] = []
         switch tokenizer.kind {
         case .byteLevelBPE:
@@ -95,14 +88,55 @@ struct GGUFTokenizer {
             && (tokenizer.addedSuffix.isEmpty || tokenizer.addedSuffix == [tokenizer.eosID])
     }
 
-    /// Whether what the tokenizer has beyond the model's vocabulary are places kept free, which text never becomes: Kimi's
-    /// has two more of them than the model has rows.
-    private var excessIsReserved: Bool {
-        (config.vocabularySize..<tokenizer.vocabularySize).allSatisfy { id in
-            tokenizer.token(for: Int32(id)).map {
-                $0.bytes.starts(with: "<|reserved_".utf8) && tokenizer.isSpecial(Int32(id))
-            } ?? true
+    /// What the tokenizer has beyond the model's rows is left out where it was added to the vocabulary, so that no merge
+    /// makes it: Gemma 3's token for a picture, and two more places that Kimi keeps free.
+    ///
+    /// - Throws: `ExportError.tokenizer` for tokens that text becomes.
+    private mutating func settleExcess() throws {
+        let added = Set(tokenizer.addedTokens.map(\.id)), first = Int32(clamping: config.vocabularySize)
+        let tokens = (config.vocabularySize..<max(config.vocabularySize, tokenizer.vocabularySize)).compactMap { id in
+            tokenizer.token(for: Int32(clamping: id)).map { (id: Int32(clamping: id), text: $0) }
         }
+        guard tokens.allSatisfy({ added.contains($0.id) }) else {
+            throw ExportError.tokenizer(
+                path: path,
+                problems: [
+                    "it has ids up to \(tokenizer.vocabularySize - 1), the model's vocabulary ends at "
+                        + "\(config.vocabularySize - 1)"
+                ])
+        }
+        let named = tokens.filter {
+            !($0.text.bytes.starts(with: "<|reserved_".utf8) && tokenizer.isSpecial($0.id))
+        }.map { "\(quoted($0.text.description)) (\($0.id))" }
+        guard !named.isEmpty else { return }
+        warnings.append(
+            "the model has no row for \(shortList(named)): \(named.count == 1 ? "the token is" : "they are") left out of the "
+                + "file, whose vocabulary ends at \(first - 1)")
+    }
+
+    /// What programs that run the file put around a rendered conversation by themselves, and training does not.
+    func chatNotes(_ template: ChatTemplate?) -> [String] { Self.chatNotes(tokenizer, template) }
+
+    static func chatNotes(_ tokenizer: Tokenizer, _ template: ChatTemplate?) -> [String] {
+        guard let template, canSaySpecialTokens(tokenizer) else { return [] }
+        let rendered = try? template.render(messages: [["role": "user", "content": "x"]], addGenerationPrompt: true)
+            .text
+        guard let ids = rendered.flatMap({ try? tokenizer.encoding(of: $0, addSpecialTokens: false).ids }) else {
+            return []
+        }
+        func note(_ key: String, _ id: Int32?, _ place: String) -> String {
+            let token = id.flatMap(tokenizer.token(for:)).map { quoted($0.description) } ?? "a token"
+            return
+                "\(key) is true, as the tokenizer has it: llama.cpp and Ollama put \(token) \(place) every chat, and "
+                + "training on conversations has none there, since the chat template writes none; to have neither, start "
+                + "llama.cpp with --override-kv tokenizer.ggml.\(key)=bool:false"
+        }
+        var notes: [String] = []
+        if tokenizer.addsBOS, ids.first != tokenizer.bosID {
+            notes.append(note("add_bos_token", tokenizer.bosID, "before"))
+        }
+        if tokenizer.addsEOS { notes.append(note("add_eos_token", tokenizer.eosID, "after the prompt of")) }
+        return notes
     }
 
     /// All ids of the model with their types; ids that no token has become unused `[PADn]`.

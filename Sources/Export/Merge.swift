@@ -51,6 +51,7 @@ public func mergeModel(
     try ModelFiles.copy(try ModelFiles.sources(model: model, adapter: adapter), into: folder.temporaryPath)
     try AtomicFile.write(try mergedConfig(model, source, type), to: folder.path(of: "config.json"))
     report.mergedModules = source.changes.count
+    report.warnings += source.config.notes
     if let warning = report.idleAdapter(source.adapter) { report.warnings.append(warning) }
     try folder.commit()
     return report
@@ -86,6 +87,8 @@ private func mergedConfig(_ model: String, _ source: WeightSource, _ type: Merge
         json["tie_word_embeddings"] = false
         isChanged = true
     }
+    // What the weights are not is not written on.
+    isChanged = isChanged || source.config.hasStaleQuantization
     guard isChanged else { return try readFile(model + "/config.json", limit: 16 << 20) }
     return JSONWriter.bytes(.object(json), .pretty) + [UInt8(ascii: "\n")]
 }

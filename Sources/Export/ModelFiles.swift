@@ -71,11 +71,7 @@ enum ModelFiles {
     /// A JSON object from a file that may be missing; nil when it is.
     static func object(_ path: String) throws -> JSONObject? {
         guard exists(path) else { return nil }
-        do {
-            return try JSONParser.parse(try readFile(path, limit: sizeLimit)).objectValue
-        } catch let error as JSONError {
-            throw FileError.json(path: path, error)
-        }
+        return try readJSON(path, limit: sizeLimit).objectValue
     }
 
     /// The chat templates of a folder: the default one and those with other names.

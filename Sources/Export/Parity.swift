@@ -68,26 +68,59 @@ public struct ParityReport: Sendable {
     }
 }
 
+/// What makes a written model another than base and adapter: it decides what to do about it.
+enum ParityCause {
+    /// Weights that are not what was to be written, or cannot be read.
+    case weights
+    /// The type's steps are larger than the adapter's change. `onLattice`: of a base that lay on such steps before.
+    case rounding(type: String, onLattice: Bool)
+    /// Other ids, or another chat template.
+    case text
+    /// Weights and text agree, and the numbers that come out do not.
+    case logits
+
+    var advice: String {
+        switch self {
+        case .weights:
+            "Check the disk and the inputs and run again; with --no-verify they do not compare."
+        case .rounding(let type, let onLattice):
+            (onLattice
+                ? "The base's weights lie on the steps of \(type) already, and most of the adapter's change is smaller than "
+                    + "half a step: rounding puts the weights back to where they were. The disk and the inputs are fine. "
+                : "Most of the adapter's change is smaller than the steps of \(type). ")
+                + "What keeps it: the adapter beside the base ('graft export --adapter-only'), a finer type (--type q8_0), "
+                + "or an export of the model's original Hugging Face folder"
+                + (onLattice ? ", whose weights rounding treats evenly." : ".")
+        case .text:
+            "The format says something else of the text than the tokenizer does, which is no matter of the disk: 'graft "
+                + "merge' keeps tokenizer and template as they are; with --no-verify the file is written all the same."
+        case .logits:
+            "The weights and the tokenizer agree with the model's, so that neither the disk nor the inputs are at fault: "
+                + "the steps of the type add up in this model, or the format computes something else. Choose a finer type; "
+                + "with --no-verify the file is written all the same."
+        }
+    }
+}
+
 /// A written model that is not the one it should be.
 public enum ParityError: GraftError {
-    /// Everything that differs; nothing was published when the gate of an export threw it.
-    case diverged(path: String, problems: [String])
+    /// Everything that differs, and what may be done about it; nothing was published when the gate of an export threw it.
+    case diverged(path: String, problems: [String], advice: String)
 
     public var exitStatus: ExitStatus { .gateFailed }
     public var problems: [String] {
         switch self {
-        case .diverged(_, let problems): problems
+        case .diverged(_, let problems, _): problems
         }
     }
 
     public var description: String {
         switch self {
-        case .diverged(let path, let problems):
+        case .diverged(let path, let problems, let advice):
             ([
                 "\(path): what was written is not the base with the adapter:"
             ] + problems.map { "  - " + $0 } + [
-                "Merge and export publish nothing then. Check the disk and the inputs and run again; with --no-verify "
-                    + "they do not compare."
+                "Merge and export publish nothing then. \(advice)"
             ]).joined(separator: "\n")
         }
     }

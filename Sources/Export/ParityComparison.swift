@@ -11,6 +11,8 @@ struct ModelComparison {
     let pool: WorkerPool
     var report = ParityReport()
     var problems: [String] = []
+    /// The first kind of problem that was found.
+    var cause: ParityCause?
     /// Those of the coarsest type of a matrix.
     var bounds = ParityBounds(.f32)
 
@@ -144,7 +146,15 @@ struct ModelComparison {
         var comparison = WeightComparison(pool: pool)
         try comparison.compare(pairs)
         problems += comparison.problems
-        if let problem = comparison.shareProblem(coarsest) { problems.append(problem) }
+        if let problem = comparison.shareProblem(coarsest) {
+            // Too little of the change is rounding's work; twice the change is not.
+            if problems.isEmpty, comparison.result.adapterShare ?? 1 < 1 {
+                let onLattice = tensors.contains { !$0.updates.isEmpty && $0.base.type.blockLength > 1 }
+                cause = .rounding(type: coarsest.name, onLattice: onLattice)
+            }
+            problems.append(problem)
+        }
+        note(.weights)
         report.weights = comparison.result
         report.type = coarsest.name
         bounds = ParityBounds(coarsest)
@@ -183,6 +193,7 @@ struct ModelComparison {
         )
         try stream.check()
         problems += report.logits.problems(bounds, type: report.type)
+        note(.logits)
     }
 
     private mutating func compareText(_ path: String, isGGUF: Bool) throws {
@@ -195,5 +206,11 @@ struct ModelComparison {
         report.text = comparison.result
         report.notes += comparison.notes
         problems += comparison.problems
+        note(.text)
+    }
+
+    /// Takes a part's kind for the cause where it was the first with a problem.
+    private mutating func note(_ kind: ParityCause) {
+        if cause == nil, !problems.isEmpty { cause = kind }
     }
 }

@@ -34,8 +34,8 @@ public struct ParityGate {
         let path = report.parts.first ?? stage.path(of: name)
         do {
             report.parity = try compare(path, model: model, adapters: adapters, isOwn: true)
-        } catch ParityError.diverged(_, let problems) {
-            throw ParityError.diverged(path: output, problems: problems)
+        } catch ParityError.diverged(_, let problems, let advice) {
+            throw ParityError.diverged(path: output, problems: problems, advice: advice)
         }
         try stage.publishContents()
         report.path = output
@@ -60,9 +60,11 @@ public struct ParityGate {
         var comparison = ModelComparison(base: base, text: text, sample: sample, pool: pool)
         do { try comparison.compare(path, isOwn: isOwn) } catch let error as any GraftError {
             comparison.problems.append("it cannot be read back: \(error)")
+            comparison.cause = .weights
         }
         guard comparison.problems.isEmpty else {
-            throw ParityError.diverged(path: path, problems: comparison.problems)
+            throw ParityError.diverged(
+                path: path, problems: comparison.problems, advice: (comparison.cause ?? .weights).advice)
         }
         return comparison.report
     }

@@ -87,7 +87,9 @@ public struct ReadyFolder {
     private func compare(_ path: String, _ gate: ParityGate?, _ report: inout ExportReport, _ output: String) throws {
         do {
             report.parity = try gate?.compare(path, model: model, adapters: adapters, isOwn: true)
-        } catch ParityError.diverged(_, let problems) { throw ParityError.diverged(path: output, problems: problems) }
+        } catch ParityError.diverged(_, let problems, let advice) {
+            throw ParityError.diverged(path: output, problems: problems, advice: advice)
+        }
     }
 
     // MARK: names

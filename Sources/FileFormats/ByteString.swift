@@ -39,3 +39,12 @@ public func quoted(_ text: String) -> String {
     }
     return result + "\""
 }
+
+/// The first of some names for a message, and how many more there are.
+public func shortList(_ names: [String], _ limit: Int = 3) -> String {
+    guard names.count > limit else {
+        return names.count < 2
+            ? names.first ?? "" : names.dropLast().joined(separator: ", ") + " and \(names[names.count - 1])"
+    }
+    return names.prefix(limit).joined(separator: ", ") + " and \(names.count - limit) more"
+}

@@ -18,6 +18,8 @@ public enum FileError: GraftError {
     case notAFile(path: String)
     /// The file was cut or grew while it was in use; sizes in bytes.
     case changed(path: String, expected: Int, found: Int)
+    /// Something else stands in the file's place, as downloads leave it.
+    case substitute(path: String, Substitute)
     /// The file is not the JSON it should be.
     case json(path: String, JSONError)
     case safetensors(path: String, SafetensorsFault)
@@ -36,10 +38,11 @@ public enum FileError: GraftError {
         case .missing: .missingInput
         case .io: .io
         case .outputExists, .locked: .outputExists
-        case .tooLarge, .notAFile, .json, .safetensors, .gguf, .zstd, .compressed, .parquet, .tokenStore: .badInput
+        case .tooLarge, .notAFile, .substitute, .json, .safetensors, .gguf, .zstd, .compressed, .parquet, .tokenStore:
+            .badInput
         case .changed: .io
         case .modelFolder(_, let faults):
-            faults.allSatisfy { if case .missingShard = $0 { true } else { false } } ? .missingInput : .badInput
+            faults.allSatisfy(\.isMissingFile) ? .missingInput : .badInput
         }
     }
 
@@ -50,7 +53,7 @@ public enum FileError: GraftError {
     public var description: String {
         switch self {
         case .missing(let path, let what):
-            "\(path): no such \(what)\n  check the path for typing errors, and that it is relative to where graft runs"
+            "\(path): no such \(what)\n  \(MissingPath(path).nextStep)"
         case .io(let operation, let path, let code):
             "\(path): cannot \(operation): \(Self.text(ofCode: code)) (errno \(code))\(Self.hint(forCode: code))"
         case .outputExists(let path):
@@ -64,9 +67,10 @@ public enum FileError: GraftError {
         case .changed(let path, let expected, let found):
             "\(path): the file changed while it was read: it had \(expected) bytes and now has \(found)"
                 + "\n  run again once nothing writes to it"
+        case .substitute(let path, let substitute): "\(path): \(substitute)"
         case .json(let path, let error): "\(path): \(error)"
         case .safetensors(let path, let fault):
-            "\(path): \(fault)\n  the file is damaged or no safetensors file; fetch or write it again"
+            "\(path): \(fault)\n  \(fault.nextStep)"
         case .gguf(let path, let fault):
             "\(path): \(fault)\n  the file is damaged or no GGUF file; fetch or write it again"
         case .zstd(let fault): "compressed data: \(fault)"

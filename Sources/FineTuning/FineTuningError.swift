@@ -6,6 +6,8 @@ public enum FineTuningError: GraftError {
     case unsupportedModel(path: String, problems: [String])
     /// The checkpoint's tensors are not those that the configuration asks for.
     case weightMismatch(path: String, problems: [String])
+    /// Weights that another program quantised; `method` is its name where one is known, `found` a tensor that shows it.
+    case quantizedCheckpoint(path: String, method: String?, found: String)
     /// An adapter folder that cannot be read, or that does not fit the base.
     case adapterMismatch(path: String, problems: [String])
     /// The recipe asks for something that the model or the data cannot give.
@@ -25,7 +27,8 @@ public enum FineTuningError: GraftError {
 
     public var exitStatus: ExitStatus {
         switch self {
-        case .unsupportedModel, .weightMismatch, .adapterMismatch, .badInput, .checkpoint: .badInput
+        case .unsupportedModel, .weightMismatch, .quantizedCheckpoint, .adapterMismatch, .badInput, .checkpoint:
+            .badInput
         case .badRecipe: .badRecipe
         case .stopped, .interrupted: .stopped
         case .outputDiffers: .outputExists
@@ -39,7 +42,7 @@ public enum FineTuningError: GraftError {
             .badRecipe(let problems), .badInput(let problems), .outputDiffers(_, let problems),
             .checkpoint(_, let problems):
             problems
-        case .stopped, .interrupted, .diverged: []
+        case .quantizedCheckpoint, .stopped, .interrupted, .diverged: []
         }
     }
 
@@ -54,7 +57,12 @@ public enum FineTuningError: GraftError {
         case .weightMismatch(let path, let problems):
             return list(
                 "\(path): the weights do not fit config.json:", problems,
-                "Fetch the model folder again, or use the config.json that belongs to these weights.")
+                "Use the config.json that belongs to these weights; where files are incomplete, fetch the model again.")
+        case .quantizedCheckpoint(let path, let method, let found):
+            return
+                "\(path): the weights are quantised\(method.map { " with \($0)" } ?? "") (\(found)), and graft computes "
+                + "with weights in f32, f16 or bf16\nUse the original weights, or a GGUF file of the model, which graft "
+                + "reads in all its types."
         case .adapterMismatch(let path, let problems):
             return list(
                 "\(path): the adapter cannot be used with this model:", problems,

@@ -175,8 +175,35 @@ import TextData
     }
     @Test func vocabularyLargerThanTheModelIsAnError() throws {
         var json = try #require(byteLevel.objectValue)
-        json["added_tokens"] = .array((8...24).map { added($0, "<\($0)>", special: true) })
+        var model = try #require(json["model"]?.objectValue), vocabulary = try #require(model["vocab"]?.objectValue)
+        for id in 10...24 { vocabulary["t\(id)"] = .integer(id) }
+        model["vocab"] = .object(vocabulary)
+        json["model"] = .object(model)
         #expect(throws: ExportError.self) { try export(.object(json)) }
+    }
+    @Test("tokens that were added beyond the model's rows are left out, and told")
+    func addedTokenWithoutARow() throws {
+        var json = try #require(byteLevel.objectValue)
+        json["added_tokens"] = .array([added(8, "<e>", special: true), added(24, "<picture>", special: true)])
+        let found = try export(.object(json))
+        #expect(found.file["tokenizer.ggml.tokens"]?.elementCount == 24)
+        #expect(found.report.warnings.contains { $0.contains("no row for \"<picture>\" (24)") })
+    }
+    @Test("a token that llama.cpp puts before a chat and the template does not is told")
+    func tokenBeforeAChat() throws {
+        var json = try #require(byteLevel.objectValue)
+        json["post_processor"] = [
+            "type": "TemplateProcessing",
+            "single": [["SpecialToken": ["id": "<e>", "type_id": 0]], ["Sequence": ["id": "A", "type_id": 0]]],
+            "pair": [["Sequence": ["id": "A", "type_id": 0]], ["Sequence": ["id": "B", "type_id": 1]]],
+            "special_tokens": ["<e>": ["id": "<e>", "ids": [8], "tokens": ["<e>"]]],
+        ]
+        func notes(_ template: String) throws -> [String] {
+            try export(.object(json), config: ["bos_token": "<e>"], files: [("chat_template.jinja", template)])
+                .report.warnings.filter { $0.contains("add_bos_token") }
+        }
+        #expect(try notes("a").count == 1)
+        #expect(try notes("{{ bos_token }}a").isEmpty)
     }
     @Test func chatTemplates() throws {
         let config: JSONValue = ["eos_token": "<e>", "chat_template": "config"]

@@ -38,7 +38,7 @@ import Testing
         #expect {
             _ = try body()
         } throws: { error in
-            guard case ParityError.diverged(let path, let problems) = error else { return false }
+            guard case ParityError.diverged(let path, let problems, _) = error else { return false }
             return path.hasSuffix("/o.gguf") && !problems.isEmpty
         }
         #expect(scratch.names == ["a", "m"])

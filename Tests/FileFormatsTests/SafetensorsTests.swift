@@ -161,7 +161,7 @@ func safetensorsBytes(_ header: String, data: [UInt8] = [], headerSize: UInt64? 
             return
         }
     }
-    @Test(arguments: ["F8_E4M3", "f32", "", "Q8"])
+    @Test(arguments: ["F8_E4M4", "f32", "", "Q8"])
     func unknownType(name: String) throws {
         let found = try entry(#""dtype":"\#(name)","shape":[1],"data_offsets":[0,1]"#, data: [0])
         guard case .unknownType("t", name) = found else {

@@ -142,6 +142,15 @@ struct TokenizerKindsTests {
         }
     }
 
+    @Test("tiktoken: Llama 4's special tokens, which no file beside its ranks need name")
+    func llama4() throws {
+        let family = try #require(TiktokenFamily(rankCount: 200_000, named: []))
+        let ids = Dictionary(uniqueKeysWithValues: family.special.map { ($0.text, $0.id) })
+        #expect(ids.count == 2048 && family.pattern == TiktokenFamily.o200kPattern)
+        #expect(family.special.map(\.id) == Array(200_000..<202_048) && family.bos == "<|begin_of_text|>")
+        #expect(ids["<|eot|>"] == 200_008 && ids["<|image_start|>"] == 200_080)
+        #expect(ids["<|reasoning_thinking_end|>"] == 201_143)
+    }
     @Test("tiktoken: only families whose pattern is known, and no rank twice")
     func tiktoken() throws {
         func file(_ tokens: [[UInt8]], extra: String = "") -> [UInt8] {

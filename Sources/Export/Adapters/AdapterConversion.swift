@@ -85,10 +85,10 @@ private func plainMatrices(
 
 /// Reads a GGUF adapter back as a PEFT folder.
 ///
-/// - Parameter model: the base's Hugging Face folder, which tells the modules' names
+/// - Parameter model: the base, a Hugging Face folder or a GGUF file, which tells the modules' names
 public func convertGGUFAdapter(_ path: String, model: String, to output: String) throws {
     let file = try GGUFFile(path: path)
-    let config = try ModelConfig(path: model)
+    let config = try ModelReader.any.config(model)
     let table = ParameterTable(config)
     var problems: [String] = []
     if file["general.type"]?.stringValue?.hasSameBytes(as: "adapter") != true {

@@ -59,13 +59,15 @@ public func readHead(_ path: String, count: Int) throws -> [UInt8] { try Descrip
 /// The bytes of a whole file.
 ///
 /// - Parameter limit: the largest size in bytes that is accepted.
-/// - Throws: `FileError.missing`, `.notAFile`, `.tooLarge`, `.io`.
+/// - Throws: `FileError.missing`, `.notAFile`, `.tooLarge`, `.io`; `.substitute` for what downloads leave in a file's
+///   place.
 public func readFile(_ path: String, limit: Int) throws -> [UInt8] {
     let file = try Descriptor.reading(path)
     let size = try file.size()
     guard size <= limit else { throw FileError.tooLarge(path: path, size: size, limit: limit) }
     // One byte more than the size shows that the file grew meanwhile; files of /proc report size 0.
     var bytes = try file.read(size + 1, at: 0)
+    try Substitute.refuse(bytes, path: path)
     while bytes.count > size, bytes.count <= limit {
         let more = try file.read(1 << 20, at: bytes.count)
         if more.isEmpty { break }
@@ -73,4 +75,18 @@ public func readFile(_ path: String, limit: Int) throws -> [UInt8] {
     }
     guard bytes.count <= limit else { throw FileError.tooLarge(path: path, size: bytes.count, limit: limit) }
     return bytes
+}
+
+/// A JSON document from a file.
+///
+/// - Parameter limit: the largest size in bytes that is accepted; the document takes up to some twenty times as much
+///   memory.
+/// - Throws: as `readFile`; `FileError.json`.
+public func readJSON(
+    _ path: String, limit: Int, duplicateKeys: JSONParser.DuplicateKeys = .keepLast
+) throws -> JSONValue {
+    let bytes = try readFile(path, limit: limit)
+    do { return try JSONParser.parse(bytes, duplicateKeys: duplicateKeys) } catch let error as JSONError {
+        throw FileError.json(path: path, error)
+    }
 }

@@ -73,6 +73,7 @@ public final class GGUFFile: Sendable {
 
     private static func open(_ path: String) throws -> (GGUFReader, Part) {
         let descriptor = try Descriptor.reading(path, what: "GGUF file")
+        try Substitute.refuse(descriptor.read(Substitute.headSize, at: 0), path: path)
         do {
             var reader = try GGUFReader(descriptor)
             try reader.readHeader()

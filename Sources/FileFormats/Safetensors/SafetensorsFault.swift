@@ -16,6 +16,8 @@ public enum SafetensorsFault: Error, CustomStringConvertible, Sendable {
     case malformedEntry(tensor: String, reason: String)
     case unknownType(tensor: String, type: String)
     case shapeOverflow(tensor: String, shape: [Int])
+    /// Elements of fewer than 8 bits that end inside a byte.
+    case partialByte(tensor: String, type: ElementType, shape: [Int])
     /// The bytes that offsets give are not those that type and shape take.
     case sizeMismatch(tensor: String, type: ElementType, shape: [Int], expected: Int, found: Int)
     case offsetsReversed(tensor: String, begin: Int, end: Int)
@@ -43,6 +45,9 @@ public enum SafetensorsFault: Error, CustomStringConvertible, Sendable {
                 + ElementType.allCases.map(\.rawValue).joined(separator: ", ")
         case .shapeOverflow(let tensor, let shape):
             "tensor \(quoted(tensor)): the shape \(shape) has more elements than can be counted"
+        case .partialByte(let tensor, let type, let shape):
+            "tensor \(quoted(tensor)): \(type.rawValue) \(shape), of \(type.bits) bits an element, fills no whole number "
+                + "of bytes"
         case .sizeMismatch(let tensor, let type, let shape, let expected, let found):
             "tensor \(quoted(tensor)): \(type.rawValue) \(shape) takes \(expected) bytes, its offsets give \(found)"
         case .offsetsReversed(let tensor, let begin, let end):
@@ -54,6 +59,15 @@ public enum SafetensorsFault: Error, CustomStringConvertible, Sendable {
         case .overlap(let tensor, let other, let offset):
             "tensors \(quoted(other)) and \(quoted(tensor)) overlap at offset \(offset)"
         case .bytesAfterLastTensor(let count): "\(count) bytes after the last tensor belong to no tensor"
+        }
+    }
+
+    /// What to do about it.
+    var nextStep: String {
+        switch self {
+        case .unknownType:
+            "the file is damaged, or of a newer version of the format than graft reads; fetch or write it again"
+        default: "the file is damaged or no safetensors file; fetch or write it again"
         }
     }
 }

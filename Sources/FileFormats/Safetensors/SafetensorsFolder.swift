@@ -10,7 +10,8 @@ public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
     case missingTensor(String, shard: String)
     /// Only weights in Python's pickle format are there.
     case onlyPickles([String])
-    case noWeights
+    /// No weights under the names that model folders have; `found` are files that are there instead.
+    case noWeights(found: [String])
     /// The root of a cache entry, whose `refs/main` names a revision that is not there.
     case missingSnapshot(String)
     /// The root of a cache entry without `refs/main`, and not with one snapshot.
@@ -34,8 +35,31 @@ public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
                 ? "it is a cache entry without a snapshot; fetch the model"
                 : "it is a cache entry with the snapshots \(revisions.map(quoted).joined(separator: ", ")) and no "
                     + "refs/main; give the folder of one, as in snapshots/\(revisions[0])"
-        case .noWeights: "neither \(SafetensorsFolder.fileName) nor \(SafetensorsFolder.indexName) is there"
+        case .noWeights(let found): Self.noWeights(found)
         }
+    }
+
+    /// Whether it is that a file is not there.
+    var isMissingFile: Bool {
+        switch self {
+        case .missingShard, .noWeights: true
+        default: false
+        }
+    }
+
+    private static func noWeights(_ found: [String]) -> String {
+        let names = shortList(found.map(quoted)), index = SafetensorsFolder.indexName
+        if let ready = found.first(where: { $0.hasSuffix(".gguf") }) {
+            return "\(SafetensorsFolder.fileName) is missing; \(names) is there: give the GGUF file itself, as in "
+                + "--model \(ready)"
+        }
+        if found.isEmpty { return "neither \(SafetensorsFolder.fileName) nor \(index) is there; fetch the weights" }
+        if found.allSatisfy({ $0.utf8.starts(with: "model-".utf8) }) {
+            return "\(index) is missing, which says what tensors are in \(names); fetch it"
+        }
+        return
+            "neither \(SafetensorsFolder.fileName) nor \(index) is there, but \(names); rename a single file of weights "
+            + "to \(SafetensorsFolder.fileName), or fetch the index of several"
     }
 }
 
@@ -44,18 +68,22 @@ public final class SafetensorsFolder: Sendable {
     static let fileName = "model.safetensors"
     public static let indexName = "model.safetensors.index.json"
     private static let indexSizeLimit = 100_000_000
+    /// More than any model has.
+    private static let indexTensorLimit = 400_000
 
     public let path: String
     /// The files, shards in the order of their names.
     public let files: [SafetensorsFile]
     /// All tensors, file by file, in the order of their data.
     public let entries: [TensorEntry]
+    /// What is right but worth knowing.
+    public let notes: [String]
     private let places: [ByteString: (file: Int, entry: TensorEntry)]
 
     /// - Throws: `FileError.missing`, `.io`, `.safetensors`; `.modelFolder` with all that is wrong at once.
     public init(path: String) throws {
         self.path = path
-        let (names, owners) = try Self.layout(of: path)
+        let (names, owners, hasStaleIndex) = try Self.layout(of: path)
         files = try names.map { try SafetensorsFile(path: path + "/" + $0) }
         var entries: [TensorEntry] = []
         var places: [ByteString: (file: Int, entry: TensorEntry)] = [:]
@@ -76,6 +104,7 @@ public final class SafetensorsFolder: Sendable {
         }
         self.entries = entries
         self.places = places
+        notes = hasStaleIndex ? Self.notes(onIndexOf: path, entries) : []
     }
 
     public func entry(named name: String) -> TensorEntry? { places[ByteString(name)]?.entry }
@@ -98,43 +127,78 @@ public final class SafetensorsFolder: Sendable {
     // MARK: Finding the files
 
     /// The files of weights in a folder, and what the index says about which tensor is where.
-    private static func layout(of folder: String) throws -> (names: [String], owners: [ByteString: ByteString]) {
+    private static func layout(
+        of folder: String
+    ) throws -> (names: [String], owners: [ByteString: ByteString], hasStaleIndex: Bool) {
         let names = try namesInFolder(folder)
-        if names.contains(where: { $0.hasSameBytes(as: fileName) }) { return ([fileName], [:]) }
-        guard names.contains(where: { $0.hasSameBytes(as: indexName) }) else {
-            let pickles = names.filter { name in
-                [".bin", ".pt", ".pth", ".pkl", ".ckpt"].contains {
-                    name.utf8.suffix($0.utf8.count).elementsEqual($0.utf8)
-                }
-            }
-            throw FileError.modelFolder(path: folder, [pickles.isEmpty ? .noWeights : .onlyPickles(pickles)])
+        func has(_ name: String) -> Bool { names.contains { $0.hasSameBytes(as: name) } }
+        func ending(_ suffixes: [String]) -> [String] {
+            names.filter { name in suffixes.contains { name.utf8.suffix($0.utf8.count).elementsEqual($0.utf8) } }
+        }
+        // Transformers takes the single file where there are both.
+        if has(fileName) { return ([fileName], [:], has(indexName)) }
+        guard has(indexName) else {
+            let pickles = ending([".bin", ".pt", ".pth", ".pkl", ".ckpt"]), found = ending([".safetensors", ".gguf"])
+            throw FileError.modelFolder(
+                path: folder, [found.isEmpty && !pickles.isEmpty ? .onlyPickles(pickles) : .noWeights(found: found)])
         }
         let owners = try readIndex(folder)
         let shards = Set(owners.values).sorted().map(\.description)
         let faults = shards.compactMap { fault(ofShard: $0, in: folder) }
         guard faults.isEmpty else { throw FileError.modelFolder(path: folder, faults) }
-        return (shards, owners)
+        return (shards, owners, false)
+    }
+
+    /// What an index beside the single file says otherwise.
+    private static func notes(onIndexOf folder: String, _ entries: [TensorEntry]) -> [String] {
+        guard let owners = try? readIndex(folder) else {
+            return ["\(indexName) cannot be read; \(fileName) is taken, which is there alone"]
+        }
+        let others = Set(owners.values).filter { $0 != ByteString(fileName) }.sorted().map { quoted($0.description) }
+        let isSame = owners.count == entries.count && entries.allSatisfy { owners[ByteString($0.name)] != nil }
+        guard !others.isEmpty || !isSame else { return [] }
+        return [
+            "\(fileName) is taken, as Transformers does; \(indexName) beside it names "
+                + (others.isEmpty ? "other tensors" : "other files (\(shortList(others)))")
+                + ": remove the one that does not belong to the model"
+        ]
     }
 
     private static func readIndex(_ folder: String) throws -> [ByteString: ByteString] {
         let path = folder + "/" + indexName
         func malformed(_ reason: String) -> FileError { .modelFolder(path: folder, [.malformedIndex(reason)]) }
-        let index: JSONValue
+        var owners: [ByteString: ByteString] = [:]
+        var hasMap = false
+        let bytes = try readFile(path, limit: indexSizeLimit)
         do {
-            index = try JSONParser.parse(
-                try readFile(path, limit: indexSizeLimit), maximumDepth: 8, duplicateKeys: .refuse)
+            // Straight into the table: a tree of the document would take many times its size.
+            try bytes.withUnsafeBufferPointer { bytes in
+                var parser = JSONParser(bytes: bytes, maximumDepth: 8, duplicateKeys: .refuse)
+                guard parser.nextByte == UInt8(ascii: "{") else { throw malformed("is no object") }
+                try parser.parseMembers { key, parser in
+                    guard key.hasSameBytes(as: "weight_map") else { return _ = try parser.parseValue(depth: 1) }
+                    guard !hasMap else { throw malformed("has \"weight_map\" twice") }
+                    guard parser.nextByte == UInt8(ascii: "{") else { throw malformed("has no object \"weight_map\"") }
+                    hasMap = true
+                    try parser.parseMembers { name, parser in
+                        guard let shard = try parser.parseValue(depth: 2).stringValue else {
+                            throw malformed("gives no text as the shard of \(quoted(name))")
+                        }
+                        guard owners.updateValue(ByteString(shard), forKey: ByteString(name)) == nil else {
+                            throw malformed("names tensor \(quoted(name)) twice")
+                        }
+                        guard owners.count <= indexTensorLimit else {
+                            throw malformed("names more than \(indexTensorLimit) tensors")
+                        }
+                    }
+                }
+                guard parser.nextByte == nil else { throw parser.error("text after the end of the document") }
+            }
         } catch let error as JSONError {
             throw FileError.json(path: path, error)
         }
-        guard let map = index["weight_map"]?.objectValue else { throw malformed("has no object \"weight_map\"") }
-        guard map.count > 0 else { throw malformed("has an empty \"weight_map\"") }
-        var owners: [ByteString: ByteString] = [:]
-        for (name, shard) in map.entries {
-            guard let shard = shard.stringValue else {
-                throw malformed("gives \(shard.kindName) as the shard of \(quoted(name))")
-            }
-            owners[ByteString(name)] = ByteString(shard)
-        }
+        guard hasMap else { throw malformed("has no object \"weight_map\"") }
+        guard !owners.isEmpty else { throw malformed("has an empty \"weight_map\"") }
         return owners
     }
 

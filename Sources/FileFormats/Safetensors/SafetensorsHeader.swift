@@ -13,7 +13,7 @@ public struct TensorEntry: Sendable {
         self.byteRange = byteRange
     }
 
-    public var elementCount: Int { byteRange.count / type.size }
+    public var elementCount: Int { FileFormats.elementCount(of: shape) ?? 0 }
 }
 
 /// The header of a safetensors file, checked on its own and against the size of the data.
@@ -110,7 +110,9 @@ struct SafetensorsHeader {
     private mutating func checkLayout(dataSize: Int) throws(SafetensorsFault) {
         for entry in entries {
             guard let expected = entry.type.byteCount(of: entry.shape) else {
-                throw .shapeOverflow(tensor: entry.name, shape: entry.shape)
+                throw checkedProduct(elementCount(of: entry.shape) ?? .max, entry.type.bits) == nil
+                    ? .shapeOverflow(tensor: entry.name, shape: entry.shape)
+                    : .partialByte(tensor: entry.name, type: entry.type, shape: entry.shape)
             }
             guard expected == entry.byteRange.count else {
                 throw .sizeMismatch(

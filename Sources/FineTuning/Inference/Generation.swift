@@ -6,6 +6,8 @@ public struct GenerationOptions: Sendable {
     /// Tokens that end the text; they are not part of the result.
     public var stopTokens: Set<Int32> = []
     public var sampling = SamplingOptions()
+    /// Tokens of prompt and continuation together at most; a prompt that has as many is gone on with all the same.
+    public var context: Int?
     public init() {}
 }
 
@@ -14,6 +16,8 @@ public struct Generated: Sendable {
     public var tokens: [Int32]
     /// The token that ended the text; nil when the limit did.
     public var stopToken: Int32?
+    /// Whether the context ended the text.
+    public var reachedContext = false
     /// Time for the prompt, and for all tokens but the first, which comes with the prompt.
     public var promptSeconds = 0.0
     public var seconds = 0.0
@@ -41,6 +45,10 @@ extension DecoderModel {
             }
             result.tokens.append(token)
             if !onToken(token) || result.tokens.count == options.maxTokens { break }
+            if let context = options.context, prompt.count < context, prompt.count + result.tokens.count >= context {
+                result.reachedContext = true
+                break
+            }
             logits = nextLogits(tokens: [token], cache: cache, pool: pool).floats()
         }
         result.seconds = (ContinuousClock.now - prefilled) / .seconds(1)

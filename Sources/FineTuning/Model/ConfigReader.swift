@@ -1,31 +1,74 @@
 import FileFormats
 
 /// Reads keys of a `config.json` and collects what is wrong with them. A key that was asked for is a known one.
+///
+/// Every key is read as the type that it has to be: a value of another type is a problem that says what was expected
+/// and found, and never counts as absent. Integers may be written as 64.0, as JSON has no other distinction.
 struct ConfigReader {
-    let json: JSONObject
-    var problems: [String] = []
+    private let json: JSONObject
+    private(set) var problems: [String] = []
     private var known: Set<ByteString> = []
 
     init(json: JSONObject) { self.json = json }
 
+    // MARK: problems
+
+    mutating func report(_ problem: String) {
+        if !problems.contains(where: problem.hasSameBytes) { problems.append(problem) }
+    }
+
+    mutating func report(_ more: [String]) { for problem in more { report(problem) } }
+
+    private mutating func wrong(_ key: String, _ expected: String, _ found: JSONValue?) {
+        report("\(key): expected \(expected), found \(found.map(Self.shown) ?? "nothing")")
+    }
+
+    /// A value for a message, cut when long.
+    static func shown(_ value: JSONValue) -> String {
+        let text = JSONWriter.text(value)
+        return text.unicodeScalars.count > 80
+            ? String(String.UnicodeScalarView(text.unicodeScalars.prefix(77))) + "..." : text
+    }
+
+    // MARK: presence
+
+    /// Whether the key is there, be it null: many defaults are for absent keys only.
+    func has(_ key: String) -> Bool { json[key] != nil }
+
+    /// Whether the key is there and not null.
+    mutating func isPresent(_ key: String) -> Bool { value(key) != nil }
+
+    /// Takes a key for known whose value is of no use here.
+    mutating func ignore(_ key: String) { _ = value(key) }
+
     /// The value of a key, nil when it is absent or null.
-    mutating func value(_ key: String) -> JSONValue? {
+    private mutating func value(_ key: String) -> JSONValue? {
         known.insert(ByteString(key))
         guard let value = json[key], !value.isNull else { return nil }
         return value
     }
 
-    /// Whether the key is there, be it null: many defaults are for absent keys only.
-    func has(_ key: String) -> Bool { json[key] != nil }
+    /// A value that has to be there where the key is: null is of the wrong type.
+    private mutating func present(_ key: String, _ expected: String) -> JSONValue? {
+        if let value = value(key) { return value }
+        if has(key) { wrong(key, expected, .null) }
+        return nil
+    }
 
-    mutating func size(_ key: String, from least: Int = 1, limit: Int, default fallback: Int? = nil) -> Int {
-        guard let value = value(key) else {
+    // MARK: typed values
+
+    /// - Parameter isNullable: whether null stands for the default
+    mutating func size(
+        _ key: String, from least: Int = 1, limit: Int, default fallback: Int? = nil, isNullable: Bool = true
+    ) -> Int {
+        let expected = "an integer from \(least) to \(limit)"
+        guard let value = isNullable && fallback != nil ? value(key) : present(key, expected) else {
             if let fallback { return fallback }
-            problems.append("\(key) is missing")
+            if !has(key) { report("\(key) is missing") }
             return 1
         }
         guard let size = value.intValue, size >= least, size <= limit else {
-            problems.append("\(key): expected an integer from \(least) to \(limit), found \(JSONWriter.text(value))")
+            wrong(key, expected, value)
             return 1
         }
         return size
@@ -36,19 +79,22 @@ struct ConfigReader {
     }
 
     mutating func number(_ key: String, default fallback: Double) -> Double {
-        guard let value = value(key) else { return fallback }
+        guard let value = present(key, "a number from 0") else { return fallback }
         guard let number = value.doubleValue, number >= 0 else {
-            problems.append("\(key): expected a number from 0, found \(JSONWriter.text(value))")
+            wrong(key, "a number from 0", value)
             return fallback
         }
         return number
     }
 
+    /// A number that may be null or left out.
+    mutating func optionalNumber(_ key: String) -> Double? { value(key) == nil ? nil : number(key, default: 1) }
+
     /// A factor or a divisor: a positive number within f32's range.
     mutating func factor(_ key: String, default fallback: Double) -> Double {
-        let factor = number(key, default: fallback)
-        guard factor > 0, Float(factor) > 0, Float(factor).isFinite else {
-            problems.append("\(key): expected a positive number, found \(factor)")
+        guard let value = present(key, "a positive number") else { return fallback }
+        guard let factor = value.doubleValue, factor > 0, Float(factor) > 0, Float(factor).isFinite else {
+            wrong(key, "a positive number", value)
             return 1
         }
         return factor
@@ -64,47 +110,109 @@ struct ConfigReader {
     mutating func flag(_ key: String, default fallback: Bool) -> Bool {
         guard let value = value(key) else { return fallback && !has(key) }
         guard let flag = value.boolValue else {
-            problems.append("\(key): expected true or false, found \(JSONWriter.text(value))")
+            wrong(key, "true or false", value)
             return fallback
         }
         return flag
     }
 
-    mutating func text(_ key: String) -> String? { value(key)?.stringValue }
+    mutating func text(_ key: String) -> String? {
+        guard let value = value(key) else { return nil }
+        guard let text = value.stringValue else {
+            wrong(key, "a string", value)
+            return nil
+        }
+        return text
+    }
 
-    /// One id or a list of them.
-    mutating func identifiers(_ key: String) -> [Int] {
+    /// Whether an object stands there; nothing is wrong where not.
+    func isObject(_ key: String) -> Bool { json[key]?.objectValue != nil }
+
+    mutating func object(_ key: String) -> JSONObject? {
+        guard let value = value(key) else { return nil }
+        guard let object = value.objectValue else {
+            wrong(key, "an object", value)
+            return nil
+        }
+        return object
+    }
+
+    /// One integer or a list of them, such as token ids.
+    mutating func integers(_ key: String) -> [Int] {
         guard let value = value(key) else { return [] }
-        return value.intValue.map { [$0] } ?? value.arrayValue?.compactMap(\.intValue) ?? []
+        if let integer = value.intValue { return [integer] }
+        guard let elements = value.arrayValue else {
+            wrong(key, "an integer or a list of them", value)
+            return []
+        }
+        return list(key, elements, "an integer", \.intValue)
+    }
+
+    /// A list with an element for each layer, of which some formats write more; nil without it.
+    private mutating func layers<Element>(
+        _ key: String, count: Int, expected: String, mayBeLonger: Bool = false, _ element: (JSONValue) -> Element?
+    ) -> [Element]? {
+        guard let value = value(key) else { return nil }
+        guard let elements = value.arrayValue else {
+            wrong(key, "a list", value)
+            return nil
+        }
+        guard elements.count == count || mayBeLonger && elements.count > count else {
+            report("\(key) has \(elements.count) entries for \(count) layers")
+            return nil
+        }
+        let read = list(key, Array(elements.prefix(count)), expected, element)
+        return read.count == count ? read : nil
+    }
+
+    mutating func list(_ key: String) -> [JSONValue] {
+        guard let value = value(key) else { return [] }
+        guard let elements = value.arrayValue else {
+            wrong(key, "a list", value)
+            return []
+        }
+        return elements
+    }
+
+    /// The elements that are of the type; tells the first one that is not.
+    private mutating func list<Element>(
+        _ key: String, _ elements: [JSONValue], _ expected: String, _ element: (JSONValue) -> Element?
+    ) -> [Element] {
+        if let bad = elements.firstIndex(where: { element($0) == nil }) {
+            wrong("\(key)[\(bad)]", expected, elements[bad])
+        }
+        return elements.compactMap(element)
+    }
+
+    /// Which layers a list of 0 and 1, or of false and true, marks; lists for more layers count up to `count`.
+    mutating func marks(_ key: String, count: Int) -> [Bool]? {
+        layers(key, count: count, expected: "0 or 1", mayBeLonger: true) { $0.boolValue ?? $0.intValue.map { $0 != 0 } }
     }
 
     /// A flag that only its default is computed for.
     mutating func requireFlag(_ key: String, _ required: Bool, _ reason: String) {
-        if flag(key, default: required) != required { problems.append("\(key) is \(!required): \(reason)") }
+        if flag(key, default: required) != required { report("\(key) is \(!required): \(reason)") }
     }
 
     /// The activation function's name has to be one of `names`.
-    mutating func requireActivation(_ names: [String], key: String = "hidden_act") {
+    ///
+    /// - Parameter isNullable: whether null stands for the family's own
+    mutating func requireActivation(_ names: [String], key: String = "hidden_act", isNullable: Bool = false) {
+        if !isNullable { _ = present(key, "a string") }
         guard let name = text(key), !names.contains(where: name.hasSameBytes) else { return }
-        problems.append("\(key) is '\(name)'; this family runs with \(names.joined(separator: " or "))")
+        report("\(key) is '\(name)'; this family runs with \(names.joined(separator: " or "))")
     }
 
     // MARK: windows
 
     /// Which layers slide, by `layer_types`; nil without it.
     mutating func slidingLayers(count: Int) -> [Bool]? {
-        guard let types = value("layer_types")?.arrayValue else { return nil }
-        guard types.count == count else {
-            problems.append("layer_types has \(types.count) entries for \(count) layers")
-            return nil
-        }
-        return types.map { type in
-            let name = type.stringValue ?? ""
-            if name.hasSameBytes(as: "sliding_attention") { return true }
-            if !name.hasSameBytes(as: "full_attention") {
-                problems.append("layer_types: \(JSONWriter.text(type)) is neither full_attention nor sliding_attention")
+        layers("layer_types", count: count, expected: "full_attention or sliding_attention") { type in
+            switch type.stringValue.map({ ByteString($0) }) {
+            case "sliding_attention": true
+            case "full_attention": false
+            default: nil
             }
-            return false
         }
     }
 
@@ -113,7 +221,7 @@ struct ConfigReader {
         let types = slidingLayers(count: count)
         let isUsed = flag("use_sliding_window", default: false)
         if !isUsed, types?.contains(true) == true {
-            problems.append(
+            report(
                 "layer_types has layers that slide, use_sliding_window is off: implementations differ on it")
         }
         guard let window = optionalSize("sliding_window", isUsed: isUsed) else {
@@ -124,7 +232,7 @@ struct ConfigReader {
 
     private mutating func optionalSize(_ key: String, isUsed: Bool) -> Int? {
         guard isUsed else {
-            _ = value(key)
+            ignore(key)
             return nil
         }
         return optionalSize(key)
@@ -144,7 +252,7 @@ struct ConfigReader {
         "return_dict", "sep_token_id", "task_specific_params", "tokenizer_class", "torch_dtype", "torchscript",
         "transformers_version", "transformers.js_config", "unk_token_id", "unsloth_fixed", "unsloth_version",
         "use_bfloat16",
-        "use_cache", "use_flash_attn", "use_return_dict", "vllm_config", "quantization_config",
+        "use_cache", "use_flash_attn", "use_return_dict", "vllm_config",
         // Older files hold the settings of generation too.
         "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
         "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "is_decoder", "is_encoder_decoder",
@@ -159,8 +267,8 @@ struct ConfigReader {
         let inert = Self.inert.union(more.map { ByteString($0) })
         for (key, value) in json.entries where !known.contains(ByteString(key)) && !inert.contains(ByteString(key)) {
             if Self.isOff(value) || key.utf8.first == UInt8(ascii: "_") { continue }
-            problems.append(
-                "\(key) is \(JSONWriter.text(value)): graft does not know what it changes; "
+            report(
+                "\(key) is \(Self.shown(value)): graft does not know what it changes; "
                     + "remove it if the model computes the same without it")
         }
     }

@@ -2,9 +2,14 @@ public import FileFormats
 public import TensorCore
 
 extension ModelConfig {
-    /// Reads `config.json` of a folder with these weights: whether experts are stacked shows in the files alone.
+    /// Reads `config.json` of a folder with these weights: whether experts are stacked, and whether weights are
+    /// quantised, shows in the files alone.
+    ///
+    /// - Throws: as `init(path:)`; `FineTuningError.quantizedCheckpoint`.
     public init(path: String, files: SafetensorsFolder) throws {
         try self.init(path: path)
+        try settleQuantization(path: path, files)
+        notes += files.notes
         guard mixture?.storage == .separate, let layer = layers.firstIndex(where: \.mixes) else { return }
         var stacked = self
         stacked.mixture?.storage = .stacked

@@ -39,6 +39,10 @@ public struct ModelConfig: Sendable {
     public var headDim: Int
     public var rmsNormEps: Float
     public var maxPositions: Int
+    /// Tokens of the longest text that the model is made for; nil where its rotary embedding grows with the text.
+    public var context: Int? {
+        if case .dynamic? = rotaries.first?.scaling { nil } else { maxPositions }
+    }
     public var tiesEmbeddings: Bool
     public var initializerRange: Double
     public var bosTokenID: Int?
@@ -46,6 +50,13 @@ public struct ModelConfig: Sendable {
     public var padTokenID: Int?
     /// The whole file, for what is copied on export.
     public var json: JSONObject
+    /// How the weights are quantised by what the file says; nil where it says nothing.
+    var quantization: String?
+    /// Whether the weights are plain all the same, so that the file's keys of it, which `json` has no longer, are left
+    /// over from another checkpoint.
+    public internal(set) var hasStaleQuantization = false
+    /// What is right but worth knowing of the folder.
+    public internal(set) var notes: [String] = []
 
     // MARK: options of the block
 
@@ -101,13 +112,22 @@ public struct ModelConfig: Sendable {
     /// The `model_type` of a folder that graft may not run.
     public static func typeName(path: String) throws -> String? { try readJSON(path).json["model_type"]?.stringValue }
 
+    /// Larger than any, the lists of layers that quantised checkpoints have included; a hostile document of this size
+    /// takes about 60 MiB.
+    private static let sizeLimit = 4 << 20
+
     private static func readJSON(_ path: String) throws -> (json: JSONObject, file: String) {
         var isDirectory: ObjCBool = false
         let isFolder = FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && isDirectory.boolValue
         let file = isFolder ? path + "/config.json" : path
-        let bytes = try readFile(file, limit: 16 << 20)
+        if !isFolder, TextResources.isGGUF(file) {
+            throw FineTuningError.unsupportedModel(
+                path: file, problems: ["it is a GGUF file; a model folder or its config.json is expected here"])
+        }
         let value: JSONValue
-        do { value = try JSONParser.parse(bytes, duplicateKeys: .refuse) } catch let error as JSONError {
+        do { value = try FileFormats.readJSON(file, limit: sizeLimit, duplicateKeys: .refuse) } catch FileError.json(
+            _, let error)
+        {
             throw FineTuningError.unsupportedModel(path: file, problems: [error.description])
         }
         guard let object = value.objectValue else {
@@ -120,11 +140,8 @@ public struct ModelConfig: Sendable {
     /// - Throws: `FineTuningError.unsupportedModel` with every problem of the file.
     public init(json: JSONObject, path: String) throws {
         var reader = ConfigReader(json: json)
-        let type = reader.text("model_type")
-        guard let family = type.flatMap(Family.init(rawValue:)) else {
-            let known = Family.allCases.map(\.rawValue).joined(separator: ", ")
-            throw FineTuningError.unsupportedModel(
-                path: path, problems: ["model_type is \(type.map { "'\($0)'" } ?? "missing"); graft runs \(known)"])
+        guard let family = reader.family() else {
+            throw FineTuningError.unsupportedModel(path: path, problems: reader.problems)
         }
         let definition = family.definition, defaults = definition.defaults
         self.family = family
@@ -137,19 +154,16 @@ public struct ModelConfig: Sendable {
         keyValueHeadCount = reader.size("num_key_value_heads", limit: 1 << 16, default: headCount)
         headDim = reader.size(
             "head_dim", limit: 1 << 16, default: defaults.headDim ?? hiddenSize / max(1, headCount))
-        maxPositions = reader.size("max_position_embeddings", limit: 1 << 28, default: 2048)
+        maxPositions = reader.size("max_position_embeddings", limit: 1 << 28, default: 2048, isNullable: false)
         rmsNormEps = Float(reader.number("rms_norm_eps", default: defaults.rmsNormEps))
         initializerRange = reader.number("initializer_range", default: 0.02)
         tiesEmbeddings = reader.flag("tie_word_embeddings", default: defaults.tiesEmbeddings)
-        bosTokenID = reader.identifiers("bos_token_id").first
-        padTokenID = reader.identifiers("pad_token_id").first
-        eosTokenIDs = reader.identifiers("eos_token_id")
+        bosTokenID = reader.integers("bos_token_id").first
+        padTokenID = reader.integers("pad_token_id").first
+        eosTokenIDs = reader.integers("eos_token_id")
         layers = Array(repeating: LayerOptions(), count: layerCount)
         rotaries = []
-        if let value = reader.value("quantization_config"), value.objectValue != nil {
-            reader.problems.append(
-                "quantization_config: quantised checkpoints cannot be read; use the original weights")
-        }
+        quantization = QuantizedCheckpoint.declaration(&reader)
         reader.requireFlag("is_causal", true, "graft trains causal models")
         definition.read(&self, &reader)
         if rotaries.isEmpty { readRotaries(&reader, theta: defaults.theta) }
@@ -162,17 +176,17 @@ public struct ModelConfig: Sendable {
 
     private func checkSizes(_ reader: inout ConfigReader) {
         if keyValueHeadCount > 0, headCount % keyValueHeadCount != 0 {
-            reader.problems.append(
+            reader.report(
                 "num_attention_heads (\(headCount)) is not a multiple of num_key_value_heads (\(keyValueHeadCount))")
         }
         if headDim % 2 != 0 {
             let key = latent == nil ? "head_dim" : "qk_nope_head_dim + qk_rope_head_dim"
-            reader.problems.append("\(key) (\(headDim)) is odd")
+            reader.report("\(key) (\(headDim)) is odd")
         }
         if headCount * headDim > 1 << 22 {
-            reader.problems.append("num_attention_heads x head_dim (\(headCount) x \(headDim)) is more than \(1 << 22)")
+            reader.report("num_attention_heads x head_dim (\(headCount) x \(headDim)) is more than \(1 << 22)")
         } else if reader.problems.isEmpty, parameterCount > Self.parameterLimit {
-            reader.problems.append("the sizes make \(parameterCount) parameters, more than \(Self.parameterLimit)")
+            reader.report("the sizes make \(parameterCount) parameters, more than \(Self.parameterLimit)")
         }
     }
 
@@ -182,5 +196,17 @@ public struct ModelConfig: Sendable {
     /// Parameters of the model, tied ones once.
     public var parameterCount: Int {
         ParameterTable(self).parameters.reduce(0) { $0 + $1.shape.reduce(1, *) }
+    }
+
+    /// What to say of texts that are longer than the model's context; nil where none is.
+    ///
+    /// - Parameter lengths: in tokens
+    public func contextNote(_ lengths: some Sequence<Int>, of what: String) -> String? {
+        guard let context else { return nil }
+        let all = Array(lengths), long = all.filter { $0 > context }
+        guard let longest = long.max() else { return nil }
+        return "\(long.count) of \(all.count) \(what) go beyond the model's context of \(context) tokens "
+            + "(max_position_embeddings), the longest has \(longest) tokens: positions past the context are new to the model; "
+            + "shorten or split these rows"
     }
 }

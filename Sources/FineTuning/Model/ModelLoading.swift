@@ -140,39 +140,4 @@ extension DecoderModel {
             finalNorm: weight(ParameterTable.finalNorm),
             head: Projection(weight: config.tiesEmbeddings ? embedding : weight(ParameterTable.head)))
     }
-
-    /// What keeps the files' tensors from being the model's.
-    public static func mismatches(_ config: ModelConfig, _ files: SafetensorsFolder) -> [String] {
-        let table = ParameterTable(config)
-        var problems = table.mismatches(files)
-        var expected = Set(table.parameters.map { ByteString($0.name) })
-        // Copies that carry nothing new: a tied head, and frequencies that config.json gives.
-        if config.tiesEmbeddings {
-            expected.insert(ByteString(ParameterTable.head))
-            if hasOwnHead(files) {
-                problems.append(
-                    "\(ParameterTable.head) is not the matrix of \(ParameterTable.embedding), though "
-                        + "tie_word_embeddings is true; say false in config.json if the model has a head of its own")
-            }
-        }
-        for entry in files.entries where !expected.contains(ByteString(entry.name)) {
-            if entry.name.hasSuffix(".rotary_emb.inv_freq") || config.leavesOut(entry.name) { continue }
-            problems.append("\(entry.name) is not part of a \(config.family.rawValue) model")
-        }
-        return problems
-    }
-
-    /// Whether the files hold a head with other values than the embedding's, by rows from all over them.
-    private static func hasOwnHead(_ files: SafetensorsFolder) -> Bool {
-        guard let head = files.entry(named: ParameterTable.head),
-            let embedding = files.entry(named: ParameterTable.embedding), head.shape == embedding.shape,
-            head.type == embedding.type, let rows = head.shape.first, rows > 0
-        else { return false }
-        let (ofHead, ofEmbedding) = (files.withBytes(of: head), files.withBytes(of: embedding))
-        let size = ofHead.count / rows
-        return stride(from: 0, to: rows, by: max(1, rows / 64)).contains { row in
-            let range = row * size..<(row + 1) * size
-            return !ofHead[range].elementsEqual(ofEmbedding[range])
-        }
-    }
 }

@@ -1,3 +1,4 @@
+import FileFormats
 public import TensorCore
 
 /// Reads bases: Hugging Face folders by itself, and single files by what another module knows of them.
@@ -22,6 +23,10 @@ public struct ModelReader: Sendable {
     }
 
     public static let folders = ModelReader(
-        config: { try ModelConfig(path: $0) },
+        config: { path in
+            // A single file is no model folder; reading it as one says what it is.
+            guard (try? namesInFolder(path)) != nil else { return try ModelConfig(path: path) }
+            return try ModelConfig(path: path, files: SafetensorsFolder(path: path))
+        },
         model: { try DecoderModel(folder: $0, dtype: $1, training: $2, quantization: $3, pool: $4) })
 }

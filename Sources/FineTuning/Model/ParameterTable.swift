@@ -92,7 +92,7 @@ public struct ParameterTable: Sendable {
     /// The routed experts' layers one by one, where checkpoints have them so; and those of all experts together.
     public private(set) var expertModules: [ExpertModule] = []
     public private(set) var stackedExpertModules: [ExpertModule] = []
-    private let config: ModelConfig
+    let config: ModelConfig
 
     public init(_ config: ModelConfig) {
         self.config = config
@@ -302,20 +302,5 @@ public struct ParameterTable: Sendable {
         linearModules.append(
             LinearModule(
                 name: module, layer: layer, role: role, outputWidth: output, inputWidth: input, hasBias: bias))
-    }
-
-    /// Parameters that the files lack, or hold with another shape or in a type that graft does not compute with.
-    public func mismatches(_ files: SafetensorsFolder) -> [String] {
-        parameters.flatMap { parameter -> [String] in
-            guard let entry = files.entry(named: parameter.name) else { return ["\(parameter.name) is missing"] }
-            var problems: [String] = []
-            if entry.shape != parameter.shape {
-                problems.append("\(parameter.name): expected shape \(parameter.shape), found \(entry.shape)")
-            }
-            if ![.f32, .f16, .bf16].contains(entry.type) {
-                problems.append("\(parameter.name): expected F32, F16 or BF16, found \(entry.type.rawValue)")
-            }
-            return problems
-        }
     }
 }

@@ -45,25 +45,22 @@ private struct RotaryReader {
     var isNested: Bool { parameters.entries.contains { $0.value.objectValue != nil } }
 
     init(_ reader: inout ConfigReader, _ config: ModelConfig, partial: Double?, isLayered: Bool) {
-        let new = reader.value("rope_parameters"), old = reader.value("rope_scaling")
-        for (key, value) in [("rope_parameters", new), ("rope_scaling", old)] where value?.objectValue == nil {
-            if let value { reader.problems.append("\(key): expected an object, found \(JSONWriter.text(value))") }
-        }
+        let new = reader.object("rope_parameters"), old = reader.object("rope_scaling")
         // The older spelling wins where a file has both, as in Transformers.
-        let usesOld = (old?.objectValue?.count ?? 0) > 0
-        if usesOld, let new = new?.objectValue, new.entries.contains(where: { $0.value.objectValue != nil }) {
-            reader.problems.append(
+        let usesOld = (old?.count ?? 0) > 0
+        if usesOld, let new, new.entries.contains(where: { $0.value.objectValue != nil }) {
+            reader.report(
                 "rope_scaling: rope_parameters says the same for each kind of layer; remove one of them")
         }
-        parameters = (usesOld ? old : new)?.objectValue ?? JSONObject()
+        parameters = (usesOld ? old : new) ?? JSONObject()
         prefix = usesOld ? "rope_scaling" : "rope_parameters"
-        theta = reader.value("rope_theta")?.doubleValue ?? new?.objectValue?["rope_theta"]?.doubleValue
-        if usesOld, old?.objectValue?["rope_theta"] == nil, reader.value("rope_theta") == nil, theta != nil {
-            reader.problems.append(
+        theta = reader.optionalNumber("rope_theta") ?? new?["rope_theta"]?.doubleValue
+        if usesOld, old?["rope_theta"] == nil, !reader.isPresent("rope_theta"), theta != nil {
+            reader.report(
                 "rope_scaling: implementations that let it replace rope_parameters lose the rope_theta there; remove "
                     + "one of them, or write rope_theta beside them")
         }
-        self.partial = reader.number("partial_rotary_factor", default: partial ?? 1)
+        self.partial = reader.optionalNumber("partial_rotary_factor") ?? partial ?? 1
         turnsPartly = partial != nil
         original = reader.optionalSize("original_max_position_embeddings")
         (headDim, maxPositions, isInterleaved) = (config.headDim, config.maxPositions, config.interleavesRotary)
@@ -75,7 +72,7 @@ private struct RotaryReader {
     /// those that are not where it has one for each kind.
     private func reportWrongNesting(_ reader: inout ConfigReader) {
         for (key, value) in parameters.entries where !value.isNull && isLayered != (value.objectValue != nil) {
-            reader.problems.append(
+            reader.report(
                 "rope_parameters.\(key): this family has "
                     + (isLayered
                         ? "an embedding for each kind of layer; put it under full_attention or sliding_attention"
@@ -107,9 +104,9 @@ private struct RotaryReader {
             dimensions = 2
         }
         let scaling = section.scaling(pairs: dimensions / 2)
-        section.reportUnusableNumbers()
+        section.reportUnusableValues()
         section.reportUnknownKeys()
-        reader.problems += section.problems
+        reader.report(section.problems)
         return RotaryConfig(theta: theta, scaling: scaling, dimensions: dimensions, isInterleaved: isInterleaved)
     }
 }
@@ -137,19 +134,26 @@ private struct RotarySection {
         return value
     }
 
-    /// Numbers that `optional` passes over although the file has them.
-    mutating func reportUnusableNumbers() {
-        let zeroIsAbsent = ["mscale", "mscale_all_dim", "beta_fast", "beta_slow"]
-        let positive = [
-            "factor", "attention_factor", "rope_theta", "original_max_position_embeddings", "partial_rotary_factor",
-        ]
-        for key in positive + zeroIsAbsent {
-            guard let value = parameters[key], !value.isNull, optional(key) == nil,
-                !(zeroIsAbsent.contains(key) && value.doubleValue == 0)
-            else { continue }
-            problems.append("\(prefix).\(key): expected a positive number, found \(JSONWriter.text(value))")
+    /// Values that are not of the type that their key has to be, which the readers here pass over.
+    mutating func reportUnusableValues() {
+        func report(_ key: String, _ expected: String, unless isRight: (JSONValue) -> Bool) {
+            guard let value = parameters[key], !value.isNull, !isRight(value) else { return }
+            problems.append("\(prefix).\(key): expected \(expected), found \(ConfigReader.shown(value))")
         }
+        for key in Self.numbers { report(key, "a positive number") { _ in optional(key) != nil } }
+        for key in Self.numbersOrZero {
+            report(key, "a positive number") { optional(key) != nil || $0.doubleValue == 0 }
+        }
+        for key in ["rope_type", "type"] { report(key, "a string") { $0.stringValue != nil } }
+        report("truncate", "true or false") { $0.boolValue != nil }
     }
+
+    private static let numbers = [
+        "factor", "attention_factor", "rope_theta", "original_max_position_embeddings", "partial_rotary_factor",
+        "low_freq_factor", "high_freq_factor",
+    ]
+    /// Zero is as if they were left out.
+    private static let numbersOrZero = ["mscale", "mscale_all_dim", "beta_fast", "beta_slow"]
 
     /// The context before stretching; a key of the whole file comes before one of these parameters.
     private var originalPositions: Double {
@@ -198,9 +202,12 @@ private struct RotarySection {
 
     private mutating func longrope(_ pairs: Int) -> RotaryConfig.Scaling {
         func divisors(_ key: String) -> [Double] {
-            let values = parameters[key]?.arrayValue?.compactMap(\.doubleValue).filter { $0 > 0 && $0.isFinite } ?? []
-            if values.count == pairs { return values }
-            problems.append("\(prefix).\(key): expected \(pairs) positive numbers")
+            let found = parameters[key]?.arrayValue ?? []
+            let values = found.compactMap(\.doubleValue).filter { $0 > 0 && $0.isFinite }
+            if values.count == pairs, found.count == pairs { return values }
+            problems.append(
+                "\(prefix).\(key): expected \(pairs) positive numbers, found "
+                    + (parameters[key].map(ConfigReader.shown) ?? "nothing"))
             return Array(repeating: 1, count: pairs)
         }
         let original = max(2, originalPositions), factor = optional("factor") ?? Double(maxPositions) / original

@@ -25,19 +25,27 @@ public struct TextResources: Sendable {
         self.path = path
         tokenizer = try Tokenizer(path: path)
         template = try Self.template(at: path)
-        stopTokens = Self.declaredStops(path)
+        stopTokens = try Self.declaredStops(path)
         if let eos = tokenizer.eosID { stopTokens.insert(eos) }
     }
 
     /// The end tokens that a folder's config.json and generation_config.json name.
-    private static func declaredStops(_ folder: String) -> Set<Int32> {
+    ///
+    /// - Throws: `FileError`; `FineTuningError.unsupportedModel` for ids that are no integers.
+    private static func declaredStops(_ folder: String) throws -> Set<Int32> {
         var stops: Set<Int32> = []
         for name in ["config.json", "generation_config.json"] {
-            guard let bytes = try? readFile(folder + "/" + name, limit: 16 << 20),
-                let value = (try? JSONParser.parse(bytes))?["eos_token_id"]
-            else { continue }
-            let ids = value.arrayValue ?? [value]
-            stops.formUnion(ids.compactMap { $0.intValue.flatMap(Int32.init(exactly:)) })
+            let path = folder + "/" + name, value: JSONValue
+            do { value = try readJSON(path, limit: 4 << 20) } catch FileError.missing { continue }
+            guard let object = value.objectValue else {
+                throw FineTuningError.unsupportedModel(
+                    path: path, problems: ["expected an object, found \(value.kindName)"])
+            }
+            var reader = ConfigReader(json: object)
+            stops.formUnion(reader.integers("eos_token_id").compactMap(Int32.init(exactly:)))
+            guard reader.problems.isEmpty else {
+                throw FineTuningError.unsupportedModel(path: path, problems: reader.problems)
+            }
         }
         return stops
     }
@@ -47,7 +55,7 @@ public struct TextResources: Sendable {
     public init?(model: String, adapter: String?) throws {
         if let adapter, let text = try TextResources(ifPresentAt: adapter) {
             self = text
-            stopTokens.formUnion(Self.declaredStops(model))
+            stopTokens.formUnion(try Self.declaredStops(model))
         } else {
             try self.init(ifPresentAt: model)
         }

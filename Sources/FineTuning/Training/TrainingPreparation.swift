@@ -29,6 +29,8 @@ extension TrainingRun {
         let sizes = settings.microbatchSizes(data.train.map(\.tokenCount))
         plan.variesInLength = sizes.smallest < sizes.largest / 5 * 4
         let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
+        let rows = (data.train + data.eval).lazy.map(\.longest)
+        let modelNotes = model.config.notes + [config.contextNote(rows, of: "examples")].compactMap { $0 }
         let summary = Summary(
             parameters: config.parameterCount, trainableParameters: trainable, trainRows: data.train.count,
             evalRows: data.eval.count, trainTokens: tokens,
@@ -43,7 +45,7 @@ extension TrainingRun {
             statistics: data.statistics.map { "\($0.name): \($0.value)" },
             warnings: data.statistics.filter { $0.name.hasSuffix(" warning") }.map {
                 "\($0.name.dropLast(" warning".count)) rows: \($0.value)"
-            })
+            } + modelNotes, modelNotes: modelNotes)
         return Prepared(
             model: model, adapter: adapter, teacher: teacher, data: data, settings: settings, summary: summary)
     }

@@ -33,8 +33,10 @@ public final class TrainingRun {
         /// What the recipe or the machine allows, in bytes.
         public var memoryLimit: Int?
         public var statistics: [String]
-        /// What is right but worth knowing of the rows, each with what they are for.
+        /// What is right but worth knowing of the rows, each with what they are for, and of the model.
         public var warnings: [String]
+        /// Of these, what is not of the rows' reading.
+        public var modelNotes: [String]
 
         /// Whether experts have to be dropped and read again while the run goes.
         public var readsExpertsAgain: Bool { idleExpertBytes > 0 && memoryBytes > memoryLimit ?? .max }

@@ -105,6 +105,7 @@ struct RowFile {
             guard try bytes.fill() else { return false }
             first = bytes.start + offset
         }
+        if RowFileKind(name: path) != .text { try Substitute.refuse(bytes.buffer[first...], path: name) }
         let byte = bytes.buffer[first]
         let looksLikeJSON = byte == UInt8(ascii: "{") || byte == UInt8(ascii: "[")
         switch RowFileKind(name: path) {

@@ -77,8 +77,9 @@ extension ChatTemplate {
             guard data.count <= fileLimit else {
                 throw TextError.templateFile(path: path, reason: "larger than \(fileLimit >> 20) MiB")
             }
+            try Substitute.refuse(data, path: path)
             return Array(data)
-        } catch let error as TextError {
+        } catch let error as any GraftError {
             throw error
         } catch {
             throw TextError.unreadable(path: path, reason: "\(error)")

@@ -127,13 +127,34 @@ struct TiktokenFamily {
             self.init(
                 Self.kimiPattern,
                 (163_584..<163_842).map { ($0, names[$0] ?? "<|reserved_token_\($0)|>") })
-        case 200_000 where !named.isEmpty:  // Llama 4
-            self.init(Self.o200kPattern, named, bos: named.first { $0.id == 200_000 }?.text)
+        case 200_000:  // Llama 4
+            let special = named.isEmpty ? numbered(Self.llama4Special) : named
+            self.init(Self.o200kPattern, special, bos: special.first { $0.id == 200_000 }?.text)
         case 151_329 where !named.isEmpty:  // GLM 4
             self.init(SplitScanner.llama3Pattern, named)
         default: return nil
         }
     }
+
+    /// Llama 4's 2048 special tokens, in order of id (github.com/meta-llama/llama-models,
+    /// models/llama4/tokenizer.py).
+    private static let llama4Special: [String] = {
+        func reserved(_ kind: String, _ range: Range<Int>) -> [String] {
+            range.map { "<|\(kind)reserved_special_token_\($0)|>" }
+        }
+        func named(_ names: String) -> [String] { names.split(separator: " ").map { "<|\($0)|>" } }
+        let basic = named("begin_of_text end_of_text fim_prefix fim_middle fim_suffix")
+        let text =
+            named("header_start header_end eom eot step") + reserved("text_post_train_", 0..<6)
+            + named("python_start python_end finetune_right_pad") + reserved("text_post_train_", 8..<69)
+        let vision =
+            named("image_start image_end") + reserved("vision_", 0..<2) + named("tile_x_separator tile_y_separator")
+            + reserved("vision_", 2..<6) + named("image") + reserved("vision_", 6..<7) + named("patch")
+            + reserved("vision_", 7..<1048)
+        let reasoning = reserved("reasoning_", 0..<8) + named("reasoning_thinking_start reasoning_thinking_end")
+        let all = basic + text + vision + reasoning
+        return all + reserved("", 0..<2048 - all.count)
+    }()
 
     private init(_ pattern: String, _ special: [(id: Int, text: String)], bos: String? = nil) {
         self.pattern = pattern

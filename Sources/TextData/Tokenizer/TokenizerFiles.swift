@@ -125,6 +125,7 @@ struct TokenizerFiles {
             let reason = data == nil ? "it is empty" : "it is larger than \(Self.limit >> 20) MiB"
             throw TokenizerError.malformed(path: file, place: "", reason: reason)
         }
+        try Substitute.refuse(data, path: file)
         return Array(data)
     }
 
@@ -170,18 +171,32 @@ struct TokenizerConfig: Sendable {
             throw TokenizerError.malformed(path: path, place: "", reason: "expected an object, found \(value.kindName)")
         }
         isPresent = true
-        func token(_ key: String) -> ByteString? {
-            (value[key]?.stringValue ?? value[key]?["content"]?.stringValue).map { ByteString($0) }
+        var problems: [String] = []
+        func typed<Value>(_ key: String, _ expected: String, _ read: (JSONValue) -> Value?) -> Value? {
+            guard let found = value[key], !found.isNull else { return nil }
+            if let value = read(found) { return value }
+            problems.append("\(key): expected \(expected), found \(shortened(JSONWriter.text(found)))")
+            return nil
         }
+        func token(_ key: String) -> ByteString? {
+            typed(key, "a token's text or an object with its \"content\"") {
+                ($0.stringValue ?? $0["content"]?.stringValue).map { ByteString($0) }
+            }
+        }
+        func flag(_ key: String) -> Bool? { typed(key, "true or false", \.boolValue) }
         bos = token("bos_token")
         eos = token("eos_token")
         pad = token("pad_token")
         unk = token("unk_token")
-        addsBOS = value["add_bos_token"]?.boolValue
-        addsEOS = value["add_eos_token"]?.boolValue
-        addsPrefixSpace = value["add_prefix_space"]?.boolValue ?? false
-        tokenizerClass = value["tokenizer_class"]?.stringValue ?? ""
-        for (key, entry) in value["added_tokens_decoder"]?.objectValue?.entries ?? [] {
+        addsBOS = flag("add_bos_token")
+        addsEOS = flag("add_eos_token")
+        addsPrefixSpace = flag("add_prefix_space") ?? false
+        tokenizerClass = typed("tokenizer_class", "a string", \.stringValue) ?? ""
+        let added = typed("added_tokens_decoder", "an object of tokens by their ids", \.objectValue)
+        guard problems.isEmpty else {
+            throw TokenizerError.malformed(path: path, place: "", reason: problems.joined(separator: "; "))
+        }
+        for (key, entry) in added?.entries ?? [] {
             guard let id = Int32(key), id >= 0, let object = entry.objectValue, entry["content"]?.stringValue != nil
             else {
                 throw TokenizerError.malformed(

@@ -74,7 +74,10 @@ struct Eval: ParsableCommand {
         let pool = compute.pool
         let text = try base.text()
         let loaded = try rows.load(config: base.config(), text: text, messages)
-        let model = try base.load(compute)
+        let model = try base.load(compute, messages)
+        if let note = model.config.contextNote(loaded.examples.lazy.map(\.ids.count), of: "rows") {
+            messages.note("note: \(note)")
+        }
         var options = EvaluationOptions()
         options.answeredRows = answers ?? .max
         options.maxTokens = maxTokens

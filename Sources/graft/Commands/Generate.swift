@@ -11,7 +11,8 @@ struct Generate: ParsableCommand {
         discussion: """
             Without --chat the prompt is continued as it stands, and the whole text is printed. With --chat the \
             prompt is a user's message: the model's chat template is put around it and only the answer is printed. \
-            Text appears as it is made. The text ends at an end token or after --max-tokens.
+            Text appears as it is made. The text ends at an end token, after --max-tokens, or where the model's context \
+            does.
 
             Temperature 0 always takes the most likely token; above 0 tokens are drawn, the same ones for the same \
             --seed. Keys and values of earlier tokens are kept, so that each token costs one pass over the weights.
@@ -75,7 +76,7 @@ struct Generate: ParsableCommand {
         guard !ids.isEmpty else {
             throw ValidationError("the prompt is empty, and this tokenizer puts nothing before a text")
         }
-        let model = try base.load(compute)
+        let model = try base.load(compute, output.messages)
         try model.config.checkIDs(ids)
         try base.attachAdapters(to: model)
         var options = GenerationOptions()
@@ -87,6 +88,13 @@ struct Generate: ParsableCommand {
         options.sampling.topP = topP
         options.sampling.seed = seed
 
+        options.context = model.config.context
+        if let context = options.context, ids.count >= context {
+            output.messages.note(
+                "note: the prompt has \(ids.count) tokens, the model's context (max_position_embeddings) is \(context): "
+                    + "positions beyond it are new to the model; shorten the prompt")
+        }
+
         let printer = StreamPrinter(text.tokenizer, prompt: chat ? [] : ids, isSilent: output.json)
         try printer.advance(nil)
         var failure: (any Error)?
@@ -95,6 +103,10 @@ struct Generate: ParsableCommand {
             return failure == nil
         }
         if let failure { throw failure }
+        if made.reachedContext {
+            output.messages.note(
+                "note: stopped at the model's context of \(model.config.maxPositions) tokens (max_position_embeddings)")
+        }
         if output.json {
             let completion = text.tokenizer.decode(made.tokens, skipSpecialTokens: true)
             return Output.json(
@@ -103,7 +115,7 @@ struct Generate: ParsableCommand {
                         ("text", .string(printer.wholeText)), ("completion", .string(completion)),
                         ("prompt_ids", .array(ids.map { .integer(Int($0)) })),
                         ("ids", .array(made.tokens.map { .integer(Int($0)) })),
-                        ("stop", made.stopToken == nil ? "length" : "end"),
+                        ("stop", made.stopToken != nil ? "end" : made.reachedContext ? "context" : "length"),
                         ("stop_id", made.stopToken.map { .integer(Int($0)) } ?? .null),
                         ("prompt_tokens_per_second", .double(Double(ids.count) / max(1e-9, made.promptSeconds))),
                         ("tokens_per_second", .double(Double(made.tokens.count - 1) / max(1e-9, made.seconds))),

@@ -43,7 +43,10 @@ struct Imatrix: ParsableCommand {
         try refuseExisting(out)
         let messages = output.messages, pool = compute.pool
         let loaded = try rows.load(config: base.config(), text: base.text(), messages)
-        let model = try base.load(compute)
+        let model = try base.load(compute, messages)
+        if let note = model.config.contextNote(loaded.examples.lazy.map(\.ids.count), of: "rows") {
+            messages.note("note: \(note)")
+        }
         try base.attachAdapters(to: model)
         let matrix = ImportanceMatrix(model, examples: loaded.examples, dataSets: loaded.files, pool: pool) {
             messages.progress("\($0) of \($1) tokens")

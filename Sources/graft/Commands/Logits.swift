@@ -46,7 +46,7 @@ struct Logits: ParsableCommand {
         let tokens = parsedIDs ?? []
         try refuseExisting(out)
         try base.config().checkIDs(tokens)
-        let model = try base.load(compute)
+        let model = try base.load(compute, output.messages)
         try base.attachAdapters(to: model)
         let logits = model.logits(tokens: tokens, pool: compute.pool)
         let writer = try SafetensorsWriter(

@@ -84,7 +84,7 @@ struct Plan: ParsableCommand {
                 (
                     "statistics",
                     .object(JSONObject(run.data.statistics.map { (key: $0.name, value: .string($0.value)) }))
-                ), ("preview", .array(shown)),
+                ), ("warnings", .array(summary.warnings.map { .string($0) })), ("preview", .array(shown)),
             ]))
     }
 
@@ -133,6 +133,7 @@ struct Plan: ParsableCommand {
         if let limit = ProcessMemory.limitBytes { rows.append(("memory limit", bytesText(limit))) }
         rows.append(("time", "about \(durationText(seconds)), evaluation and samples not counted"))
         rows += run.data.statistics.map { ($0.name, $0.value) }
+        rows += summary.modelNotes.map { ("warning", $0) }
         let width = rows.map(\.0.count).max() ?? 0
         var result = rows.map { $0.0 + String(repeating: " ", count: width - $0.0.count + 2) + $0.1 + "\n" }.joined()
         let isColoured = isatty(STDOUT_FILENO) == 1

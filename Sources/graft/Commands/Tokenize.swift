@@ -1,4 +1,5 @@
 public import ArgumentParser
+import Export
 import FileFormats
 import FineTuning
 import Foundation
@@ -148,9 +149,9 @@ struct Tokenize: ParsableCommand {
     private func builder(_ messages: Messages) throws -> StoreBuilder {
         let model = model ?? ""
         guard FileManager.default.fileExists(atPath: model) else {
-            throw FileError.missing(path: model, what: "model folder")
+            throw FileError.missing(path: model, what: "model folder or GGUF file")
         }
-        let config = try ModelConfig(path: model)
+        let config = try TextResources.isGGUF(model) ? ModelReader.any.config(model) : ModelConfig(path: model)
         guard let text = try TextResources(ifPresentAt: model) else {
             throw FineTuningError.badInput(["\(model) has no tokenizer; add tokenizer.json to the folder"])
         }

@@ -9,6 +9,8 @@ struct Inspection {
     var path: String
     var facts: [(name: String, value: JSONValue)] = []
     var tables: [(name: String, rows: [JSONObject], total: Int)] = []
+    /// What is right but worth knowing.
+    var notes: [String] = []
 
     mutating func add(_ name: String, _ value: JSONValue) { facts.append((name, value)) }
 
@@ -16,6 +18,7 @@ struct Inspection {
         var entries: [(key: String, value: JSONValue)] = [("kind", .string(kind)), ("path", .string(path))]
         entries += facts.map { ($0.name, $0.value) }
         entries += tables.map { ($0.name, .array($0.rows.map { .object($0) })) }
+        if !notes.isEmpty { entries.append(("notes", .array(notes.map { .string($0) }))) }
         return .object(JSONObject(entries))
     }
 
@@ -29,6 +32,7 @@ struct Inspection {
                 result += "\(row[0])\(padding)  \(row[1])\n"
             }
         }
+        for note in notes { result += "  note: \(note)\n" }
         for found in tables where !found.rows.isEmpty {
             let keys = found.rows[0].keys
             let rows = found.rows.map { row in keys.map { row[$0].map(Self.text) ?? "" } }
@@ -83,6 +87,7 @@ struct Inspector {
 
     private func inspectFile() throws -> Inspection {
         let head = try readHead(path, count: 4096)
+        try Substitute.refuse(head, path: path)
         if head.starts(with: Array("GGUF".utf8)) { return try gguf() }
         if TokenStore.isStore(path) { return try store() }
         // A safetensors file begins with the length of its header and a brace.
@@ -275,9 +280,7 @@ struct Inspector {
     }
 
     private func readJSON(_ path: String) throws -> JSONValue {
-        do { return try JSONParser.parse(readFile(path, limit: 1 << 30)) } catch let error as JSONError {
-            throw FileError.json(path: path, error)
-        }
+        try FileFormats.readJSON(path, limit: 1 << 30)
     }
 
     private func json(isList: Bool) throws -> Inspection {

@@ -9,16 +9,19 @@ extension Inspector {
         var limits: [(cannot: String, because: String)] = []
         var config: ModelConfig?
         let weights = Result { try SafetensorsFolder(path: path) }
+        let run = "run, train or convert"
         do {
-            let read =
-                try (try? weights.get()).map { try ModelConfig(path: path, files: $0) } ?? ModelConfig(path: path)
-            config = read
+            let read = try ModelConfig(path: path)
             addFacts(read, to: &result)
             for problem in read.family.gguf.problems(read) { limits.append(("export to GGUF", problem)) }
             for warning in read.family.gguf.warnings(read) { limits.append(("export to GGUF exactly", warning)) }
+            config = try (try? weights.get()).map { try ModelConfig(path: path, files: $0) }
+            result.notes = config?.notes ?? []
         } catch FineTuningError.unsupportedModel(_, let problems) {
             result.add("family", (try? ModelConfig.typeName(path: path)).map { .string($0) } ?? .null)
-            limits += problems.map { ("run, train or convert", $0) }
+            limits += problems.map { (run, $0) }
+        } catch let error as FineTuningError {
+            limits.append((run, error.description))
         }
         let hasTokenizer = Self.vocabularies.contains(where: has)
         let hasTemplate = try hasChatTemplate()
@@ -34,13 +37,14 @@ extension Inspector {
             let files = try weights.get()
             addTensors(files.entries, to: &result)
             for problem in config.map({ DecoderModel.mismatches($0, files) }) ?? [] {
-                limits.append(("run, train or convert", problem))
+                limits.append((run, problem))
             }
         } catch FileError.modelFolder(_, let faults) {
-            limits += faults.map { ("run, train or convert", $0.description) }
+            limits += faults.map { (run, $0.description) }
         } catch let error as FileError {
-            limits.append(("run, train or convert", error.description))
+            limits.append((run, error.description))
         }
+        result.add("can_run", .bool(!limits.contains { $0.cannot == run }))
         let rows = limits.map { JSONObject([("cannot", .string($0.cannot)), ("because", .string($0.because))]) }
         result.tables.insert(("limits", showsAll ? rows : Array(rows.prefix(20)), rows.count), at: 0)
         return result

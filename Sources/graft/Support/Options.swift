@@ -84,9 +84,11 @@ struct ModelOptions: ParsableArguments {
     }
 
     /// The model; the adapter is not on it yet.
-    func load(_ compute: ComputeOptions) throws -> DecoderModel {
+    func load(_ compute: ComputeOptions, _ messages: Messages) throws -> DecoderModel {
         try requirePresent()
-        return try ModelReader.any.model(model, compute.dtype, .frozen, quantization, compute.pool)
+        let loaded = try ModelReader.any.model(model, compute.dtype, .frozen, quantization, compute.pool)
+        for note in loaded.config.notes { messages.note("note: \(note)") }
+        return loaded
     }
 
     var hasAdapter: Bool { !adapters.uses.isEmpty }

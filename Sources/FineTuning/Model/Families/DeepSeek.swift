@@ -29,9 +29,9 @@ extension FamilyDefinition {
                 router.activeGroups = reader.size("topk_group", limit: 4096, default: 1)
             }
             if method.hasSameBytes(as: "greedy") {
-                for key in ["n_group", "topk_group"] { _ = reader.value(key) }
+                for key in ["n_group", "topk_group"] { reader.ignore(key) }
             } else if !method.hasSameBytes(as: "group_limited_greedy") {
-                reader.problems.append("topk_method is '\(method)'; this family has greedy and group_limited_greedy")
+                reader.report("topk_method is '\(method)'; this family has greedy and group_limited_greedy")
             }
         })
 
@@ -69,7 +69,7 @@ extension ConfigReader {
     /// A key that may only say what this family computes.
     fileprivate mutating func require(_ key: String, _ only: String) {
         guard let found = text(key), !found.hasSameBytes(as: only) else { return }
-        problems.append("\(key) is '\(found)'; this family runs with '\(only)'")
+        report("\(key) is '\(found)'; this family runs with '\(only)'")
     }
 }
 
@@ -86,7 +86,7 @@ extension ModelConfig {
             plainDim: reader.size("qk_nope_head_dim", limit: limit, default: 128),
             rotaryDim: reader.size("qk_rope_head_dim", limit: limit, default: 64),
             valueDim: reader.size("v_head_dim", limit: limit, default: 128))
-        if reader.value("q_lora_rank") != nil || !reader.has("q_lora_rank") {
+        if reader.isPresent("q_lora_rank") || !reader.has("q_lora_rank") {
             latent.queryRank = reader.size("q_lora_rank", limit: limit, default: 1536)
         }
         self.latent = latent
@@ -97,7 +97,7 @@ extension ModelConfig {
 
         let dense = reader.size("first_k_dense_replace", from: 0, limit: 4096, default: firstDense)
         if reader.size("moe_layer_freq", limit: 4096, default: 1) != 1 {
-            reader.problems.append("moe_layer_freq: graft runs models with experts in every layer past the dense ones")
+            reader.report("moe_layer_freq: graft runs models with experts in every layer past the dense ones")
         }
         let width = reader.size("moe_intermediate_size", limit: 1 << 22, default: 1407)
         var mixture = Mixture(router: RouterShape(experts: 1, active: 1), innerWidth: width)
@@ -127,7 +127,7 @@ extension ModelConfig {
     /// keys; what `RotaryConfig` multiplies cosines with is relative to it.
     private mutating func latentScale(_ reader: inout ConfigReader) -> Double {
         let plain = 1 / Double(headDim).squareRoot()
-        let old = reader.value("rope_scaling")?.objectValue, new = reader.value("rope_parameters")?.objectValue
+        let old = reader.object("rope_scaling"), new = reader.object("rope_parameters")
         let parameters = (old?.count ?? 0) > 0 ? old : new
         let type = (parameters?["rope_type"] ?? parameters?["type"])?.stringValue ?? "default"
         guard !type.hasSameBytes(as: "default"), let all = parameters?["mscale_all_dim"]?.doubleValue, all != 0,

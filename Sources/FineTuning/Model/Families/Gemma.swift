@@ -88,7 +88,7 @@ extension FamilyDefinition {
 
 extension ModelConfig {
     fileprivate mutating func readGemma(_ reader: inout ConfigReader) {
-        reader.requireActivation(["gelu_pytorch_tanh"], key: "hidden_activation")
+        reader.requireActivation(["gelu_pytorch_tanh"], key: "hidden_activation", isNullable: true)
         reader.requireFlag("use_bidirectional_attention", false, "graft trains causal models")
         activation = .geluTanh
         normOffset = 1

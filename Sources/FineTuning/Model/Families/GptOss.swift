@@ -23,8 +23,8 @@ extension FamilyDefinition {
             config.hasQKVBias = reader.flag("attention_bias", default: true)
             config.hasOutputBias = config.hasQKVBias
             config.hasSinks = true
-            if reader.value("rope_parameters") == nil, reader.value("rope_scaling") == nil {
-                reader.problems.append("rope_parameters is missing")
+            if !reader.isPresent("rope_parameters"), !reader.isPresent("rope_scaling") {
+                reader.report("rope_parameters is missing")
             }
             let window = reader.size("sliding_window", limit: 1 << 30, default: 128)
             let slides = reader.slidingLayers(count: config.layerCount) ?? (0..<config.layerCount).map { $0 % 2 == 0 }

@@ -19,7 +19,7 @@ extension FamilyDefinition {
             reader.requireActivation(["silu"])
             let window = reader.optionalSize("sliding_window")
             if let types = reader.slidingLayers(count: config.layerCount), types.contains(window == nil) {
-                reader.problems.append("layer_types: this family has one kind of attention, as sliding_window says")
+                reader.report("layer_types: this family has one kind of attention, as sliding_window says")
             }
             config.setWindows(Array(repeating: window, count: config.layerCount))
         })

@@ -58,21 +58,22 @@ extension ConfigReader {
         experts keys: [String], default fallback: (experts: Int, active: Int),
         _ options: (inout RouterOptions, inout ConfigReader) -> Void
     ) -> RouterShape {
-        let present = keys.filter { value($0) != nil }
+        var present: [String] = []
+        for key in keys where isPresent(key) { present.append(key) }
         let experts = present.first.map { size($0, limit: 4096) } ?? fallback.experts
         for key in present.dropFirst() where size(key, limit: 4096) != experts {
-            problems.append("\(key) differs from \(present[0])")
+            report("\(key) differs from \(present[0])")
         }
         var router = RouterOptions(active: size("num_experts_per_tok", limit: 4096, default: fallback.active))
         options(&router, &self)
         let available = router.groups > 0 ? experts / router.groups * router.activeGroups : 0
         guard router.groups > 0, experts % router.groups == 0, router.activeGroups <= router.groups else {
-            problems.append(
+            report(
                 "n_group and topk_group (\(router.groups), \(router.activeGroups)) do not fit \(experts) experts")
             return RouterShape(experts: 1, active: 1)
         }
         guard router.active <= available else {
-            problems.append(
+            report(
                 "num_experts_per_tok (\(router.active)) is more than the \(available) experts to choose from")
             return RouterShape(experts: 1, active: 1)
         }

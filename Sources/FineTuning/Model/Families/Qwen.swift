@@ -59,7 +59,7 @@ extension FamilyDefinition {
             config.queryKeyNorm = .perHead
             config.setWindows(reader.optionalWindows(count: config.layerCount) { _ in true })
             if config.windows.contains(nil), config.windows.contains(where: { $0 != nil }) {
-                reader.problems.append("layer_types: this family has one kind of attention, as use_sliding_window says")
+                reader.report("layer_types: this family has one kind of attention, as use_sliding_window says")
             }
             config.readQwenMixture(&reader, default: (128, 8), width: 768)
         })
@@ -76,7 +76,7 @@ extension ModelConfig {
         }
         mixture = Mixture(
             router: router, innerWidth: reader.size("moe_intermediate_size", limit: 1 << 22, default: width))
-        let dense = Set(reader.identifiers("mlp_only_layers"))
+        let dense = Set(reader.integers("mlp_only_layers"))
         let step = reader.size("decoder_sparse_step", limit: 4096, default: 1)
         mixLayers { !dense.contains($0) && ($0 + 1) % step == 0 }
     }

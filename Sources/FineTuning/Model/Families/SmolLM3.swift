@@ -20,13 +20,7 @@ extension FamilyDefinition {
             let interval = reader.size("no_rope_layer_interval", limit: 4096, default: 4)
             var turns = (0..<config.layerCount).map { ($0 + 1) % interval != 0 }
             // Despite the key's name, 1 stands for a layer that turns.
-            if let list = reader.value("no_rope_layers")?.arrayValue {
-                if list.count >= config.layerCount {
-                    turns = list.prefix(config.layerCount).map { ($0.intValue ?? ($0.boolValue == true ? 1 : 0)) != 0 }
-                } else {
-                    reader.problems.append("no_rope_layers has \(list.count) entries for \(config.layerCount) layers")
-                }
-            }
+            turns = reader.marks("no_rope_layers", count: config.layerCount) ?? turns
             config.setWindows(reader.optionalWindows(count: config.layerCount) { !turns[$0] })
             for layer in config.layers.indices where !turns[layer] { config.layers[layer].rotary = nil }
         })
