@@ -24,7 +24,7 @@ struct GGUFTokenizer {
     /// Whether special tokens take the white space after them along. No key says so; llama.cpp does it for models whose
     /// name has "phi-3" in it.
     var stripsAfterSpecial: Bool {
-        tokenizer.kind == .sentencePieceBPE && tokenizer.addedTokens.contains { $0.isSpecial && $0.rstrip }
+        isSentencePiece && tokenizer.addedTokens.contains { $0.isSpecial && $0.rstrip }
     }
 
     /// - Throws: `ExportError.tokenizer` with everything that cannot be represented.
@@ -49,7 +49,8 @@ struct GGUFTokenizer {
             if !PreTokenizerIdentity.soleNormalizer(tokenizer.definitions.normalizer).isNull {
                 warnings.append("llama.cpp does not normalise text: input that is not in form NFC gives other tokens")
             }
-        case .sentencePieceBPE:
+        case .sentencePieceBPE, .plainBPE:
+            if tokenizer.kind == .plainBPE { try settlePlainBPE() }
             pairs += [("tokenizer.ggml.model", .string("llama")), ("tokenizer.ggml.pre", .string("default"))]
         default:
             throw ExportError.tokenizer(
@@ -69,7 +70,7 @@ struct GGUFTokenizer {
         }
         let (tokens, types) = vocabulary()
         pairs.append(("tokenizer.ggml.tokens", .strings(tokens)))
-        if tokenizer.kind == .sentencePieceBPE {
+        if isSentencePiece {
             pairs.append(("tokenizer.ggml.scores", .float32s(scores(types))))
             pairs.append(("tokenizer.ggml.token_type", .int32s(types)))
             pairs.append(("tokenizer.ggml.add_space_prefix", .bool(try addsSpacePrefix(tokens, types))))
@@ -114,6 +115,24 @@ struct GGUFTokenizer {
                 + "file, whose vocabulary ends at \(first - 1)")
     }
 
+    /// Merges over characters, with spaces as U+2581.
+    private var isSentencePiece: Bool { [.sentencePieceBPE, .plainBPE].contains(tokenizer.kind) }
+
+    /// A vocabulary without the bytes that characters beyond it would become.
+    ///
+    /// - Throws: `ExportError.tokenizer` where words are marked in a way that the format does not have.
+    private mutating func settlePlainBPE() throws {
+        guard !tokenizer.marksWordParts else {
+            throw ExportError.tokenizer(
+                path: path, problems: ["parts of words are marked by a prefix or suffix, which llama.cpp does not do"])
+        }
+        warnings.append(
+            "the vocabulary has no tokens for bytes: llama.cpp ends with an error at characters that it does not cover"
+                + (tokenizer.unkID.flatMap(tokenizer.token(for:)).map {
+                    ", where the tokenizer has \(quoted($0.description))"
+                } ?? ""))
+    }
+
     /// What programs that run the file put around a rendered conversation by themselves, and training does not.
     func chatNotes(_ template: ChatTemplate?) -> [String] { Self.chatNotes(tokenizer, template) }
 
@@ -152,11 +171,11 @@ struct GGUFTokenizer {
             }
             tokens.append(token.bytes)
             let type: TokenType
-            if tokenizer.kind == .sentencePieceBPE, id == tokenizer.unkID {
+            if isSentencePiece, id == tokenizer.unkID {
                 type = .unknown
             } else if added.contains(id) {
                 type = tokenizer.isSpecial(id) ? .control : .userDefined
-            } else if tokenizer.kind == .sentencePieceBPE, Self.isByte(token) {
+            } else if isSentencePiece, Self.isByte(token) {
                 type = .byte
             } else {
                 type = .normal
@@ -283,7 +302,7 @@ struct GGUFTokenizer {
         add("eos_token_id", eos)
         // Models that end a turn and a text with different tokens name both in eos_token_id.
         add("eot_token_id", config.eosTokenIDs.first { $0 != eos })
-        if tokenizer.kind == .sentencePieceBPE { add("unknown_token_id", tokenizer.unkID.map(Int.init)) }
+        if isSentencePiece { add("unknown_token_id", tokenizer.unkID.map(Int.init)) }
         add("padding_token_id", tokenizer.padID.map(Int.init) ?? config.padTokenID)
         let canSay = Self.canSaySpecialTokens(tokenizer)
         pairs.append(("tokenizer.ggml.add_bos_token", .bool(canSay && tokenizer.addsBOS)))

@@ -36,11 +36,14 @@ struct TextComparison {
         var spacesFirstOnly = false
         /// llama.cpp parts words at combining marks.
         var partsWordsAtMarks = false
+        /// There are no bytes for characters beyond the vocabulary.
+        var hasNoBytes = false
 
         init() {}
 
         init(_ tokenizer: Tokenizer) {
             let normalizer = JSONWriter.text(tokenizer.definitions.normalizer)
+            hasNoBytes = tokenizer.kind == .plainBPE
             normalizes = ["NFC", "NFKC", "NFD", "NFKD"].contains { normalizer.contains("\"\($0)\"") }
             let preTokenizer = tokenizer.definitions.preTokenizer
             let identity = PreTokenizerIdentity.name(
@@ -58,12 +61,17 @@ struct TextComparison {
                 + (partsWordsAtMarks ? ["llama.cpp parts words at combining marks"] : [])
                 + (spacesOnce ? ["a GGUF file cannot say where no space is put before text that has one"] : [])
                 + (spacesFirstOnly ? ["or that only the first word gets one"] : [])
+                + (hasNoBytes ? ["the vocabulary does not cover them"] : [])
         }
 
         /// Whether the format can say how this text is encoded.
         func covers(_ text: String, _ tokenizer: Tokenizer) -> Bool {
             if normalizes, !text.precomposedStringWithCanonicalMapping.hasSameBytes(as: text) { return false }
             if partsWordsAtMarks, text.unicodeScalars.contains(where: Self.isMark) { return false }
+            if hasNoBytes {
+                let ids = try? tokenizer.encoding(of: text, addSpecialTokens: false).ids
+                guard let ids, !ids.contains(where: { $0 == tokenizer.unkID }) else { return false }
+            }
             guard spacesOnce else { return true }
             let bytes = Array(text.utf8)
             if bytes.first == 0x20 { return false }

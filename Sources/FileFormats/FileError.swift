@@ -16,6 +16,8 @@ public enum FileError: GraftError {
     case tooLarge(path: String, size: Int, limit: Int)
     /// A folder, device or pipe stands where a plain file was expected.
     case notAFile(path: String)
+    /// A file stands where a folder was expected.
+    case notAFolder(path: String)
     /// The file was cut or grew while it was in use; sizes in bytes.
     case changed(path: String, expected: Int, found: Int)
     /// Something else stands in the file's place, as downloads leave it.
@@ -38,7 +40,8 @@ public enum FileError: GraftError {
         case .missing: .missingInput
         case .io: .io
         case .outputExists, .locked: .outputExists
-        case .tooLarge, .notAFile, .substitute, .json, .safetensors, .gguf, .zstd, .compressed, .parquet, .tokenStore:
+        case .tooLarge, .notAFile, .notAFolder, .substitute, .json, .safetensors, .gguf, .zstd, .compressed, .parquet,
+            .tokenStore:
             .badInput
         case .changed: .io
         case .modelFolder(_, let faults):
@@ -64,6 +67,7 @@ public enum FileError: GraftError {
         case .tooLarge(let path, let size, let limit):
             "\(path): \(size) bytes, more than the \(limit) bytes that a file of this kind may have"
         case .notAFile(let path): "\(path): not a plain file\n  give the path of a file"
+        case .notAFolder(let path): "\(path): a file, where a folder is expected\n  give the folder, such as a model's"
         case .changed(let path, let expected, let found):
             "\(path): the file changed while it was read: it had \(expected) bytes and now has \(found)"
                 + "\n  run again once nothing writes to it"

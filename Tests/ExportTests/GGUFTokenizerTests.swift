@@ -181,6 +181,20 @@ import TextData
         json["model"] = .object(model)
         #expect(throws: ExportError.self) { try export(.object(json)) }
     }
+    @Test("a BPE without tokens for bytes is written, and what llama.cpp makes of it is told")
+    func withoutBytes() throws {
+        try writeChatModel(to: scratch("chat"))
+        try writeSentencePieceTokenizer(to: scratch("chat"), hasBytes: false)
+        let pool = WorkerPool(threads: 1)
+        let report = try ParityGate(pool: pool).passing(output: scratch("o.gguf"), model: scratch("chat"), adapters: [])
+        {
+            try exportGGUF(model: scratch("chat"), output: $0, type: .f32, pool: pool)
+        }
+        #expect(report.warnings.contains { $0.contains("no tokens for bytes") })
+        let file = try GGUFFile(path: scratch("o.gguf"))
+        #expect(file["tokenizer.ggml.model"] == .string("llama"))
+        #expect(file["tokenizer.ggml.token_type"]?.intsValue?.contains(6) == false)
+    }
     @Test("tokens that were added beyond the model's rows are left out, and told")
     func addedTokenWithoutARow() throws {
         var json = try #require(byteLevel.objectValue)

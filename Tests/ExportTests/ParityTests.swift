@@ -41,6 +41,29 @@ func writeChatModel(to folder: String) throws {
     try AtomicFile.write(Array(chatTemplate.utf8), to: folder + "/chat_template.jinja")
 }
 
+/// Puts a SentencePiece-style tokenizer into the folder that `writeChatModel` wrote.
+func writeSentencePieceTokenizer(to folder: String, hasBytes: Bool = true) throws {
+    let first = ["<unk>", "<s>", "</s>", "\u{2581}", "\u{2581}\u{2581}", "a", "b", "ab"]
+    let bytes = (0..<256).map { "<0x" + ($0 < 16 ? "0" : "") + String($0, radix: 16, uppercase: true) + ">" }
+    let tokens = first + (hasBytes ? bytes : bytes.indices.map { "x\($0)" })
+    func added(_ id: Int) -> JSONValue {
+        [
+            "id": .integer(id), "content": .string(tokens[id]), "special": true, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false,
+        ]
+    }
+    let tokenizer: JSONValue = [
+        "model": [
+            "type": "BPE", "vocab": .object(JSONObject(tokens.enumerated().map { ($1, .integer($0)) })),
+            "merges": ["\u{2581} \u{2581}", "a b"], "byte_fallback": .bool(hasBytes), "fuse_unk": true,
+            "unk_token": "<unk>",
+        ],
+        "normalizer": ["type": "Replace", "pattern": ["String": " "], "content": "\u{2581}"],
+        "added_tokens": .array((0..<3).map(added)),
+    ]
+    try AtomicFile.write(JSONWriter.bytes(tokenizer), to: folder + "/tokenizer.json", replacing: true)
+}
+
 private let chatTemplate =
     "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}"
     + "{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -260,6 +283,45 @@ private let modules = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"].
             }
         }
         #expect(try compare(path).notes.contains { $0.contains("tokenizer.chat_template is another text") })
+    }
+    /// Gemma's runs of spaces, as the folders have them and as converters write them.
+    @Test func otherSpellingsOfWhiteSpacePass() throws {
+        try writeSentencePieceTokenizer(to: scratch("m"))
+        try export(.f32)
+        func problems(_ spaces: String) throws -> String {
+            let path = try rewrite("o.gguf") { key, value in
+                switch key {
+                case "tokenizer.ggml.tokens":
+                    .strings(
+                        ByteStrings(
+                            Array(value.stringsValue ?? ByteStrings()).map {
+                                $0 == "\u{2581}\u{2581}" ? ByteString(spaces) : $0
+                            }
+                        ))
+                case "tokenizer.ggml.token_type":
+                    .int32s((value.intsValue ?? []).enumerated().map { $0 == 4 ? 4 : Int32($1) })
+                case "tokenizer.ggml.scores":
+                    .float32s((value.floatsValue ?? []).enumerated().map { $0 == 4 ? -1000 : $1 })
+                default: value
+                }
+            }
+            return try self.problems(path)
+        }
+        #expect(try problems("  ") == "")
+        #expect(try problems("   ").contains("tokenizer.ggml.tokens: id 4"))
+    }
+    /// A change that is smaller than the steps of a base that lies on them is rounded away: no matter of the disk.
+    @Test func changesThatAreRoundedAwayAreToldAsSuch() throws {
+        _ = try exportGGUF(model: scratch("m"), output: scratch("q.gguf"), type: .q4_0, pool: pool)
+        let error = #expect(throws: ParityError.self) {
+            try gate.passing(output: scratch("o.gguf"), model: scratch("q.gguf"), adapters: [(scratch("a"), 0.02)]) {
+                try exportGGUF(
+                    model: scratch("q.gguf"), adapters: [(scratch("a"), 0.02)], output: $0,
+                    options: GGUFExportOptions(type: .q4_0), pool: pool)
+            }
+        }
+        let text = try #require(error).description
+        #expect(text.contains("half a step") && text.contains("--adapter-only") && !text.contains("Check the disk"))
     }
     /// Coarse weights could hide another epsilon, cap or router as well.
     @Test(arguments: [

@@ -76,7 +76,8 @@ import Testing
         let members = tensors.enumerated().map {
             #""\#($1)":{"dtype":"U8","shape":[1],"data_offsets":[\#($0),\#($0 + 1)]}"#
         }
-        return safetensorsBytes("{\(members.joined(separator: ","))}", data: [UInt8](repeating: 7, count: tensors.count))
+        return safetensorsBytes(
+            "{\(members.joined(separator: ","))}", data: [UInt8](repeating: 7, count: tensors.count))
     }
 
     @Test(

@@ -178,7 +178,11 @@ public func resolvedPath(_ path: String) -> String? {
 
 /// The names in a folder, sorted by bytes, without "." and "..".
 public func namesInFolder(_ path: String) throws -> [String] {
-    guard let stream = opendir(path) else { throw FileError.reading("list", path, what: "folder") }
+    guard let stream = opendir(path) else {
+        let code = errno
+        if code == ENOTDIR, somethingExists(at: path) { throw FileError.notAFolder(path: path) }
+        throw FileError.reading("list", path, what: "folder", code: code)
+    }
     defer { closedir(stream) }
     var names: [ByteString] = []
     while true {

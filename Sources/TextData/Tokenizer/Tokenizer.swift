@@ -188,6 +188,11 @@ public final class Tokenizer: Sendable {
         }
     }
     /// Whether a word that is a token as a whole is not merged.
+    /// Whether a prefix marks tokens that go on with a word, or a suffix those that end one.
+    public var marksWordParts: Bool {
+        guard case .bpe(let model) = parts.model else { return false }
+        return !model.continuingPrefix.isEmpty || !model.endOfWordSuffix.isEmpty
+    }
     public var ignoresMerges: Bool { if case .bpe(let model) = parts.model { model.ignoresMerges } else { false } }
     /// A score for each of the model's tokens, for files that have them; a tokenizer.json has ranks of merges instead.
     public var scores: [Float]? { parts.scores }
