@@ -45,28 +45,31 @@ let package = Package(
 
         // The kernels are C so that one portable binary can choose its instruction set at run time.
         .target(name: "CKernels", cSettings: [.unsafeFlags(["-O3", "-fno-math-errno", "-mprefer-vector-width=512"])]),
+        // The process and its machine: signals, threads, standard streams, limits.
+        .target(name: "CHost"),
+        .target(name: "Host", dependencies: ["CHost"], swiftSettings: swiftSettings),
         // Compute is optimised in debug builds too: unoptimised it is fifty times slower.
         .target(
-            name: "TensorCore", dependencies: ["CKernels", "COpenBLAS"] + (hasOneDNN ? ["COneDNN"] : []),
+            name: "TensorCore", dependencies: ["CKernels", "Host", "COpenBLAS"] + (hasOneDNN ? ["COneDNN"] : []),
             swiftSettings: swiftSettings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
         .target(
             name: "FileFormats",
-            dependencies: ["CHDF5", "CZstd", "CZlib", .product(name: "Crypto", package: "swift-crypto")],
+            dependencies: ["Host", "CHDF5", "CZstd", "CZlib", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: swiftSettings),
-        .target(name: "TextData", dependencies: ["FileFormats", "COniguruma"], swiftSettings: swiftSettings),
+        .target(name: "TextData", dependencies: ["Host", "FileFormats", "COniguruma"], swiftSettings: swiftSettings),
         .target(
             name: "FineTuning",
             dependencies: [
-                "CKernels", "TensorCore", "FileFormats", "TextData", .product(name: "Yams", package: "Yams"),
+                "CKernels", "Host", "TensorCore", "FileFormats", "TextData", .product(name: "Yams", package: "Yams"),
             ],
             swiftSettings: swiftSettings),
         .target(
-            name: "Export", dependencies: ["FineTuning", "FileFormats", "TextData", "TensorCore", "CKernels"],
+            name: "Export", dependencies: ["Host", "FineTuning", "FileFormats", "TextData", "TensorCore", "CKernels"],
             swiftSettings: swiftSettings),
         .executableTarget(
             name: "graft",
             dependencies: [
-                "Export", "FineTuning", "TextData", "FileFormats", "TensorCore",
+                "Host", "Export", "FineTuning", "TextData", "FileFormats", "TensorCore",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: swiftSettings),
@@ -77,13 +80,13 @@ let package = Package(
             swiftSettings: swiftSettings),
 
         .testTarget(
-            name: "TensorCoreTests", dependencies: ["TensorCore", "CKernels"],
+            name: "TensorCoreTests", dependencies: ["Host", "TensorCore", "CKernels"],
             swiftSettings: swiftSettings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
         .testTarget(name: "CorpusTests", dependencies: ["corpus"], swiftSettings: swiftSettings),
-        .testTarget(name: "FileFormatsTests", dependencies: ["FileFormats"], swiftSettings: swiftSettings),
+        .testTarget(name: "FileFormatsTests", dependencies: ["Host", "FileFormats"], swiftSettings: swiftSettings),
         .testTarget(name: "TextDataTests", dependencies: ["TextData", "FileFormats"], swiftSettings: swiftSettings),
         .testTarget(
-            name: "FineTuningTests", dependencies: ["Export", "FineTuning", "TensorCore", "TextData", "FileFormats"],
+            name: "FineTuningTests", dependencies: ["Host", "Export", "FineTuning", "TensorCore", "TextData", "FileFormats"],
             swiftSettings: swiftSettings),
         .testTarget(
             name: "ExportTests",
@@ -91,6 +94,6 @@ let package = Package(
             swiftSettings: swiftSettings),
         // Runs the built program, as a user or a script does.
         .testTarget(
-            name: "CommandLineTests", dependencies: ["graft", "FileFormats"], swiftSettings: swiftSettings),
+            name: "CommandLineTests", dependencies: ["graft", "Host", "FileFormats"], swiftSettings: swiftSettings),
     ]
 )

@@ -17,14 +17,12 @@ struct BaseLicence {
 
     /// - Parameter model: a folder, or a GGUF file, whose metadata names the licence and beside which the files may lie.
     init(model: String) {
-        var isFolder: ObjCBool = false
-        _ = FileManager.default.fileExists(atPath: model, isDirectory: &isFolder)
-        let folder = isFolder.boolValue ? model : (model as NSString).deletingLastPathComponent
-        let names = ((try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? [])
-            .sorted()
+        let isFolder = fileKind(model) == .folder
+        let folder = isFolder ? model : splitPath(model).folder
+        let names = (try? namesInFolder(folder)) ?? []
         files = names.filter { name in Self.starts.contains { name.uppercased().utf8.starts(with: $0.utf8) } }
-            .map { (folder as NSString).appendingPathComponent($0) }
-        if isFolder.boolValue {
+            .map { folder + "/" + $0 }
+        if isFolder {
             let card = BaseCard(path: folder + "/README.md")
             (identifier, name) = (card.values("license").first, card.values("license_name").first)
             languages = card.values("language")
@@ -39,7 +37,7 @@ struct BaseLicence {
         var lines = identifier.map { ["license: \($0)"] } ?? []
         if identifier == "other" {
             lines += (name.map { ["license_name: \($0)"] } ?? [])
-            let file = files.first.map { ($0 as NSString).lastPathComponent }
+            let file = files.first.map { splitPath($0).name }
             lines += file.map { ["license_link: \(yamlText($0))"] } ?? []
         }
         if !languages.isEmpty { lines += ["language:"] + languages.map { "- \(yamlText($0))" } }
@@ -50,7 +48,7 @@ struct BaseLicence {
     var text: String? {
         let own = files.first { path in
             ["LICENSE", "LICENCE", "COPYING"].contains {
-                (path as NSString).lastPathComponent.uppercased().utf8.starts(with: $0.utf8)
+                splitPath(path).name.uppercased().utf8.starts(with: $0.utf8)
             }
         }
         return own.flatMap { try? readFile($0, limit: Self.sizeLimit) }.map { String(decoding: $0, as: UTF8.self) }

@@ -10,7 +10,7 @@ struct RunFacts {
 
     /// Nil when the adapter is not in a run directory.
     init?(adapter: String) {
-        let folder = (URL(fileURLWithPath: adapter).standardizedFileURL.path as NSString).deletingLastPathComponent
+        let folder = splitPath(absolutePath(adapter)).folder
         guard let manifest = try? ModelFiles.object(folder + "/manifest.json"),
             manifest["format"]?.stringValue?.utf8.starts(with: "graft-run".utf8) == true
         else { return nil }
@@ -27,7 +27,7 @@ struct RunFacts {
     func data(_ kind: String) -> [String] {
         (manifest["data"]?[kind]?.arrayValue ?? []).compactMap { file in
             guard let path = file["path"]?.stringValue, let hash = file["sha256"]?.stringValue else { return nil }
-            return "| \(kind) | \((path as NSString).lastPathComponent) | \(file["size"]?.intValue ?? 0) | `\(hash)` |"
+            return "| \(kind) | \(splitPath(path).name) | \(file["size"]?.intValue ?? 0) | `\(hash)` |"
         }
     }
 
@@ -123,7 +123,7 @@ struct ModelCard {
         lines += ["## Base and licence", ""]
         lines.append("- base: \(base)")
         lines.append("- licence: \(licence.name ?? licence.identifier ?? "not named by the base's card")")
-        lines += licence.files.map { "- see \(($0 as NSString).lastPathComponent)" }
+        lines += licence.files.map { "- see \(splitPath($0).name)" }
         lines += licence.duties.map { "- \($0)" } + [""]
         lines += training
         if let parity { lines += ["## Verification", ""] + Self.verification(parity) + [""] }

@@ -16,7 +16,7 @@ enum ModelFiles {
     ]
     private static let sizeLimit = 512 << 20
 
-    private static func exists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
+    private static func exists(_ path: String) -> Bool { isPresent(path) }
 
     static func hasTokenizer(_ folder: String) -> Bool { vocabularies.contains { exists(folder + "/" + $0) } }
 
@@ -40,7 +40,7 @@ enum ModelFiles {
         let templateSource = templateFolderSource(model: model, adapter: adapter)
         sources += templates.filter { exists(templateSource + "/" + $0) }.map { ($0, templateSource + "/" + $0) }
         let more = templateSource + "/" + templateFolder
-        if let names = try? FileManager.default.contentsOfDirectory(atPath: more) {
+        if let names = try? namesInFolder(more) {
             for name in names.sorted() where name.utf8.suffix(6).elementsEqual(".jinja".utf8) {
                 sources.append((templateFolder + "/" + name, more + "/" + name))
             }
@@ -58,10 +58,7 @@ enum ModelFiles {
     static func copy(_ sources: [(name: String, path: String)], into folder: String) throws {
         for source in sources {
             let target = folder + "/" + source.name
-            let parent = (target as NSString).deletingLastPathComponent
-            if !exists(parent) {
-                try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
-            }
+            try createFolders(splitPath(target).folder)
             try AtomicFile.write(try readFile(source.path, limit: sizeLimit), to: target, replacing: true)
         }
     }
@@ -100,7 +97,7 @@ enum ModelFiles {
             }
         }
         let more = folder + "/" + templateFolder
-        for name in ((try? FileManager.default.contentsOfDirectory(atPath: more)) ?? []).sorted() {
+        for name in ((try? namesInFolder(more)) ?? []).sorted() {
             guard name.utf8.suffix(6).elementsEqual(".jinja".utf8) else { continue }
             result.append((String(name.dropLast(6)), try text(more + "/" + name)))
         }

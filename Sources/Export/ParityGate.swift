@@ -29,7 +29,7 @@ public struct ParityGate {
         write: (String) throws -> ExportReport
     ) throws -> ExportReport {
         let stage = try AtomicFolder(path: output, replacing: replacing)
-        let name = (output as NSString).lastPathComponent
+        let name = splitPath(output).name
         var report = try write(stage.path(of: name))
         let path = report.parts.first ?? stage.path(of: name)
         do {
@@ -39,10 +39,7 @@ public struct ParityGate {
         }
         try stage.publishContents()
         report.path = output
-        let folder = (output as NSString).deletingLastPathComponent
-        report.parts = report.parts.map {
-            (folder as NSString).appendingPathComponent(($0 as NSString).lastPathComponent)
-        }
+        report.parts = report.parts.map { siblingPath(of: output, name: splitPath($0).name) }
         return report
     }
 
@@ -58,7 +55,9 @@ public struct ParityGate {
         let text = try TextResources(model: model, adapter: adapters.first?.path)
         let sample = try ParitySample(text: text, vocabulary: base.vocabularySize, config: base.config, data: data)
         var comparison = ModelComparison(base: base, text: text, sample: sample, pool: pool)
-        do { try comparison.compare(path, isOwn: isOwn) } catch let error as any GraftError {
+        do { try comparison.compare(path, isOwn: isOwn) } catch let error as any GraftError
+            where error.exitStatus != .stopped && error.exitStatus != .io
+        {
             comparison.problems.append("it cannot be read back: \(error)")
             comparison.cause = .weights
         }

@@ -2,6 +2,7 @@ import CKernels
 import FileFormats
 import FineTuning
 import Foundation
+import Host
 import TensorCore
 
 /// Compares written weights with base and adapters, tensor by tensor and piece by piece.
@@ -62,6 +63,7 @@ struct WeightComparison {
             pool.parallelFor(tiles.count) { i, worker in
                 let (first, second, third) = memory[worker.index]
                 results[i] = Result {
+                    try StopRequest.check()
                     let rows = tiles[i]
                     let values = UnsafeBufferPointer(try maker.values(of: rows, first, worker).values)
                     let base = try base.map { UnsafeBufferPointer(try $0.values(of: rows, second, worker).values) }

@@ -45,7 +45,7 @@ public struct ReadyFolder {
         to output: String, gate: ParityGate?, pool: WorkerPool, progress: (Int, Int) throws -> Void = { _, _ in }
     ) throws -> ExportReport {
         let stage = try AtomicFolder(path: output)
-        let root = stage.path(of: (output as NSString).lastPathComponent)
+        let root = stage.path(of: splitPath(output).name)
         var report: ExportReport
         switch target {
         case .hf:
@@ -60,7 +60,7 @@ public struct ReadyFolder {
         case .vllm: report = try writeAdapter(to: root, pool: pool)
         case .ollama, .lmstudio:
             let folder = target == .ollama ? root : "\(root)/\(publisher)/\(name)"
-            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            try createFolders(folder)
             report = try exportGGUF(
                 model: model, adapters: adapters, output: "\(folder)/\(fileName)", options: options, pool: pool,
                 progress: progress)
@@ -116,7 +116,7 @@ public struct ReadyFolder {
             .flatMap { $0["base_model_name_or_path"]?.stringValue }
         // A name of the hub has one slash; paths begin otherwise or have more.
         if let named, named.utf8.filter({ $0 == UInt8(ascii: "/") }).count == 1, let first = named.utf8.first,
-            first != UInt8(ascii: "/"), first != UInt8(ascii: "."), !FileManager.default.fileExists(atPath: named)
+            first != UInt8(ascii: "/"), first != UInt8(ascii: "."), !isPresent(named)
         {
             return named
         }
@@ -131,8 +131,8 @@ public struct ReadyFolder {
     ) throws {
         let licence = BaseLicence(model: model)
         for path in licence.files {
-            let target = folder + "/" + (path as NSString).lastPathComponent
-            if !FileManager.default.fileExists(atPath: target) {
+            let target = folder + "/" + splitPath(path).name
+            if !isPresent(target) {
                 try AtomicFile.write(try readFile(path, limit: 4 << 20), to: target)
             }
         }
@@ -201,7 +201,7 @@ public struct ReadyFolder {
         guard rules.problems.isEmpty else {
             throw ExportError.ready(target: target.rawValue, path: adapter.path, problems: rules.problems)
         }
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        try createFolders(folder)
         var report = ExportReport(path: folder)
         for name in ["adapter_config.json", AdapterFile.tensorsName] {
             let bytes = try readFile(adapter.path + "/" + name, limit: 1 << 36)

@@ -1,5 +1,6 @@
 import FileFormats
 import FineTuning
+import Host
 import TensorCore
 
 extension WeightSource {
@@ -82,6 +83,7 @@ extension [StreamedTensor] {
         for (index, tensor) in enumerated() {
             let maker = TensorMaker(tensor)
             for start in stride(from: 0, to: maker.rowCount, by: maker.rowsAPiece) {
+                try StopRequest.check()
                 let rows = start..<Swift.min(maker.rowCount, start + maker.rowsAPiece)
                 let bytes = buffers[piece % 2].bytes(rows.count * maker.rowSize)
                 piece += 1

@@ -48,3 +48,24 @@ public func shortList(_ names: [String], _ limit: Int = 3) -> String {
     }
     return names.prefix(limit).joined(separator: ", ") + " and \(names.count - limit) more"
 }
+
+/// Text fit for a terminal: control characters, and those that turn the direction of writing over, as escapes, so that
+/// text from a file cannot steer what shows it. Line breaks and tabs stay.
+public func printable(_ text: String) -> String {
+    func isSuspect(_ byte: UInt8) -> Bool {
+        byte < 0x20 && byte != 0x0A && byte != 0x09 || byte == 0x7F || byte == 0xC2 || byte == 0xE2
+    }
+    guard text.utf8.contains(where: isSuspect) else { return text }
+    var result = ""
+    for scalar in text.unicodeScalars {
+        switch scalar.value {
+        case 0x0A, 0x09: result.unicodeScalars.append(scalar)
+        case 0..<0x20, 0x7F..<0xA0:
+            result += "\\x" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
+        // Embeddings, overrides and isolates (UAX #9); marks are letters' business in Arabic and Hebrew.
+        case 0x202A...0x202E, 0x2066...0x2069: result += "\\u{" + String(scalar.value, radix: 16) + "}"
+        default: result.unicodeScalars.append(scalar)
+        }
+    }
+    return result
+}

@@ -66,7 +66,8 @@ public enum FileError: GraftError {
                 + "\n  wait until it ends, or choose another output"
         case .tooLarge(let path, let size, let limit):
             "\(path): \(size) bytes, more than the \(limit) bytes that a file of this kind may have"
-        case .notAFile(let path): "\(path): not a plain file\n  give the path of a file"
+        case .notAFile(let path):
+            "\(path): not a plain file\n  give the path of a file; rows may come through standard input, as '-'"
         case .notAFolder(let path): "\(path): a file, where a folder is expected\n  give the folder, such as a model's"
         case .changed(let path, let expected, let found):
             "\(path): the file changed while it was read: it had \(expected) bytes and now has \(found)"
@@ -104,6 +105,9 @@ public enum FileError: GraftError {
                 + "written is left behind"
         case EACCES, EPERM, EROFS: "\n  check the permissions, or choose another place"
         case ENOENT: "\n  create the parent folder first"
+        case EMFILE, ENFILE: "\n  raise the limit of open files (ulimit -n) and run again"
+        case ENOMEM: "\n  raise the limit of address space (ulimit -v), or free some memory"
+        case ENAMETOOLONG: "\n  names have 255 bytes at most; choose a shorter one"
         default: ""
         }
     }

@@ -1,3 +1,5 @@
+public import Host
+
 /// The exit codes of the command-line contract.
 public enum ExitStatus: Int32, Sendable {
     case badUsage = 64
@@ -22,4 +24,11 @@ public protocol GraftError: Error, CustomStringConvertible {
 
 extension GraftError {
     public var problems: [String] { [] }
+}
+
+extension StopRequest.Stopped: GraftError {
+    public var exitStatus: ExitStatus { .stopped }
+    public var description: String {
+        "stopped on request; what was not finished is removed: run the same command again"
+    }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Host
 import Synchronization
 
 /// The element type of a tensor in memory.
@@ -91,19 +92,19 @@ final class Arena: Sendable {
         var block: UnsafeMutableRawPointer?
         guard size >= mappedSize else {
             let status = posix_memalign(&block, 64, size)
-            precondition(status == 0 && block != nil, "out of memory: \(size) bytes")
-            return block!
+            guard status == 0, let block else { endOutOfMemory(size) }
+            return block
         }
         let isLarge = size >= hugePageSize, margin = isLarge ? hugePageSize : 0
         let address = mmap(nil, size + margin, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        precondition(address != MAP_FAILED && address != nil, "out of memory: \(size) bytes")
-        guard isLarge else { return address! }
+        guard let address, address != MAP_FAILED else { endOutOfMemory(size + margin) }
+        guard isLarge else { return address }
         // Huge pages spare the products most misses of the translation buffer; where there are none, nothing changes.
-        let before = (margin - Int(bitPattern: address!) % margin) % margin
-        if before > 0 { munmap(address!, before) }
-        if margin > before { munmap(address! + before + size, margin - before) }
-        madvise(address! + before, size, hugePages)
-        return address! + before
+        let before = (margin - Int(bitPattern: address) % margin) % margin
+        if before > 0 { munmap(address, before) }
+        if margin > before { munmap(address + before + size, margin - before) }
+        madvise(address + before, size, hugePages)
+        return address + before
     }
 
     private static func release(_ block: Block) {

@@ -1,5 +1,6 @@
 internal import CKernels
 import Foundation
+public import Host
 import Synchronization
 
 /// Threads that run one loop at a time. `parallelFor` blocks until the loop is done; the caller works too.
@@ -30,7 +31,7 @@ public final class WorkerPool: @unchecked Sendable {
                 var block: UnsafeMutableRawPointer?
                 let size = byteCount + byteCount / 8 + 4096
                 let status = posix_memalign(&block, 4096, size)
-                precondition(status == 0 && block != nil, "out of memory: \(size) bytes")
+                guard status == 0, block != nil else { endOutOfMemory(size) }
                 buffers[slot] = block
                 sizes[slot] = size
             }
@@ -106,24 +107,20 @@ public final class WorkerPool: @unchecked Sendable {
     private let workers: [Worker]
     private let shared = Shared()
 
-    /// The processors this process may run on: no more than its control groups' quota pays for.
-    public static let availableThreads: Int = {
-        let processors = ProcessInfo.processInfo.activeProcessorCount
-        let quota = ControlGroups.processorQuota(membership: ControlGroups.membership, file: ControlGroups.text)
-        guard let quota else { return processors }
-        return min(processors, max(1, Int(quota.rounded(.up))))
-    }()
-
-    public init(threads: Int = WorkerPool.availableThreads, width: Int = WorkerPool.availableThreads) {
-        count = max(1, threads)
+    /// - Parameters:
+    ///   - threads: the caller's among them; where the system allows no more, the pool has fewer
+    ///   - width: see there
+    public init(threads: Int = Processors.available, width: Int = Processors.ofMachine) {
         self.width = width
-        workers = (0..<count).map(Worker.init)
+        var workers = [Worker(index: 0)]
         Matmul.makeThreadSequential()
-        for worker in workers.dropFirst() {
-            let thread = Thread { [shared] in shared.serve(worker) }
-            thread.stackSize = 4 << 20
-            thread.start()
+        while workers.count < threads {
+            let worker = Worker(index: workers.count)
+            guard startThread(stackSize: 4 << 20, { [shared] in shared.serve(worker) }) == 0 else { break }
+            workers.append(worker)
         }
+        self.workers = workers
+        count = workers.count
     }
 
     // MARK: profile

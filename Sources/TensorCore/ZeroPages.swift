@@ -1,4 +1,5 @@
 import Foundation
+import Host
 import Synchronization
 
 /// Memory of zeros that takes up none until it is written: what may stay zero for a whole run, as the gradients and
@@ -15,10 +16,10 @@ final class ZeroPages: Sendable {
     private init(size: Int) {
         let block = mmap(
             nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-        precondition(block != MAP_FAILED && block != nil, "out of memory: \(size) bytes")
+        guard let block, block != MAP_FAILED else { endOutOfMemory(size) }
         // A huge page would come whole with the first number that is written to it.
         madvise(block, size, Self.noHugePages)
-        (address, self.size) = (UInt(bitPattern: block!), size)
+        (address, self.size) = (UInt(bitPattern: block), size)
     }
 
     deinit { munmap(UnsafeMutableRawPointer(bitPattern: address), size) }

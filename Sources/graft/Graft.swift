@@ -1,6 +1,7 @@
 import ArgumentParser
 import FileFormats
 import Foundation
+import Host
 
 @main
 struct Graft: ParsableCommand {
@@ -32,17 +33,31 @@ struct Graft: ParsableCommand {
 
     /// Every error leaves through here: its text on standard error, its code as exit status.
     static func main() {
+        prepareProcess(isJSONWanted: isJSONWanted)
         reportMappedFileFaults()
         do {
+            try checkArguments()
             var command = try parseAsRoot()
             do {
                 try command.run()
                 try Output.finish()
+                endProcess(0)
             } catch {
                 Failure(error).exit()
             }
         } catch {
             Failure(usage: error).exit()
+        }
+    }
+
+    /// Swift mends arguments that are not UTF-8, and a mended name is another file's.
+    private static func checkArguments() throws {
+        for index in 1..<max(1, Int(CommandLine.argc)) {
+            guard let argument = CommandLine.unsafeArgv[index], String(validatingCString: argument) == nil else {
+                continue
+            }
+            throw ValidationError(
+                "argument \(index), '\(String(cString: argument))', is not UTF-8; rename the file that it names")
         }
     }
 
@@ -54,7 +69,8 @@ struct Graft: ParsableCommand {
 
 let exitStatusHelp = """
     Exit status: 0 done; 64 bad usage; 65 bad input data; 66 missing input; 70 internal error; 73 the output exists \
-    or is locked; 74 input/output error; 75 stopped on request, resume to go on; 78 bad recipe; 79 a gate failed.
+    or is locked; 74 input/output error, or no more memory, \
+    threads or files to be had; 75 stopped on request, resume to go on; 78 bad recipe; 79 a gate failed.
     """
 
 /// An error on its way out of the process: as text on standard error and, with --json, in the document on standard
@@ -77,15 +93,24 @@ private struct Failure {
     func exit() -> Never {
         guard !isParsers else {
             let code = Graft.exitCode(for: error)
-            if !code.isSuccess { finish(code.rawValue, Graft.message(for: error), []) }
-            Graft.exit(withError: error)
+            let text = Graft.fullMessage(for: error) + "\n"
+            guard code.isSuccess else {
+                finish(code.rawValue, Graft.message(for: error), [])
+                StandardStream.tell(Array(printable(text).utf8))
+                endProcess(code.rawValue)
+            }
+            do {
+                try Output.write(text)
+                try Output.finish()
+            } catch { Failure(error).exit() }
+            endProcess(code.rawValue)
         }
         let (status, text) = described()
         var message = "graft: " + text
         if !message.hasSuffix("\n") { message += "\n" }
         finish(status.rawValue, text, (error as? any GraftError)?.problems ?? [])
-        FileHandle.standardError.write(Data(message.utf8))
-        Foundation.exit(status.rawValue)
+        StandardStream.tell(Array(printable(message).utf8))
+        endProcess(status.rawValue)
     }
 
     /// Prints what the command has to say on standard output, as far as that can be written.

@@ -34,6 +34,14 @@ enum Program {
         try run(line.split(separator: " ").map(String.init), in: folder)
     }
 
+    /// Runs a script of the shell, to which `$graft` is the program, `$model` a model folder and `$adapter` one on it.
+    static func shell(_ script: String, in folder: String) throws -> Outcome {
+        try start(
+            ["-c", script], in: folder,
+            environment: ["graft": path, "model": Fixture.model, "adapter": Fixture.adapter], executable: "/bin/bash"
+        ).wait()
+    }
+
     /// A process under way, its output kept in files so that no pipe can fill up.
     final class Running {
         let process: Process
@@ -60,10 +68,11 @@ enum Program {
     }
 
     static func start(
-        _ arguments: [String], input: String? = nil, in folder: String? = nil, environment: [String: String] = [:]
+        _ arguments: [String], input: String? = nil, in folder: String? = nil, environment: [String: String] = [:],
+        executable: String = path
     ) throws -> Running {
         let process = Process()
-        process.executableURL = URL(fileURLWithPath: path)
+        process.executableURL = URL(fileURLWithPath: executable)
         process.arguments = arguments
         if let folder { process.currentDirectoryURL = URL(fileURLWithPath: folder) }
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }

@@ -74,7 +74,7 @@ private func objective(_ json: JSONValue) throws -> Objective {
         }
         model.refreshWeights(pool)
 
-        let result = pass.run(examples, references: references, learns: true)
+        let result = pass.run(examples, references: references, learns: true, check: {})
         let loss = try #require(expected.json["loss"]?.doubleValue)
         #expect(abs(result.loss - loss) < 1e-5)
         let metrics = try #require(expected.json["metrics"]?.objectValue)
@@ -99,7 +99,7 @@ private func objective(_ json: JSONValue) throws -> Objective {
             #expect(weight.master!.floats() == trained[index])
         }
         #expect(compared == 4)
-        let evaluated = pass.evaluate(examples, references: references, batchSize: examples.count)
+        let evaluated = pass.evaluate(examples, references: references, batchSize: examples.count, check: {})
         #expect(abs(evaluated.loss - result.loss) < 1e-6 && evaluated.metrics.count == result.metrics.count)
     }
 
@@ -121,7 +121,7 @@ private func objective(_ json: JSONValue) throws -> Objective {
             let references = pass.scores(examples) { _ in }
             let optimizer = AdamW(model.trainableWeights)
             let losses = (0..<3).map { _ in
-                let result = pass.run(examples, references: references, learns: true)
+                let result = pass.run(examples, references: references, learns: true, check: {})
                 optimizer.apply(learningRate: 1e-2, gradientScale: result.gradientScale, pool: pool)
                 model.refreshWeights(pool)
                 return result.loss
@@ -144,7 +144,7 @@ private func objective(_ json: JSONValue) throws -> Objective {
             TokenizedExample(ids: ids, isTrained: ids.indices.map(trained.contains), weights: weights)
         }
         func gradient(_ examples: [TokenizedExample]) -> (loss: Double, sum: [Float]) {
-            let result = pass.run(examples, references: [], learns: true)
+            let result = pass.run(examples, references: [], learns: true, check: {})
             let weight = model.trainableWeights[1]
             let sum = weight.gradient!.floats()
             for weight in model.trainableWeights { weight.gradient!.fillZero() }
@@ -267,19 +267,25 @@ private func objective(_ json: JSONValue) throws -> Objective {
         // Scores are those of the whole model, without the recipe's dropout: at first the reference's own.
         if objective == "dpo" { #expect(abs(try #require(lines[0]["rewards/margins"]?.doubleValue)) < 1e-6) }
 
-        let broken = try recipe(folder, objective, output: "broken")
-        var steps = 0
-        #expect(throws: FineTuningError.self) {
-            try TrainingRun(recipe: broken, pool: pool).execute(
-                resume: false,
-                shouldStop: {
-                    steps += 1
-                    return steps == 5
-                })
+        // Between steps, in evaluations and, where there is one, while the reference is scored.
+        for stop in [2, 5, 8] {
+            let broken = try recipe(folder, objective, output: "broken-\(stop)")
+            var asked = 0
+            #expect(throws: FineTuningError.self) {
+                try TrainingRun(recipe: broken, pool: pool).execute(
+                    resume: false,
+                    shouldStop: {
+                        asked += 1
+                        return asked >= stop
+                    })
+            }
+            try TrainingRun(recipe: broken, pool: pool).execute(resume: true)
+            #expect(try adapter(broken) == adapter(whole))
+            let resumed = try MetricsLog.read(broken.output + "/metrics.jsonl")
+            for key in ["loss", "eval_loss"] {
+                #expect(
+                    resumed.compactMap { $0[key]?.doubleValue } == lines.compactMap { $0[key]?.doubleValue }, "\(stop)")
+            }
         }
-        try TrainingRun(recipe: broken, pool: pool).execute(resume: true)
-        #expect(try adapter(broken) == adapter(whole))
-        #expect(
-            try MetricsLog.read(broken.output + "/metrics.jsonl").compactMap { $0["loss"]?.doubleValue } == losses)
     }
 }

@@ -145,19 +145,6 @@ private let recipe = try? Recipe(
         #expect(!html.contains("nan"))
     }
 
-    @Test func signalsAskForAStop() {
-        StopRequest.install()
-        defer {
-            StopRequest.uninstall()
-            StopRequest.clear()
-        }
-        #expect(!StopRequest.isPending)
-        // To the process, not the thread: the test's thread blocks signals.
-        kill(getpid(), SIGUSR1)
-        for _ in 0..<200 where !StopRequest.isPending { usleep(5_000) }
-        #expect(StopRequest.isPending)
-    }
-
     @Test func memoryFiguresAreSane() throws {
         #expect(ProcessMemory.peakResidentBytes > 1 << 20)
         #expect(try #require(ProcessMemory.limitBytes) > ProcessMemory.peakResidentBytes)

@@ -155,7 +155,7 @@ public enum MLXAdapter {
     static let tensorsName = "adapters.safetensors"
 
     public static func isOne(_ folder: String) -> Bool {
-        FileManager.default.fileExists(atPath: folder + "/" + tensorsName)
+        isPresent(folder + "/" + tensorsName)
     }
 
     /// Writes such a folder as a PEFT one.

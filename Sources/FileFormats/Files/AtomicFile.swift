@@ -1,4 +1,5 @@
 import Foundation
+import Host
 
 /// A file that appears complete or not at all: written as a temporary sibling, synchronised, then renamed.
 ///
@@ -39,7 +40,9 @@ public final class AtomicFile {
     /// The number of bytes written so far.
     public var position: Int { flushed + buffer.count }
 
+    /// - Throws: `FileError.io`, `StopRequest.Stopped`.
     public func write(_ bytes: UnsafeRawBufferPointer) throws {
+        try StopRequest.check()
         if buffer.count + bytes.count > Self.bufferSize { try flush() }
         if bytes.count >= Self.bufferSize {
             try descriptor.write(bytes, at: flushed)
@@ -144,11 +147,16 @@ private final class Temporary {
     let descriptor: Descriptor
     private let parents: ParentFolders
     private var isPublished = false
+    private let hold = StopRequest.Hold()
 
     init(for target: String, create: (String) throws -> Descriptor) throws {
         let (folder, name) = splitPath(target)
         guard !name.isEmpty, name != ".", name != "..", !target.utf8.contains(0) else {
             throw FileError.io(operation: "create", path: target, code: EINVAL)
+        }
+        // Told now rather than when all is written.
+        guard name.utf8.count <= 255 else {
+            throw FileError.io(operation: "create", path: target, code: ENAMETOOLONG)
         }
         // Names may have 255 bytes; a cut name only makes two outputs share the clean-up of their leftovers.
         let prefix = "." + String(decoding: name.utf8.prefix(200), as: UTF8.self) + ".graft-"

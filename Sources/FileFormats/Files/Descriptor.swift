@@ -1,4 +1,5 @@
 import Foundation
+import Host
 
 /// An open file that closes itself; every call is safe against EINTR and short transfers.
 final class Descriptor {
@@ -31,7 +32,7 @@ final class Descriptor {
 
     /// A file without a name that is gone once it is closed; `name` stands for it in errors.
     static func temporary(name: String) throws -> Descriptor {
-        let folder = ProcessInfo.processInfo.environment["TMPDIR"] ?? "/tmp"
+        let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
         var template = Array((folder + "/graft-XXXXXX").utf8CString)
         let number = mkstemp(&template)
         guard number >= 0 else { throw FileError.io(operation: "create a file in", path: folder, code: errno) }
@@ -51,6 +52,7 @@ final class Descriptor {
             let number = open(path, flags, 0o666)
             if number >= 0 { return Descriptor(number, path) }
             guard errno == EINTR else { throw failure(errno) }
+            try StopRequest.check()
         }
     }
 
@@ -71,8 +73,9 @@ final class Descriptor {
         while done < buffer.count {
             let count = pread(number, buffer.baseAddress! + done, buffer.count - done, off_t(offset + done))
             if count < 0 {
-                if errno == EINTR { continue }
-                throw FileError.io(operation: "read", path: path, code: errno)
+                guard errno == EINTR else { throw FileError.io(operation: "read", path: path, code: errno) }
+                try StopRequest.check()
+                continue
             }
             if count == 0 { break }
             done += count

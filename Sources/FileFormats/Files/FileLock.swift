@@ -1,10 +1,12 @@
 import Foundation
+import Host
 
 /// A lock that one process at a time holds; the system frees it when its holder dies, however it dies.
 public final class FileLock {
     public let path: String
     private let descriptor: Descriptor
     private let parents: ParentFolders
+    private let hold = StopRequest.Hold()
 
     /// Takes the lock without waiting; folders above it are made where they are missing. The lock file at `path` holds the holder's process id while it is held.
     ///

@@ -1,5 +1,6 @@
 import Crypto
 import Foundation
+import Host
 
 /// A SHA-256 (FIPS 180-4) that takes its input in pieces.
 public struct SHA256Stream {
@@ -36,7 +37,7 @@ public func sha256(_ bytes: [UInt8]) -> String {
 
 /// SHA-256 of a file, read in pieces.
 ///
-/// - Throws: `FileError.missing`, `.notAFile`, `.io`.
+/// - Throws: `FileError.missing`, `.notAFile`, `.io`, `StopRequest.Stopped`.
 public func sha256(ofFile path: String) throws -> String {
     let file = try Descriptor.reading(path)
     var stream = SHA256Stream()
@@ -44,6 +45,7 @@ public func sha256(ofFile path: String) throws -> String {
     defer { buffer.deallocate() }
     var offset = 0
     while true {
+        try StopRequest.check()
         let count = try file.read(into: buffer, at: offset)
         if count == 0 { return stream.hexDigest() }
         stream.update(UnsafeRawBufferPointer(rebasing: buffer[..<count]))

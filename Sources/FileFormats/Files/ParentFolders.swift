@@ -23,11 +23,6 @@ public func createFolders(_ path: String) throws -> [String] {
     return made + [path]
 }
 
-private func isFolder(_ path: String) -> Bool {
-    var status = stat()
-    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
-}
-
 private func removeEmptyFolders(_ paths: [String]) {
     for path in paths.reversed() { rmdir(path) }
 }

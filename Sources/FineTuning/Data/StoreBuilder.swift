@@ -1,5 +1,6 @@
 import FileFormats
 import Foundation
+import Host
 import TensorCore
 public import TextData
 
@@ -105,6 +106,8 @@ public struct StoreBuilder {
             return result
         } catch FineTuningError.interrupted(let command) {
             throw FineTuningError.interrupted(command: command)
+        } catch is StopRequest.Stopped {
+            throw FineTuningError.interrupted(command: "the same command")
         } catch {
             removeTree(folder)
             throw error

@@ -66,14 +66,14 @@ extension TokenStoreHeader {
         var hash = SHA256Stream()
         var isKnown = true
         for file in files {
-            guard FileManager.default.fileExists(atPath: file.path), !isPipe(file.path) else {
+            guard fileKind(file.path) == .file else {
                 isKnown = false
                 list.append(StoreFile(path: "-", bytes: 0, sha256: ""))
                 continue
             }
             progress(file.path)
             let digest = try sha256(ofFile: file.path)
-            let size = (try FileManager.default.attributesOfItem(atPath: file.path)[.size] as? NSNumber)?.intValue ?? 0
+            let size = fileSize(file.path) ?? 0
             list.append(StoreFile(path: relative(absolute(file.path), to: folder), bytes: size, sha256: digest))
             hash.update(Array("\(file.source) \(digest)\n".utf8))
         }
@@ -82,14 +82,8 @@ extension TokenStoreHeader {
         return (String(decoding: try encoder.encode(list), as: UTF8.self), isKnown ? hash.hexDigest() : "")
     }
 
-    private static func isPipe(_ path: String) -> Bool {
-        var status = stat()
-        return stat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFREG
-    }
-
     static func absolute(_ path: String) -> String {
-        if let resolved = resolvedPath(path) { return resolved }
-        return URL(fileURLWithPath: path).standardizedFileURL.path
+        resolvedPath(path) ?? absolutePath(path)
     }
 
     private static func relative(_ path: String, to folder: String) -> String {
@@ -174,7 +168,7 @@ struct StoreCheck {
         }
         guard let made = status(path) else { return [] }
         return try header.fileList.compactMap { file in
-            let place = URL(fileURLWithPath: folder + "/" + file.path).standardizedFileURL.path
+            let place = absolutePath(folder + "/" + file.path)
             guard !file.sha256.isEmpty, let now = status(place) else { return nil }
             if Int(now.st_size) == file.bytes {
                 // A file that is older than the store is the one it was made of.

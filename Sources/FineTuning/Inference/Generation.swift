@@ -1,3 +1,4 @@
+import Host
 public import TensorCore
 
 /// Limits of a generation.
@@ -8,6 +9,8 @@ public struct GenerationOptions: Sendable {
     public var sampling = SamplingOptions()
     /// Tokens of prompt and continuation together at most; a prompt that has as many is gone on with all the same.
     public var context: Int?
+    /// Whether texts end where a stop is asked for; the caller looks whether one was.
+    var stopsOnRequest = false
     public init() {}
 }
 
@@ -44,6 +47,7 @@ extension DecoderModel {
                 break
             }
             result.tokens.append(token)
+            if options.stopsOnRequest, StopRequest.isPending { break }
             if !onToken(token) || result.tokens.count == options.maxTokens { break }
             if let context = options.context, prompt.count < context, prompt.count + result.tokens.count >= context {
                 result.reachedContext = true

@@ -117,8 +117,7 @@ public struct ModelConfig: Sendable {
     private static let sizeLimit = 4 << 20
 
     private static func readJSON(_ path: String) throws -> (json: JSONObject, file: String) {
-        var isDirectory: ObjCBool = false
-        let isFolder = FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && isDirectory.boolValue
+        let isFolder = fileKind(path) == .folder
         let file = isFolder ? path + "/config.json" : path
         if !isFolder, TextResources.isGGUF(file) {
             throw FineTuningError.unsupportedModel(

@@ -38,7 +38,7 @@ public func copyTokenizerFiles(from source: String, to folder: String) throws {
     }
     for name in RunManifest.tokenizerNames.sorted() {
         let path = source + "/" + name
-        guard FileManager.default.fileExists(atPath: path) else { continue }
+        guard isPresent(path) else { continue }
         try AtomicFile.write(try readFile(path, limit: 1 << 30), to: folder + "/" + name, replacing: true)
     }
 }

@@ -1,5 +1,6 @@
 import FileFormats
 import Foundation
+import Host
 public import TensorCore
 
 /// Reads the matrices of a model that runs a few times only, each as an operation needs it: such a model takes the
@@ -37,7 +38,10 @@ public final class WeightStream: @unchecked Sendable {
         let (rows, columns) = (parameter.rowCount, parameter.rowWidth)
         let matrix = QuantizedMatrix(rows: rows, columns: columns, byteCount: 0) { [self] range, numbers in
             let target = UnsafeMutableBufferPointer(start: numbers, count: range.count * columns)
-            do { try read(parameter, range, target) } catch {
+            do {
+                try StopRequest.check()
+                try read(parameter, range, target)
+            } catch {
                 lock.withLock { failure = failure ?? error }
                 target.update(repeating: 0)
             }

@@ -58,25 +58,32 @@ final class ObjectivePass {
     /// - Parameters:
     ///   - references: of each example, where the objective uses a reference
     ///   - learns: whether gradients are wanted
+    ///   - check: called before each micro-batch; what it throws ends the pass
     func run(
-        _ examples: [TokenizedExample], references: [ReferenceScore], learns: Bool, dropout: Dropout? = nil
-    ) -> ObjectiveResult {
+        _ examples: [TokenizedExample], references: [ReferenceScore], learns: Bool, dropout: Dropout? = nil,
+        check: () throws -> Void
+    ) rethrows -> ObjectiveResult {
         switch objective {
-        case .sft, .distill: tokenLosses(examples, learns, dropout)
-        case .dpo, .orpo, .cpo: pairs(examples, references, learns, dropout)
-        case .kto(let kto): judged(kto, examples, references, learns, dropout)
+        case .sft, .distill: try tokenLosses(examples, learns, dropout, check)
+        case .dpo, .orpo, .cpo: try pairs(examples, references, learns, dropout, check)
+        case .kto(let kto): try judged(kto, examples, references, learns, dropout, check)
         }
     }
 
     /// The means over all examples; KTO's divergence is of `batchSize` of them at a time, as in training.
-    func evaluate(_ examples: [TokenizedExample], references: [ReferenceScore], batchSize: Int) -> ObjectiveResult {
+    ///
+    /// - Parameter check: called before each micro-batch; what it throws ends the evaluation
+    func evaluate(
+        _ examples: [TokenizedExample], references: [ReferenceScore], batchSize: Int, check: () throws -> Void
+    ) rethrows -> ObjectiveResult {
         var result = ObjectiveResult()
         var metrics: [(name: String, sum: Double, weight: Double)] = []
         let size = objective.usesMismatchedAnswers ? batchSize : max(1, examples.count)
         for start in stride(from: 0, to: examples.count, by: size) {
             let range = start..<min(start + size, examples.count)
-            let part = run(
-                Array(examples[range]), references: references.isEmpty ? [] : Array(references[range]), learns: false)
+            let part = try run(
+                Array(examples[range]), references: references.isEmpty ? [] : Array(references[range]), learns: false,
+                check: check)
             result.loss += part.loss * part.weight
             result.weight += part.weight
             result.tokens += part.tokens
@@ -125,9 +132,12 @@ final class ObjectivePass {
         return losses
     }
 
-    private func tokenLosses(_ examples: [TokenizedExample], _ learns: Bool, _ dropout: Dropout?) -> ObjectiveResult {
+    private func tokenLosses(
+        _ examples: [TokenizedExample], _ learns: Bool, _ dropout: Dropout?, _ check: () throws -> Void
+    ) rethrows -> ObjectiveResult {
         var result = ObjectiveResult()
         for batch in microbatches(examples, tokens: microbatchTokens) {
+            try check()
             let weights = batch.trainedWeights
             let losses = pass(batch, &result, learns, dropout, known: weights)
             if let weights {
@@ -148,8 +158,9 @@ final class ObjectivePass {
     // MARK: pairs
 
     private func pairs(
-        _ examples: [TokenizedExample], _ references: [ReferenceScore], _ learns: Bool, _ dropout: Dropout?
-    ) -> ObjectiveResult {
+        _ examples: [TokenizedExample], _ references: [ReferenceScore], _ learns: Bool, _ dropout: Dropout?,
+        _ check: () throws -> Void
+    ) rethrows -> ObjectiveResult {
         let own = objective.chosenLoss
         /// The chosen answer, with its prompt trained where that belongs to its own loss.
         func chosen(_ example: TokenizedExample) -> TokenizedExample {
@@ -162,6 +173,7 @@ final class ObjectivePass {
         var ownLoss = 0.0
         var losses: [PairLoss] = []
         for range in evenRanges(of: examples.map(\.tokenCount), limit: microbatchTokens) {
+            try check()
             var batch = PackedBatch()
             for i in range {
                 batch.append(chosen(examples[i]))
@@ -226,13 +238,15 @@ final class ObjectivePass {
 
     private func judged(
         _ kto: Objective.KTO, _ examples: [TokenizedExample], _ references: [ReferenceScore], _ learns: Bool,
-        _ dropout: Dropout?
-    ) -> ObjectiveResult {
+        _ dropout: Dropout?, _ check: () throws -> Void
+    ) rethrows -> ObjectiveResult {
+        try check()
         let divergence = objective.usesMismatchedAnswers ? mismatchedDivergence(examples) : 0
         var result = ObjectiveResult(weight: Double(examples.count))
         var rewards = (good: [Double](), bad: [Double]())
         var logps = (good: [Double](), bad: [Double]())
         for range in evenRanges(of: examples.map(\.ids.count), limit: microbatchTokens) {
+            try check()
             var loss = 0.0
             _ = pass(PackedBatch(examples[range]), &result, learns, dropout) { values in
                 var factors: [Float] = []

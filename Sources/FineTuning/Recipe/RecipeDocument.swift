@@ -1,5 +1,6 @@
 import FileFormats
 import Foundation
+import Host
 import Yams
 
 /// A YAML value with the place it was read from: what a recipe is decoded from.
@@ -170,13 +171,11 @@ private func withLargeStack(_ body: @escaping @Sendable () throws -> RecipeValue
     // Written before the signal and read after it.
     nonisolated(unsafe) var outcome: Result<RecipeValue, any Error>?
     let done = DispatchSemaphore(value: 0)
-    let thread = Thread {
+    let code = startThread(stackSize: 64 << 20) {
         outcome = Result { try body() }
         done.signal()
     }
-    thread.stackSize = 64 << 20
-    thread.start()
+    guard code == 0 else { throw RecipeError.noThread(code: code) }
     done.wait()
-    guard let outcome else { throw RecipeError.malformed(path: "", line: nil, reason: "no thread to read it") }
-    return try outcome.get()
+    return try outcome!.get()
 }

@@ -1,4 +1,5 @@
 public import FileFormats
+import Foundation
 
 /// Why a recipe cannot be used, with every mistake in it.
 public enum RecipeError: GraftError {
@@ -8,9 +9,15 @@ public enum RecipeError: GraftError {
     case malformed(path: String, line: Int?, reason: String)
     /// Keys or values are wrong: all of them, in the order of the file.
     case invalid(path: String, problems: [RecipeProblem])
+    /// The system allows no thread with a stack deep enough to read one; `code` is that of pthread_create(3).
+    case noThread(code: Int32)
 
     public var exitStatus: ExitStatus {
-        if case .unreadable = self { .missingInput } else { .badRecipe }
+        switch self {
+        case .unreadable: .missingInput
+        case .malformed, .invalid: .badRecipe
+        case .noThread: .io
+        }
     }
 
     public var problems: [String] {
@@ -23,6 +30,9 @@ public enum RecipeError: GraftError {
             return "\(path): \(reason)\nGive the path of a recipe (YAML)."
         case .malformed(let path, let line, let reason):
             return "\(path)\(line.map { ":\($0)" } ?? ""): not a recipe: \(reason)"
+        case .noThread(let code):
+            return "no thread could be started to read the recipe: \(String(cString: strerror(code)))\n  raise the "
+                + "limits of processes and of address space (ulimit -u, ulimit -v) and run again"
         case .invalid(let path, let problems):
             let count = problems.count == 1 ? "1 mistake" : "\(problems.count) mistakes"
             let lines = problems.map { "  \($0.location): \($0.reason)" }

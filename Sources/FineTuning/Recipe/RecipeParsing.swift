@@ -28,18 +28,13 @@ extension Recipe {
     public init(path: String, overrides: [String] = []) throws {
         let bytes: [UInt8]
         do {
-            let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
-            defer { try? handle.close() }
-            let read = Array(try handle.read(upToCount: RecipeDocument.maximumBytes + 1) ?? Foundation.Data())
+            let read = try readHead(path, count: RecipeDocument.maximumBytes + 1)
             // Editors on Windows put a byte order mark in front.
             bytes = read.starts(with: [0xEF, 0xBB, 0xBF]) ? Array(read.dropFirst(3)) : read
-        } catch {
-            var isFolder: ObjCBool = false
-            let exists = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
-            throw RecipeError.unreadable(
-                path: path,
-                reason: isFolder.boolValue
-                    ? "a folder" : exists ? "the recipe cannot be read" : "there is no such recipe")
+        } catch FileError.missing {
+            throw RecipeError.unreadable(path: path, reason: "there is no such recipe")
+        } catch FileError.notAFile where isFolder(path) {
+            throw RecipeError.unreadable(path: path, reason: "a folder")
         }
         guard let yaml = String(validating: bytes, as: UTF8.self) else {
             throw RecipeError.malformed(path: path, line: nil, reason: "the text is not UTF-8")
@@ -54,9 +49,8 @@ extension Recipe {
         if case .null = root.content { root.content = .mapping([]) }
         for override in overrides { try root.apply(override: override, path: path, problems: problems) }
 
-        let folder = absolutePath(path, relativeTo: FileManager.default.currentDirectoryPath)
-            .split(separator: "/", omittingEmptySubsequences: true).dropLast().reduce("") { "\($0)/\($1)" }
-        func resolve(_ path: String) -> String { absolutePath(path, relativeTo: folder.isEmpty ? "/" : folder) }
+        let folder = splitPath(absolutePath(path)).folder
+        func resolve(_ path: String) -> String { absolutePath(path, relativeTo: folder) }
 
         var top = RecipeSection(root, name: "", problems: problems)
         let model = readModel(&top, problems, resolve)
@@ -83,19 +77,6 @@ extension RecipeSection {
         var copy = self
         return copy.value(key) != nil
     }
-}
-
-/// `path` itself when it is absolute, else below `folder`; `~` is the shell's business. Dots are folded away.
-private func absolutePath(_ path: String, relativeTo folder: String) -> String {
-    var parts: [Substring] = []
-    for part in (path.hasPrefix("/") ? path : folder + "/" + path).split(separator: "/") {
-        switch part {
-        case ".": break
-        case "..": _ = parts.popLast()
-        default: parts.append(part)
-        }
-    }
-    return "/" + parts.joined(separator: "/")
 }
 
 typealias Resolve = (String) -> String

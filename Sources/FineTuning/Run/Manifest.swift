@@ -17,8 +17,7 @@ public struct RunManifest {
 
         public init(path: String, name: String? = nil) throws {
             self.path = name ?? path
-            let attributes = try? FileManager.default.attributesOfItem(atPath: path)
-            size = (attributes?[.size] as? NSNumber)?.intValue ?? 0
+            size = fileSize(path) ?? 0
             sha256 = try FileFormats.sha256(ofFile: path)
         }
 
@@ -56,7 +55,7 @@ public struct RunManifest {
         basePath = folder
         guard !TextResources.isGGUF(folder) else {
             base = try GGUFFile(path: folder).paths.map {
-                try HashedFile(path: $0, name: URL(fileURLWithPath: $0).lastPathComponent)
+                try HashedFile(path: $0, name: splitPath($0).name)
             }
             return
         }

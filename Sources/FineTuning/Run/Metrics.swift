@@ -107,6 +107,8 @@ public struct EvaluationCurve: Sendable {
 public final class MetricsLog {
     public let path: String
     private let descriptor: Int32
+    /// Whether the last line could not be written whole, as on a full disk: readers leave such a line out.
+    private var isTorn = false
 
     /// Opens the log for appending.
     ///
@@ -114,7 +116,7 @@ public final class MetricsLog {
     /// - Throws: `FileError.io`.
     public init(path: String, keepingThrough step: Int = 0) throws {
         self.path = path
-        if FileManager.default.fileExists(atPath: path) {
+        if isPresent(path) {
             var kept: [UInt8] = []
             for line in try readFile(path, limit: 1 << 32).split(separator: UInt8(ascii: "\n")) {
                 guard let value = try? JSONParser.parse(Array(line)), let lineStep = value["step"]?.intValue,
@@ -131,15 +133,19 @@ public final class MetricsLog {
     deinit { close(descriptor) }
 
     public func append(_ object: JSONObject) throws {
-        var bytes = JSONWriter.bytes(Self.finite(.object(object)))
+        var bytes = (isTorn ? [UInt8(ascii: "\n")] : []) + JSONWriter.bytes(Self.finite(.object(object)))
         bytes.append(UInt8(ascii: "\n"))
         var written = 0
         while written < bytes.count {
             let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress! + written, $0.count - written) }
             if count < 0, errno == EINTR { continue }
-            guard count >= 0 else { throw FileError.io(operation: "write", path: path, code: errno) }
+            guard count >= 0 else {
+                isTorn = isTorn || written > 0
+                throw FileError.io(operation: "write", path: path, code: errno)
+            }
             written += count
         }
+        isTorn = false
     }
 
     public func append(_ metrics: StepMetrics) throws { try append(metrics.json) }

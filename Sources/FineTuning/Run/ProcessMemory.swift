@@ -1,4 +1,5 @@
 import Foundation
+import Host
 import TensorCore
 
 /// Memory of this process and of the machine, in bytes.
@@ -17,10 +18,8 @@ public enum ProcessMemory {
     /// The most that this process may use: the limit of its control groups, the address-space limit or the machine.
     public static var limitBytes: Int? {
         var limits = [totalBytes].compactMap { $0 }
-        var address = rlimit()
-        if getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &address) == 0, address.rlim_cur < rlim_t(Int.max) {
-            limits.append(Int(address.rlim_cur))
-        }
+        // Of the address space, code and stacks take a part that no plan counts, and blocks lie apart in it.
+        if let limit = AddressSpace.limit { limits.append(max(0, limit - AddressSpace.idle - (64 << 20))) }
         limits += controlGroupLimits(membership: ControlGroups.membership, file: ControlGroups.text)
         return limits.min()
     }

@@ -32,10 +32,10 @@ public final class RunDirectory {
         try createFolders(path)
         // The lock comes first: of two that start at once, the second must not see the first one's files.
         lock = try FileLock(path: path + "/.lock")
-        let names = try FileManager.default.contentsOfDirectory(atPath: path).filter { $0 != ".lock" }
+        let names = try namesInFolder(path).filter { $0 != ".lock" }
         isResumed = !names.isEmpty
         if isResumed, !resume { throw RunError.exists(path: path) }
-        if isResumed, !FileManager.default.fileExists(atPath: resolvedRecipePath) {
+        if isResumed, !isPresent(resolvedRecipePath) {
             throw RunError.notARun(path: path, missing: "recipe.resolved.yaml")
         }
     }
@@ -45,7 +45,7 @@ public final class RunDirectory {
     /// - Throws: `RunError.recipeChanged` with the lines that differ.
     public func settle(_ recipe: Recipe) throws {
         let text = recipe.resolvedYAML
-        if FileManager.default.fileExists(atPath: resolvedRecipePath) {
+        if isPresent(resolvedRecipePath) {
             let earlier = String(decoding: try readFile(resolvedRecipePath, limit: 1 << 20), as: UTF8.self)
             let differences = Self.differences(earlier, text)
             guard differences.isEmpty else { throw RunError.recipeChanged(path: path, differences: differences) }
@@ -112,15 +112,10 @@ extension RunDirectory {
     ///
     /// - Throws: `RunError.exists`.
     public static func checkFree(_ path: String) throws {
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+        let names = (try? namesInFolder(path)) ?? []
         let isOccupied =
             names.contains { $0 != ".lock" }
-            || (names.isEmpty && FileManager.default.fileExists(atPath: path) && !isFolder(path))
+            || (names.isEmpty && isPresent(path) && !isFolder(path))
         if isOccupied { throw RunError.exists(path: path) }
-    }
-
-    private static func isFolder(_ path: String) -> Bool {
-        var isFolder: ObjCBool = false
-        return FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) && isFolder.boolValue
     }
 }

@@ -19,7 +19,7 @@ public struct TextResources: Sendable {
 
     /// - Throws: `TokenizerError`, `TextError`, `FileError.missing`.
     public init(path: String) throws {
-        guard FileManager.default.fileExists(atPath: path) else {
+        guard isPresent(path) else {
             throw FileError.missing(path: path, what: "model folder or tokenizer file")
         }
         self.path = path
@@ -68,11 +68,11 @@ public struct TextResources: Sendable {
 
     /// Nil for a folder or a GGUF file without a tokenizer.
     public init?(ifPresentAt folder: String) throws {
-        let isPresent =
+        let hasOne =
             try Self.isGGUF(folder)
             ? Self.hasTokenizer(gguf: folder)
-            : Self.tokenizerFiles.contains { FileManager.default.fileExists(atPath: folder + "/" + $0) }
-        guard isPresent else { return nil }
+            : Self.tokenizerFiles.contains { isPresent(folder + "/" + $0) }
+        guard hasOne else { return nil }
         try self.init(path: folder)
     }
 
@@ -83,12 +83,11 @@ public struct TextResources: Sendable {
 
     /// The files that travel with an adapter or a merged model.
     public var files: [(name: String, path: String)] {
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
+        guard isFolder(path) else {
             return [(path.split(separator: "/").last.map(String.init) ?? "tokenizer.json", path)]
         }
         return RunManifest.tokenizerNames.sorted().map { ($0, path + "/" + $0) }
-            .filter { FileManager.default.fileExists(atPath: $0.1) }
+            .filter { isPresent($0.1) }
     }
 
     /// SHA-256 of all tokenizer files, of a GGUF file's tokenizer alone, so that ids are known to come from this very
@@ -126,7 +125,7 @@ public struct TextResources: Sendable {
 extension TextResources {
     /// The tokenizer of a folder or a single file, without anything else that may be there.
     public static func tokenizer(at path: String) throws -> Tokenizer {
-        guard FileManager.default.fileExists(atPath: path) else {
+        guard isPresent(path) else {
             throw FileError.missing(path: path, what: "model folder or tokenizer file")
         }
         return try Tokenizer(path: path)
@@ -134,13 +133,12 @@ extension TextResources {
 
     /// The chat template of a folder or a GGUF file; of another single file, that of the folder it stands in.
     public static func template(at path: String) throws -> ChatTemplate? {
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+        guard let kind = fileKind(path) else {
             throw FileError.missing(path: path, what: "model folder or tokenizer file")
         }
-        if isFolder.boolValue { return try ChatTemplate.loadIfPresent(folder: path) }
+        if kind == .folder { return try ChatTemplate.loadIfPresent(folder: path) }
         if isGGUF(path) { return try template(inGGUF: path) }
-        return try ChatTemplate.loadIfPresent(folder: URL(fileURLWithPath: path).deletingLastPathComponent().path)
+        return try ChatTemplate.loadIfPresent(folder: splitPath(path).folder)
     }
 
     /// Whether a file begins as GGUF files do.

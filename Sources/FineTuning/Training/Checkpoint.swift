@@ -1,5 +1,6 @@
 import FileFormats
 import Foundation
+import Host
 internal import TensorCore
 
 /// The counters of a run; with the weights and the moments, all that an exact resume needs.
@@ -11,6 +12,8 @@ public struct TrainerState: Sendable {
     public var elapsedSeconds = 0.0
     public var bestEvalLoss: Double?
     public var bestEvalStep: Int?
+    /// Evaluations after `step` that a stop has kept from being made.
+    public var evaluationsLeft = 0
     public init() {}
 }
 
@@ -27,7 +30,7 @@ enum Checkpoint {
 
     /// The checkpoint folders, newest first.
     static func list(_ folder: String) -> [String] {
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+        let names = (try? namesInFolder(folder)) ?? []
         return names.filter { $0.hasPrefix("step-") && Int($0.dropFirst(5)) != nil }
             .sorted { Int($0.dropFirst(5))! > Int($1.dropFirst(5))! }.map { folder + "/" + $0 }
     }
@@ -36,7 +39,7 @@ enum Checkpoint {
         var entries: [(key: String, value: JSONValue)] = []
         for name in files {
             let path = folder.path(of: name)
-            let size = try FileManager.default.attributesOfItem(atPath: path)[.size] as? Int ?? 0
+            let size = fileSize(path) ?? 0
             entries.append((name, ["size": .integer(size), "sha256": .string(try sha256(ofFile: path))]))
         }
         let text = JSONWriter.text(["version": 1, "files": .object(JSONObject(entries))], .pretty) + "\n"
@@ -66,7 +69,12 @@ extension Trainer {
     ///
     /// - Returns: its folder.
     func saveCheckpoint(in folder: String) throws -> String {
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        // A stop is what it may be saved for.
+        try StopRequest.finishing { try writeCheckpoint(in: folder) }
+    }
+
+    private func writeCheckpoint(in folder: String) throws -> String {
+        try createFolders(folder)
         let path = folder + "/" + Checkpoint.name(step: state.step)
         let output = try AtomicFolder(path: path, replacing: true)
         let weights = optimizer.weights
@@ -92,7 +100,7 @@ extension Trainer {
         try Checkpoint.writeManifest(output)
         try output.commit()
         for old in Checkpoint.list(folder).dropFirst(Checkpoint.kept) {
-            try? FileManager.default.removeItem(atPath: old)
+            removeTree(old)
         }
         return path
     }
@@ -104,6 +112,7 @@ extension Trainer {
             "elapsed_seconds": .double(state.elapsedSeconds),
             "best_eval_loss": state.bestEvalLoss.map { .double($0) } ?? .null,
             "best_eval_step": state.bestEvalStep.map { .integer($0) } ?? .null,
+            "evaluations_left": .integer(state.evaluationsLeft),
             "microbatch_tokens": .integer(settings.microbatchTokens), "fingerprint": .string(settings.fingerprint),
         ]
     }
@@ -163,6 +172,7 @@ extension Trainer {
         state.elapsedSeconds = json["elapsed_seconds"]?.doubleValue ?? 0
         state.bestEvalLoss = json["best_eval_loss"]?.doubleValue
         state.bestEvalStep = json["best_eval_step"]?.intValue
+        state.evaluationsLeft = min(2, max(0, json["evaluations_left"]?.intValue ?? 0))
     }
 }
 

@@ -1,4 +1,5 @@
 internal import FileFormats
+public import Host
 public import TensorCore
 
 /// What a training step of a model needs in memory, from the shapes of what it keeps.
@@ -136,7 +137,7 @@ public struct MemoryPlan: Sendable {
     ///   - processors: of the machine
     public func choice(
         budget: Int, longest: Int, tokens: Int? = nil, recomputed: Int? = nil,
-        processors: Int = WorkerPool.availableThreads
+        processors: Int = Processors.ofMachine
     ) -> Choice {
         func fits(_ tokens: Int, _ recomputed: Int) -> Bool {
             workingSetBytes(microbatchTokens: max(tokens, longest), recomputed: recomputed) <= budget

@@ -1,5 +1,6 @@
 import FileFormats
 import Foundation
+import Host
 public import TensorCore
 public import TextData
 
@@ -169,34 +170,37 @@ public final class Trainer {
     ///
     /// - Parameters:
     ///   - resume: go on from the newest whole checkpoint, if there is one.
-    ///   - shouldStop: asked after each step; true saves a checkpoint and throws `.stopped`.
+    ///   - shouldStop: asked after each step and each micro-batch of an evaluation; true saves a checkpoint and throws
+    ///     `.stopped`. A run that goes on from it begins with the evaluation. Before the first step there is nothing to
+    ///     save, and `StopRequest.Stopped` is thrown.
     /// - Throws: `FineTuningError.stopped`, `.diverged`, `.checkpoint`, `FileError`.
     public func run(
         resume: Bool = false, shouldStop: () -> Bool = { false }, report: (TrainerEvent) throws -> Void = { _ in }
     ) throws {
         // The reference is the model as it is now; a checkpoint's weights come after.
-        try scoreReference(report)
+        try scoreReference(shouldStop, report)
         if resume, let folder = settings.checkpointFolder { try resumeNewest(in: folder, report) }
         began = Date().addingTimeInterval(-state.elapsedSeconds)
         var skipped = 0
-        while state.step < settings.totalSteps {
-            let outcome = takeStep()
-            state.elapsedSeconds = Date().timeIntervalSince(began)
-            switch outcome {
-            case .taken(var step):
-                skipped = 0
-                step.elapsedSeconds = state.elapsedSeconds
-                try report(.step(step))
-            case .skipped(let rows, let detail):
-                skipped += 1
-                try report(.skipped(step: state.step, rows: rows, detail: detail))
-                if skipped >= Self.skipLimit { throw FineTuningError.diverged(step: state.step, detail: detail) }
+        while state.step < settings.totalSteps || state.evaluationsLeft > 0 {
+            if state.evaluationsLeft == 0 {
+                let outcome = takeStep()
+                state.elapsedSeconds = Date().timeIntervalSince(began)
+                switch outcome {
+                case .taken(var step):
+                    skipped = 0
+                    step.elapsedSeconds = state.elapsedSeconds
+                    try report(.step(step))
+                case .skipped(let rows, let detail):
+                    skipped += 1
+                    try report(.skipped(step: state.step, rows: rows, detail: detail))
+                    if skipped >= Self.skipLimit { throw FineTuningError.diverged(step: state.step, detail: detail) }
+                }
+                state.evaluationsLeft = dueEvaluations.count
             }
             let isLast = state.step == settings.totalSteps
-            let isOnCurve = isDue(settings.evalEvery) || isLast && settings.evalEvery != nil
-            if isOnCurve { try evaluate(sample, report) }
-            if isLast, !isOnCurve || sample.count < lastSample.count { try evaluate(lastSample, report) }
-            let stops = !isLast && shouldStop()
+            let isEvaluated = try evaluateWhatIsDue(shouldStop, report)
+            let stops = !isEvaluated || !isLast && shouldStop()
             if let folder = settings.checkpointFolder, isLast || stops || isDue(settings.saveEvery) {
                 try report(.saved(step: state.step, path: try saveCheckpoint(in: folder)))
             }
@@ -206,6 +210,27 @@ public final class Trainer {
         }
     }
 
+    /// The rows of each evaluation that follows the step that was taken last.
+    private var dueEvaluations: [[Int]] {
+        let isLast = state.step == settings.totalSteps
+        let isOnCurve = isDue(settings.evalEvery) || isLast && settings.evalEvery != nil
+        return (isOnCurve ? [sample] : [])
+            + (isLast && (!isOnCurve || sample.count < lastSample.count) ? [lastSample] : [])
+    }
+
+    /// Makes the evaluations that are left of the last step; false when a stop was asked for in one of them.
+    private func evaluateWhatIsDue(
+        _ shouldStop: () -> Bool, _ report: (TrainerEvent) throws -> Void
+    ) throws -> Bool {
+        for rows in dueEvaluations.suffix(state.evaluationsLeft) {
+            do { try evaluate(rows, shouldStop, report) } catch is StopRequest.Stopped { return false }
+            state.evaluationsLeft -= 1
+        }
+        // A checkpoint of a run that evaluated at other steps may have had more.
+        state.evaluationsLeft = 0
+        return true
+    }
+
     private func isDue(_ interval: Int?) -> Bool {
         guard let interval, interval > 0 else { return false }
         return state.step % interval == 0
@@ -213,24 +238,33 @@ public final class Trainer {
 
     /// Scores the examples that the run comes to under the model as it is before the first step, in an order and in
     /// micro-batches that are the same after a resume.
-    private func scoreReference(_ report: (TrainerEvent) throws -> Void) throws {
+    private func scoreReference(_ shouldStop: () -> Bool, _ report: (TrainerEvent) throws -> Void) throws {
         guard settings.objective.usesReference else { return }
         let perEpoch = Self.stepsPerEpoch(rows: train.count, batchSize: settings.batchSize)
         let numbers =
             settings.totalSteps >= perEpoch
             ? Array(train.indices) : Array(Set((0..<settings.totalSteps).flatMap(rows(ofStep:)))).sorted()
         let all = numbers.count + eval.count
-        let scores = try pass.scores(numbers.map { train[$0] }) { try report(.scoring(done: $0, of: all)) }
+        func tell(_ done: Int) throws {
+            if shouldStop() { throw StopRequest.Stopped() }
+            try report(.scoring(done: done, of: all))
+        }
+        let scores = try pass.scores(numbers.map { train[$0] }, progress: tell)
         references.train = Dictionary(uniqueKeysWithValues: zip(numbers, scores))
-        references.eval = try pass.scores(eval) { try report(.scoring(done: numbers.count + $0, of: all)) }
+        references.eval = try pass.scores(eval) { try tell(numbers.count + $0) }
     }
 
     /// Losses are compared with those of the same rows only: what is best is so on the sample.
-    private func evaluate(_ rows: [Int], _ report: (TrainerEvent) throws -> Void) throws {
+    private func evaluate(
+        _ rows: [Int], _ shouldStop: () -> Bool, _ report: (TrainerEvent) throws -> Void
+    ) throws {
         guard !rows.isEmpty else { return }
-        let result = pass.evaluate(
+        let result = try pass.evaluate(
             rows.map { eval[$0] }, references: references.eval.isEmpty ? [] : rows.map { references.eval[$0] },
-            batchSize: settings.batchSize)
+            batchSize: settings.batchSize
+        ) {
+            if shouldStop() { throw StopRequest.Stopped() }
+        }
         state.elapsedSeconds = Date().timeIntervalSince(began)
         if rows.count == sample.count, result.loss.isFinite, result.loss < state.bestEvalLoss ?? .infinity {
             state.bestEvalLoss = result.loss
@@ -261,7 +295,7 @@ public final class Trainer {
         let key = CounterRNG(settings.seed, 0x6472_6F70, UInt64(state.step)).key
         let result = pass.run(
             rows.map { train[$0] }, references: rows.compactMap { references.train[$0] }, learns: true,
-            dropout: settings.dropout > 0 ? (settings.dropout, key) : nil)
+            dropout: settings.dropout > 0 ? (settings.dropout, key) : nil, check: {})
         let rate = settings.schedule.rate(at: state.step)
         state.step += 1
         let norm = optimizer.gradientNorm(scale: result.gradientScale, pool: pool)
@@ -320,6 +354,6 @@ public func meanLoss(
 ) -> (loss: Double, tokens: Int) {
     let pass = ObjectivePass(
         model: model, objective: .sft, teacher: nil, microbatchTokens: microbatchTokens, maxLength: .max, pool: pool)
-    let result = pass.run(examples, references: [], learns: false)
+    let result = pass.run(examples, references: [], learns: false, check: {})
     return (result.loss, result.trainedTokens)
 }

@@ -20,7 +20,7 @@ extension TrainingRun {
         _ prepared: Prepared, _ directory: RunDirectory, _ samples: [(TrainingData.Sample, String, String)],
         _ state: TrainerState
     ) throws {
-        let name = URL(fileURLWithPath: recipe.output).lastPathComponent
+        let name = splitPath(recipe.output).name
         var report = RunReport(title: name, recipe: recipe.resolvedYAML)
         let summary = prepared.summary
         func number(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }
@@ -50,7 +50,7 @@ extension TrainingRun {
         manifest.evalData = try prepared.data.evalFiles.map { try .init(path: $0) }
         manifest.steps = prepared.settings.totalSteps
         let result = prepared.adapter == nil ? "model" : "adapter"
-        for name in try FileManager.default.contentsOfDirectory(atPath: recipe.output + "/" + result).sorted() {
+        for name in try namesInFolder(recipe.output + "/" + result).sorted() {
             manifest.outputs.append(
                 try .init(path: recipe.output + "/" + result + "/" + name, name: result + "/" + name))
         }

@@ -1,5 +1,6 @@
 import FileFormats
 import Foundation
+import Host
 public import TensorCore
 internal import TextData
 
@@ -9,6 +10,8 @@ public final class TrainingRun {
     public enum Event {
         case prepared(Summary)
         case trainer(TrainerEvent)
+        /// `metrics.jsonl` cannot be written; the run goes on without it. Told once.
+        case logFailed(reason: String)
         /// After the last step, when a profile was asked for.
         case profiled(TrainingProfile)
     }
@@ -71,31 +74,41 @@ public final class TrainingRun {
     public func execute(
         resume: Bool, profiling: Bool = false, shouldStop: () -> Bool = { false }, report: (Event) -> Void = { _ in }
     ) throws {
-        var profile = profiling ? TrainingProfile() : nil
         let prepared = try prepare()
         let directory = try RunDirectory(path: recipe.output, resume: resume)
         try directory.settle(recipe)
-        let (model, settings) = (prepared.model, prepared.settings)
         report(.prepared(prepared.summary))
+        do {
+            try train(prepared, directory, resume: resume, profiling: profiling, shouldStop, report)
+        } catch is StopRequest.Stopped {
+            throw FineTuningError.interrupted(command: "'graft train ... --resume'")
+        }
+    }
+
+    private func train(
+        _ prepared: Prepared, _ directory: RunDirectory, resume: Bool, profiling: Bool, _ shouldStop: () -> Bool,
+        _ report: (Event) -> Void
+    ) throws {
+        var profile = profiling ? TrainingProfile() : nil
+        let (model, settings) = (prepared.model, prepared.settings)
         let samples = Array(prepared.data.samples.prefix(4))
-        let before = answers(model, samples, prepared.data)
+        let before = try answers(model, samples, prepared.data)
         let trainer = Trainer(
             model: model, teacher: prepared.teacher, train: prepared.data.train, eval: prepared.data.eval,
             settings: settings, pool: pool)
-        var log: MetricsLog?
+        var log = RunLog(path: directory.metricsPath)
         try trainer.run(resume: resume, shouldStop: shouldStop) { event in
             // What comes before a resume must not begin the log anew.
             if case .scoring = event { return report(.trainer(event)) }
-            if case .resumed(let step, _) = event {
-                log = try MetricsLog(path: directory.metricsPath, keepingThrough: step)
-            } else if log == nil {
-                log = try MetricsLog(path: directory.metricsPath)
+            do {
+                try self.write(event, to: &log, totalSteps: settings.totalSteps)
+            } catch let error as FileError {
+                if log.fail() { report(.logFailed(reason: "\(error)")) }
             }
-            try self.write(event, to: log!, totalSteps: settings.totalSteps)
             report(.trainer(event))
             if case .step(let step) = event { profile?.add(step, self.pool) }
         }
-        try log?.synchronize()
+        log.close()
         if var profile {
             profile.finish(model.dtype, pool)
             let text = JSONWriter.text(.object(profile.json), .pretty) + "\n"
@@ -103,14 +116,19 @@ public final class TrainingRun {
             report(.profiled(profile))
         }
         try writeResult(prepared, directory)
-        let after = answers(model, samples, prepared.data)
+        let after = try answers(model, samples, prepared.data)
         try writeReport(prepared, directory, zip(samples, zip(before, after)).map { ($0, $1.0, $1.1) }, trainer.state)
         try writeManifest(prepared, directory)
     }
 
     // MARK: during the run
 
-    private func write(_ event: TrainerEvent, to log: MetricsLog, totalSteps: Int) throws {
+    private func write(_ event: TrainerEvent, to log: inout RunLog, totalSteps: Int) throws {
+        switch event {
+        case .rejected, .scoring: return
+        default: break
+        }
+        let log = try log.opened(for: event)
         switch event {
         case .step(let step):
             guard step.step % max(1, recipe.training.logEvery) == 0 || step.step == totalSteps else { return }
@@ -134,13 +152,46 @@ public final class TrainingRun {
     }
 
     /// What the model makes of the samples' prompts.
-    private func answers(_ model: DecoderModel, _ samples: [TrainingData.Sample], _ data: TrainingData) -> [String] {
+    private func answers(
+        _ model: DecoderModel, _ samples: [TrainingData.Sample], _ data: TrainingData
+    ) throws -> [String] {
         guard !samples.isEmpty, let decode = data.decode else { return [] }
         var options = GenerationOptions()
         options.maxTokens = TrainingData.Sample.affordableTokens(model, samples: samples.count)
         options.stopTokens = data.stopTokens
-        return model.generate(prompts: samples.map(\.prompt), options: options, pool: pool).map { decode($0.tokens) }
+        options.stopsOnRequest = true
+        let made = model.generate(prompts: samples.map(\.prompt), options: options, pool: pool)
+        try StopRequest.check()
+        return made.map { decode($0.tokens) }
     }
+}
+
+/// The log of a run, which goes on without it where it cannot be written.
+private struct RunLog {
+    let path: String
+    private var log: MetricsLog?
+    /// The step that is gone on from.
+    private var step = 0
+    private var hasFailed = false
+
+    init(path: String) { self.path = path }
+
+    /// What comes before a resume must not begin the log anew.
+    mutating func opened(for event: TrainerEvent) throws -> MetricsLog {
+        if let log { return log }
+        if case .resumed(let last, _) = event { step = last }
+        let opened = try MetricsLog(path: path, keepingThrough: step)
+        log = opened
+        return opened
+    }
+
+    /// Notes that the log could not be written; true the first time.
+    mutating func fail() -> Bool {
+        defer { hasFailed = true }
+        return !hasFailed
+    }
+
+    func close() { try? log?.synchronize() }
 }
 
 extension Recipe {

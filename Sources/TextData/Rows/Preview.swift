@@ -1,3 +1,5 @@
+internal import FileFormats
+
 /// A run of tokens of an example that are all trained, or all not.
 public struct TrainedPiece: Sendable {
     /// Decoded, with control characters as escapes, so that text from a data file cannot steer the terminal.
@@ -19,7 +21,7 @@ public func trainedPieces(_ example: TokenizedExample, tokenizer: Tokenizer?, li
         let ids = example.ids[start..<end]
         // Decoded as a run: one token may hold a part of a character only.
         let text =
-            tokenizer.map { visible($0.decode(ids, skipSpecialTokens: false)) }
+            tokenizer.map { printable($0.decode(ids, skipSpecialTokens: false)) }
             ?? ids.map(String.init).joined(separator: " ") + " "
         pieces.append(TrainedPiece(text: text, isTrained: isTrained(start)))
         start = end
@@ -36,17 +38,4 @@ public func renderPieces(_ pieces: [TrainedPiece], colour: Bool) -> String {
         guard piece.isTrained else { return piece.text }
         return colour ? "\u{1B}[1;32m\(piece.text)\u{1B}[0m" : "[[\(piece.text)]]"
     }.joined()
-}
-
-private func visible(_ text: String) -> String {
-    var result = ""
-    for scalar in text.unicodeScalars {
-        switch scalar.properties.generalCategory {
-        case .control where scalar != "\n" && scalar != "\t":
-            let digits = String(scalar.value, radix: 16)
-            result += "\\x" + (digits.utf8.count < 2 ? "0" : "") + digits
-        default: result.unicodeScalars.append(scalar)
-        }
-    }
-    return result
 }

@@ -6,7 +6,7 @@ struct RowBytes {
     static let chunkSize = 1 << 20
 
     let path: String
-    private let handle: FileHandle
+    private let stream: ByteStream
     private var unpacker: Decompressor?
     private var hasLooked = false
     private(set) var buffer: [UInt8] = []
@@ -16,22 +16,18 @@ struct RowBytes {
     /// Where the buffer begins, counted in unpacked bytes from the start of the file.
     private(set) var base = 0
 
-    /// - Throws: `TextError.missingFiles`, `.unreadable`.
+    /// - Throws: `TextError.missingFiles`, `.unreadable`, `FileError`.
     init(path: String) throws {
         self.path = path
         if RowFileKind.isStandardInput(path) {
-            handle = FileHandle.standardInput
+            stream = .standardInput
             return
         }
-        var information = stat()
-        guard stat(path, &information) == 0 else { throw TextError.missingFiles([path]) }
-        guard information.st_mode & S_IFMT != S_IFDIR else {
+        guard let kind = fileKind(path) else { throw TextError.missingFiles([path]) }
+        guard kind != .folder else {
             throw TextError.unreadable(path: path, reason: "it is a folder; name its files or use a glob")
         }
-        guard let handle = FileHandle(forReadingAtPath: path) else {
-            throw TextError.unreadable(path: path, reason: String(cString: strerror(errno)))
-        }
-        self.handle = handle
+        stream = try ByteStream(path: path)
     }
 
     /// Whether the bytes are unpacked on the way.
@@ -89,16 +85,16 @@ struct RowBytes {
 
     private func packed() throws -> [UInt8]? {
         do {
-            var data = try handle.read(upToCount: Self.chunkSize)
+            var bytes = try stream.read(Self.chunkSize)
             // A pipe may give its first bytes one by one; four tell what they are.
-            while let found = data, (1..<4).contains(found.count),
-                let more = try handle.read(upToCount: Self.chunkSize),
-                !more.isEmpty
-            { data = found + more }
-            guard let data, !data.isEmpty else { return nil }
-            return Array(data)
-        } catch {
-            throw TextError.unreadable(path: path, reason: "\(error)")
+            while (1..<4).contains(bytes.count) {
+                let more = try stream.read(Self.chunkSize)
+                if more.isEmpty { break }
+                bytes += more
+            }
+            return bytes.isEmpty ? nil : bytes
+        } catch FileError.io(_, _, let code) {
+            throw TextError.unreadable(path: path, reason: String(cString: strerror(code)))
         }
     }
 }

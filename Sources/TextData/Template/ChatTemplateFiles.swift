@@ -71,18 +71,14 @@ extension ChatTemplate {
     }
 
     private static func bytes(_ path: String) throws -> [UInt8]? {
-        guard let handle = FileHandle(forReadingAtPath: path) else { return nil }
         do {
-            let data = try handle.read(upToCount: fileLimit + 1) ?? Data()
-            guard data.count <= fileLimit else {
-                throw TextError.templateFile(path: path, reason: "larger than \(fileLimit >> 20) MiB")
-            }
-            try Substitute.refuse(data, path: path)
-            return Array(data)
-        } catch let error as any GraftError {
-            throw error
-        } catch {
-            throw TextError.unreadable(path: path, reason: "\(error)")
+            let bytes = try readFile(path, limit: fileLimit)
+            try Substitute.refuse(bytes, path: path)
+            return bytes
+        } catch FileError.missing {
+            return nil
+        } catch FileError.tooLarge {
+            throw TextError.templateFile(path: path, reason: "larger than \(fileLimit >> 20) MiB")
         }
     }
 
@@ -104,7 +100,7 @@ extension ChatTemplate {
                 if let text = value.stringValue ?? value["content"]?.stringValue { tokens[key] = .string(text) }
             }
         }
-        func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: folder + "/" + name) }
+        func has(_ name: String) -> Bool { isPresent(folder + "/" + name) }
         if tokens["bos_token"] == nil, tokens["eos_token"] == nil, has("tokenizer.model"), !has("tokenizer.json") {
             let tokenizer = try Tokenizer(path: folder)
             for (key, id) in [("bos", tokenizer.bosID), ("eos", tokenizer.eosID), ("unk", tokenizer.unkID)] {

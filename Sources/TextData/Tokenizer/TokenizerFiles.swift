@@ -14,37 +14,36 @@ struct TokenizerFiles {
     ]
 
     func read() throws -> (TokenizerParts, TokenizerConfig) {
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+        guard let kind = fileKind(path) else {
             throw TokenizerError.missing(path: path, looked: ["tokenizer.json"])
         }
-        guard isFolder.boolValue else { return try readFile(path) }
-        for name in Self.names where FileManager.default.fileExists(atPath: path + "/" + name) {
+        guard kind == .folder else { return try readTokenizer(path) }
+        for name in Self.names where isPresent(path + "/" + name) {
             let file = path + "/" + name
             if name == "tokenizer.json" { return (try readJSON(file), try readConfig(path)) }
-            var (parts, config) = try readFile(file)
+            var (parts, config) = try readTokenizer(file)
             if case .sentencePiece? = parts.idDecoder { try configure(&parts, &config) }
             return (parts, config)
         }
-        let ranks = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+        let ranks = (try? namesInFolder(path)) ?? []
         if let name = ranks.sorted().first(where: { $0.hasSuffix(".tiktoken") }) {
-            return try readFile(path + "/" + name)
+            return try readTokenizer(path + "/" + name)
         }
         throw TokenizerError.missing(path: path, looked: Self.names)
     }
 
     /// A single file of any kind. What stands beside it counts only where the file alone does not make a tokenizer.
-    private func readFile(_ file: String) throws -> (TokenizerParts, TokenizerConfig) {
+    private func readTokenizer(_ file: String) throws -> (TokenizerParts, TokenizerConfig) {
         let start = try bytes(of: file, limit: 4096)
         if start.starts(with: "GGUF".utf8) { return try GGUFVocabulary(try GGUFFile(path: file)).read() }
-        let folder = URL(filePath: file).deletingLastPathComponent().path
+        let folder = splitPath(file).folder
         if start.first(where: { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }) == UInt8(ascii: "{"),
             !SentencePieceFile.isLikely(start)
         {
             let document = try parse(try bytes(of: file), file)
             if TekkenFile.isLikely(document) { return try TekkenFile(path: file).read(document, readConfig(folder)) }
             let merges = folder + "/merges.txt"
-            if document["model"]?.objectValue == nil, FileManager.default.fileExists(atPath: merges) {
+            if document["model"]?.objectValue == nil, isPresent(merges) {
                 let config = try readConfig(folder)
                 let parts = try VocabularyAndMerges(
                     path: file, vocabulary: document, merges: try bytes(of: merges), config: config
@@ -56,8 +55,8 @@ struct TokenizerFiles {
         if TiktokenFile.isLikely(start) {
             return try TiktokenFile(try bytes(of: file), path: file).read(readConfig(folder))
         }
-        if start.starts(with: "#version".utf8), FileManager.default.fileExists(atPath: folder + "/vocab.json") {
-            return try readFile(folder + "/vocab.json")
+        if start.starts(with: "#version".utf8), isPresent(folder + "/vocab.json") {
+            return try readTokenizer(folder + "/vocab.json")
         }
         guard SentencePieceFile.isLikely(start) || file.hasSuffix(".model") else {
             throw TokenizerError.malformed(
@@ -72,7 +71,7 @@ struct TokenizerFiles {
         var config = TokenizerConfig()
         for name in ["special_tokens_map.json", "tokenizer_config.json"] {
             let file = folder + "/" + name
-            guard FileManager.default.fileExists(atPath: file) else { continue }
+            guard isPresent(file) else { continue }
             config.merge(try TokenizerConfig(try parse(try bytes(of: file), file), path: file))
         }
         return config
@@ -111,22 +110,15 @@ struct TokenizerFiles {
 
     /// The whole file, or its first `limit` bytes.
     private func bytes(of file: String, limit: Int? = nil) throws -> [UInt8] {
-        guard let handle = FileHandle(forReadingAtPath: file) else {
-            throw TokenizerError.unreadable(path: file, reason: String(cString: strerror(errno)))
-        }
-        defer { try? handle.close() }
-        let data: Data?
-        do {
-            data = try handle.read(upToCount: limit ?? Self.limit + 1)
-        } catch {
-            throw TokenizerError.unreadable(path: file, reason: error.localizedDescription)
-        }
-        guard let data, data.count <= Self.limit else {
-            let reason = data == nil ? "it is empty" : "it is larger than \(Self.limit >> 20) MiB"
+        let size = fileSize(file) ?? 0
+        guard limit != nil || size <= Self.limit else {
+            let reason = "it is larger than \(Self.limit >> 20) MiB"
             throw TokenizerError.malformed(path: file, place: "", reason: reason)
         }
-        try Substitute.refuse(data, path: file)
-        return Array(data)
+        let bytes = try limit.map { try readHead(file, count: $0) } ?? readFile(file, limit: Self.limit)
+        guard !bytes.isEmpty else { throw TokenizerError.malformed(path: file, place: "", reason: "it is empty") }
+        try Substitute.refuse(bytes, path: file)
+        return bytes
     }
 
     private func parse(_ bytes: [UInt8], _ file: String) throws -> JSONValue {

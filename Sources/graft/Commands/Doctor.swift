@@ -2,6 +2,7 @@ import ArgumentParser
 import FileFormats
 import FineTuning
 import Foundation
+import Host
 import TensorCore
 
 struct Doctor: ParsableCommand {
@@ -33,7 +34,7 @@ struct Doctor: ParsableCommand {
         var facts: [(key: String, value: JSONValue)] = [
             ("graft", .string(versionText)),
             ("processor", .string(processorName)),
-            ("processors", .integer(WorkerPool.availableThreads)),
+            ("processors", .integer(Processors.available)),
             ("threads", .integer(pool.count)),
             ("instruction_set", .string(instructionSet)),
             ("matrix_library", .string(matmulLibrary)),
@@ -69,8 +70,8 @@ struct Doctor: ParsableCommand {
     }
 
     private var processorName: String {
-        guard let text = FileManager.default.contents(atPath: "/proc/cpuinfo") else { return "unknown" }
-        for line in String(decoding: text, as: UTF8.self).split(separator: "\n") where line.hasPrefix("model name") {
+        guard let text = ControlGroups.text(of: "/proc/cpuinfo") else { return "unknown" }
+        for line in text.split(separator: "\n") where line.hasPrefix("model name") {
             return line.split(separator: ":", maxSplits: 1).last.map { $0.trimmingCharacters(in: .whitespaces) } ?? ""
         }
         return "unknown"

@@ -121,7 +121,7 @@ struct ExportCommand: ParsableCommand {
 
     /// In a program's list of models, what was made of a base must not take the base's place.
     private var nameOfOutput: String? {
-        target == nil || adapters.uses.isEmpty ? nil : URL(fileURLWithPath: out).lastPathComponent
+        target == nil || adapters.uses.isEmpty ? nil : splitPath(out).name
     }
 
     func run() throws {

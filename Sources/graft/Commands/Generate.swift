@@ -59,7 +59,9 @@ struct Generate: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-        if maxTokens < 1 { throw ValidationError("--max-tokens must be at least 1") }
+        if !(1...1_000_000).contains(maxTokens) {
+            throw ValidationError("--max-tokens must be from 1 to 1000000, not \(maxTokens)")
+        }
         if !(temperature >= 0 && temperature.isFinite) { throw ValidationError("--temperature must be at least 0") }
         if let topK, topK < 1 { throw ValidationError("--top-k must be at least 1") }
         if let topP, !(topP > 0 && topP <= 1) { throw ValidationError("--top-p must be above 0 and at most 1") }
@@ -100,7 +102,7 @@ struct Generate: ParsableCommand {
         var failure: (any Error)?
         let made = model.generate(prompt: ids, options: options, pool: compute.pool) { token in
             do { try printer.advance(token) } catch { failure = error }
-            return failure == nil
+            return failure == nil && !Output.isReaderGone
         }
         if let failure { throw failure }
         if made.reachedContext {
@@ -127,7 +129,7 @@ struct Generate: ParsableCommand {
     private func promptIDs(_ text: TextResources) throws -> [Int32] {
         var prompt = prompt
         if prompt == "-" {
-            let bytes = try FileHandle.standardInput.readToEnd() ?? Data()
+            let bytes = try ByteStream.standardInput.rest(limit: 256 << 20)
             guard let input = String(validating: bytes, as: UTF8.self) else {
                 throw FineTuningError.badInput(["standard input is not UTF-8"])
             }
@@ -184,7 +186,9 @@ private final class StreamPrinter {
 
     private func printRest(of text: String) throws {
         guard text.utf8.starts(with: printed.utf8) else { return }
-        try Output.write(String(decoding: text.utf8.dropFirst(printed.utf8.count), as: UTF8.self))
+        let rest = String(decoding: text.utf8.dropFirst(printed.utf8.count), as: UTF8.self)
+        // A program takes the text as it is; a terminal must not be steered by it.
+        try isatty(STDOUT_FILENO) == 1 ? Output.write(rest) : Output.writeStyled(rest)
         printed = text
     }
 

@@ -70,7 +70,8 @@ struct Inspect: ParsableCommand {
         }
         let isColoured = isatty(STDOUT_FILENO) == 1
         for (index, pieces) in shown.enumerated() {
-            try Output.line("row \(index + 1) of \(store.rowCount):\n" + renderPieces(pieces, colour: isColoured))
+            try Output.writeStyled(
+                "row \(index + 1) of \(store.rowCount):\n" + renderPieces(pieces, colour: isColoured) + "\n")
         }
     }
 }

@@ -54,7 +54,7 @@ struct Plan: ParsableCommand {
         if output.json {
             Output.json(json(prepared, seconds, previews))
         } else {
-            try Output.write(describe(prepared, seconds, previews))
+            try Output.writeStyled(describe(prepared, seconds, previews))
         }
     }
 
@@ -135,7 +135,8 @@ struct Plan: ParsableCommand {
         rows += run.data.statistics.map { ($0.name, $0.value) }
         rows += summary.modelNotes.map { ("warning", $0) }
         let width = rows.map(\.0.count).max() ?? 0
-        var result = rows.map { $0.0 + String(repeating: " ", count: width - $0.0.count + 2) + $0.1 + "\n" }.joined()
+        var result = printable(
+            rows.map { $0.0 + String(repeating: " ", count: width - $0.0.count + 2) + $0.1 + "\n" }.joined())
         let isColoured = isatty(STDOUT_FILENO) == 1
         for preview in previews {
             result += "\n\(preview.title), trained tokens \(isColoured ? "coloured" : "between [[ and ]]"):\n"

@@ -3,6 +3,7 @@ import Export
 import FileFormats
 import FineTuning
 import Foundation
+import Host
 public import TextData
 
 struct Tokenize: ParsableCommand {
@@ -132,7 +133,6 @@ struct Tokenize: ParsableCommand {
     }
 
     func run() throws {
-        StopRequest.install()
         let messages = output.messages
         let result: StoreBuilder.Result
         if let merge {
@@ -148,7 +148,7 @@ struct Tokenize: ParsableCommand {
 
     private func builder(_ messages: Messages) throws -> StoreBuilder {
         let model = model ?? ""
-        guard FileManager.default.fileExists(atPath: model) else {
+        guard isPresent(model) else {
             throw FileError.missing(path: model, what: "model folder or GGUF file")
         }
         let config = try TextResources.isGGUF(model) ? ModelReader.any.config(model) : ModelConfig(path: model)
@@ -172,7 +172,7 @@ struct Tokenize: ParsableCommand {
 
     private func show(_ result: StoreBuilder.Result, _ messages: Messages) throws {
         let isShard = shard.map { $0.shard.count > 1 } ?? false
-        let size = (try? FileManager.default.attributesOfItem(atPath: out)[.size] as? NSNumber)?.intValue ?? 0
+        let size = fileSize(out) ?? 0
         if output.json {
             var object = result.isUpToDate && !isShard ? JSONObject() : result.report.json.objectValue ?? JSONObject()
             if !isShard {

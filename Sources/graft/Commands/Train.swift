@@ -3,6 +3,7 @@ import Export
 import FileFormats
 import FineTuning
 import Foundation
+import Host
 import TensorCore
 import TextData
 
@@ -35,8 +36,8 @@ struct Train: ParsableCommand {
             learns from preferences or from a teacher instead; the README lists rows, options and what is logged. The \
             reference of dpo and kto is the model as the run begins, without a second copy.
 
-            Losses are in nats a trained token. SIGINT, SIGTERM or SIGUSR1 saves a checkpoint after the step under \
-            way and ends with status 75; a second SIGINT ends at once. Results depend neither on --threads nor on \
+            Losses are in nats a trained token. SIGINT, SIGTERM, SIGHUP or SIGUSR1 saves a checkpoint after the \
+            step or evaluation batch under way and ends with status 75; a second SIGINT ends at once. Results depend neither on --threads nor on \
             how often the run was interrupted.
 
             \(exitStatusHelp)
@@ -57,7 +58,6 @@ struct Train: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        StopRequest.install()
         let messages = output.messages
         var recipe = try source.recipe()
         compute.override(&recipe)
@@ -70,7 +70,10 @@ struct Train: ParsableCommand {
         let result = recipe.output + (recipe.adapter.method == .lora ? "/adapter" : "/model")
         if output.json { return Output.json(watch.json(result: result)) }
         watch.noteResult()
-        try Output.line(result)
+        do {
+            try Output.line(result)
+            try Output.flush()
+        } catch { messages.note("note: \(error)\n  the run is complete: \(result)") }
     }
 }
 
@@ -134,6 +137,8 @@ private final class TrainingWatch {
                         + "as tokens come to them, which takes time")
             }
         case .trainer(let event): show(event)
+        case .logFailed(let reason):
+            messages.note("warning: \(reason)\n  the run goes on; lines of the log are missing")
         case .profiled(let profile): messages.note(profile.text)
         }
     }

@@ -63,14 +63,13 @@ struct Inspector {
     private static let tableRows = 40
 
     func inspect() throws -> Inspection {
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+        guard let kind = fileKind(path) else {
             throw FileError.missing(path: path, what: "file or folder")
         }
-        return isFolder.boolValue ? try inspectFolder() : try inspectFile()
+        return kind == .folder ? try inspectFolder() : try inspectFile()
     }
 
-    func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: path + "/" + name) }
+    func has(_ name: String) -> Bool { isPresent(path + "/" + name) }
 
     private func inspectFolder() throws -> Inspection {
         if has("adapter_config.json") { return try adapter() }
@@ -236,7 +235,7 @@ struct Inspector {
         }
         result.add("method", .string(recipe.adapter.method.rawValue))
         if has("metrics.jsonl") { addCurve(try MetricsLog.read(path + "/metrics.jsonl"), to: &result) }
-        let checkpoints = ((try? FileManager.default.contentsOfDirectory(atPath: path + "/checkpoints")) ?? [])
+        let checkpoints = ((try? namesInFolder(path + "/checkpoints")) ?? [])
             .filter { $0.hasPrefix("step-") }.sorted()
         result.add("checkpoints", .array(checkpoints.map { .string($0) }))
         result.add("finished", .bool(has("manifest.json")))

@@ -85,7 +85,7 @@ extension Inspector {
 
     /// The files that state terms of use, and what the model card says.
     private func licences() throws -> [String] {
-        let names = (try FileManager.default.contentsOfDirectory(atPath: path)).sorted()
+        let names = try namesInFolder(path)
         var found = names.filter { name in
             ["LICENSE", "LICENCE", "COPYING", "NOTICE", "USE_POLICY"].contains {
                 name.uppercased().utf8.starts(with: $0.utf8)

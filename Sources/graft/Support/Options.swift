@@ -3,6 +3,7 @@ import Export
 import FileFormats
 public import FineTuning
 import Foundation
+import Host
 import TensorCore
 
 /// What every command takes.
@@ -26,7 +27,7 @@ enum PrecisionChoice: String, ExpressibleByArgument, CaseIterable {
 struct ComputeOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Threads that compute; the processors of the machine by default. Results do not depend on it.",
+            "Threads that compute; by default the processors that graft may run on. Results do not depend on it.",
             valueName: "n"))
     var threads: Int?
 
@@ -45,7 +46,7 @@ struct ComputeOptions: ParsableArguments {
         }
     }
 
-    var pool: WorkerPool { WorkerPool(threads: threads ?? WorkerPool.availableThreads) }
+    var pool: WorkerPool { WorkerPool(threads: threads ?? Processors.available) }
     /// f32 unless asked otherwise: what is read off a model should not depend on the processor.
     var dtype: DType { (precision ?? .f32).dtype }
 }
@@ -67,12 +68,10 @@ struct ModelOptions: ParsableArguments {
     var quantization = BaseQuantization.none
 
     private func requirePresent() throws {
-        guard FileManager.default.fileExists(atPath: model) else {
+        guard isPresent(model) else {
             throw FileError.missing(path: model, what: "model folder or GGUF file")
         }
-        let target = URL(fileURLWithPath: model).resolvingSymlinksInPath().path
-        let type = try? FileManager.default.attributesOfItem(atPath: target)[.type]
-        guard type as? FileAttributeType != .typeRegular || TextResources.isGGUF(model) else {
+        guard isFolder(model) || TextResources.isGGUF(model) else {
             throw FineTuningError.badInput(["\(model): neither a model folder nor a GGUF file"])
         }
     }
@@ -119,7 +118,7 @@ struct WeightedAdapters: ParsableArguments {
     /// Where an argument's adapter lies.
     private static func folder(_ argument: String) throws -> String {
         let path = try HubCache.snapshot(argument)
-        func has(_ name: String) -> Bool { FileManager.default.fileExists(atPath: "\(path)/\(name)") }
+        func has(_ name: String) -> Bool { isPresent("\(path)/\(name)") }
         return !has("adapter_config.json") && has("adapter/adapter_config.json") ? path + "/adapter" : path
     }
 

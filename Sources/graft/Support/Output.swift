@@ -1,10 +1,14 @@
 import FileFormats
 import FineTuning
 import Foundation
+import Host
 
 var versionText: String { graftVersion }
 
 /// Standard output, buffered, with errors noticed: a full disk is not a success.
+///
+/// A reader that went away, as `head` does, has had enough: what follows is left out, and the command ends as it would
+/// have.
 enum Output {
     // Commands write from the main thread alone.
     nonisolated(unsafe) private static var buffer: [UInt8] = []
@@ -12,7 +16,14 @@ enum Output {
     /// What --json prints at the end.
     nonisolated(unsafe) private static var document: JSONValue?
 
-    static func write(_ text: String) throws {
+    /// Whether whoever read standard output has closed it.
+    nonisolated(unsafe) private(set) static var isReaderGone = false
+
+    /// Writes text for a person, which may hold text from files: see `printable`.
+    static func write(_ text: String) throws { try writeStyled(printable(text)) }
+
+    /// Writes text as it is: coloured, or made for a program.
+    static func writeStyled(_ text: String) throws {
         hasText = true
         buffer += text.utf8
         if buffer.count >= 1 << 16 { try flush() }
@@ -39,26 +50,23 @@ enum Output {
     static func finish() throws {
         if let document {
             self.document = nil
-            try line(JSONWriter.text(document, .pretty))
+            try writeStyled(JSONWriter.text(document, .pretty) + "\n")
         }
         try flush()
     }
 
     static func flush() throws {
-        var written = 0
         defer { buffer.removeAll(keepingCapacity: true) }
-        while written < buffer.count {
-            let count = buffer.withUnsafeBytes {
-                Foundation.write(STDOUT_FILENO, $0.baseAddress! + written, $0.count - written)
-            }
-            if count < 0, errno == EINTR { continue }
-            guard count >= 0 else { throw FileError.io(operation: "write", path: "standard output", code: errno) }
-            written += count
+        guard !buffer.isEmpty, !isReaderGone else { return }
+        let code = StandardStream.output(buffer)
+        if code == EPIPE { isReaderGone = true }
+        guard code == 0 || code == EPIPE else {
+            throw FileError.io(operation: "write", path: "standard output", code: code)
         }
     }
 }
 
-/// Notes and progress on standard error.
+/// Notes and progress on standard error, as far as that can be written.
 final class Messages {
     private let isQuiet: Bool
     let drawsProgress: Bool
@@ -74,7 +82,7 @@ final class Messages {
     func note(_ text: String) {
         guard !isQuiet else { return }
         clearProgress()
-        FileHandle.standardError.write(Data((text + "\n").utf8))
+        tell(printable(text) + "\n")
     }
 
     /// Redraws the progress line, at most ten times a second; nothing where standard error is no terminal.
@@ -83,14 +91,16 @@ final class Messages {
         lastDraw = .now
         isLineOpen = true
         let width = max(20, terminalWidth() - 1)
-        FileHandle.standardError.write(Data(("\r\u{1B}[2K" + text().prefix(width)).utf8))
+        tell("\r\u{1B}[2K" + printable(text()).prefix(width))
     }
 
     func clearProgress() {
         guard isLineOpen else { return }
         isLineOpen = false
-        FileHandle.standardError.write(Data("\r\u{1B}[2K".utf8))
+        tell("\r\u{1B}[2K")
     }
+
+    private func tell(_ text: String) { StandardStream.tell(Array(text.utf8)) }
 
     private func terminalWidth() -> Int {
         var size = winsize()

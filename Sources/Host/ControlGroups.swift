@@ -1,4 +1,4 @@
-import Foundation
+import Glibc
 
 /// The control groups that a process is in (cgroups(7)), of either version. In a container the outermost is its own.
 public enum ControlGroups {
@@ -35,13 +35,25 @@ public enum ControlGroups {
 
     /// The text of a small file, nil where there is none.
     public static func text(of path: String) -> String? {
-        FileManager.default.contents(atPath: path).map { String(decoding: $0, as: UTF8.self) }
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return nil }
+        defer { close(file) }
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 1 << 12)
+        while bytes.count < 1 << 22 {
+            let count = read(file, &buffer, buffer.count)
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { return nil }
+            if count == 0 { break }
+            bytes += buffer[..<count]
+        }
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     /// The processors' worth of time that groups grant, the least of all; nil where none limits it.
     ///
     /// - Parameter file: the text of a file, nil where there is none
-    static func processorQuota(membership: String, file: (String) -> String?) -> Double? {
+    public static func processorQuota(membership: String, file: (String) -> String?) -> Double? {
         folders(of: "cpu", membership: membership).compactMap { folder -> Double? in
             let names = folder.isFirstVersion ? ["cpu.cfs_quota_us", "cpu.cfs_period_us"] : ["cpu.max"]
             let limit = names.flatMap { name in
