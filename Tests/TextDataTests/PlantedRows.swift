@@ -110,6 +110,10 @@ struct PlantedRows {
         case .replacementCharacters: return line(isFirst ? Self.chat(a + "\u{FFFD}", b) : ["text": "caf\u{FFFD} 1"])
         case .mixedNormalization:
             return line(isFirst ? Self.chat(a, "cafe\u{301} " + b) : Self.chat("ಕ\u{CC6}\u{CC2}ಳಿ " + a, b))
+        case .judgedRows:
+            return line(["prompt": .string(a), "completion": .string(b), "label": isFirst ? false : "undesirable"])
+        case .missingAnswer: return line(Self.chat(a, isFirst ? "nan" : "None"))
+        case .mediaPlaceholder: return line(Self.chat("<image>" + a, b))
         case .byteFallback: return line(Self.chat("ᱥᱟᱱᱛᱟᱲᱤ ᱯᱟᱹᱨᱥᱤ ᱛᱮ ᱚᱞ ᱟᱠᱟᱱ", "ᱯᱩᱛᱷᱤ ᱥᱟᱱᱛᱟᱲᱤ ᱯᱟᱹᱨᱥᱤ"))
         }
     }

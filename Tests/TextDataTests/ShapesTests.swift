@@ -71,7 +71,7 @@ struct ShapesTests {
     @Test(arguments: [("preference.jsonl", "preference row"), ("kto.jsonl", "KTO row")])
     func whatAnotherObjectiveLearnsFromIsRecognised(_ name: String, _ text: String) throws {
         let error = #expect(throws: TextError.self) { try builder().examples(fromFiles: [Self.path(name)]) }
-        #expect(error?.description.contains(text) == true && error?.description.contains("row 2") == true)
+        #expect(error?.description.contains(text) == true && error?.description.contains("rows 1, 2") == true)
         let set = try builder { $0.kind = name == "kto.jsonl" ? .judged : .preference }.examples(
             fromFiles: [Self.path(name)])
         #expect(set.examples.count == 6 && set.examples.allSatisfy { $0.judgement != nil })

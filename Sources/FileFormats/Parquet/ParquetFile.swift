@@ -23,6 +23,8 @@ public final class ParquetFile {
     public let path: String
     /// Of all row groups, as declared.
     public let rowCount: Int
+    /// Top-level columns that are not read.
+    public let skippedColumns: [String]
     private let file: Descriptor
     private let size: Int
     private let fields: [ParquetNode]
@@ -68,6 +70,7 @@ public final class ParquetFile {
             guard root.leaf == nil else { throw ParquetFault.schema("its root is a column") }
             let chosen = root.children.filter { wanted($0.name) }
             fields = chosen.isEmpty ? root.children : chosen
+            skippedColumns = chosen.isEmpty ? [] : root.children.filter { !wanted($0.name) }.map(\.name)
             self.leaves = leaves
             self.groups = groups[...]
             rowCount = try groups.reduce(0) { total, group in

@@ -34,6 +34,7 @@ public struct RowLoader: Sendable {
             options: options)
         // A tokenizer that names no end of text leaves it to config.json.
         builder.endID = builder.endID ?? config.eosTokenIDs.first.flatMap { Int32(exactly: $0) }
+        builder.stopIDs = (text?.stopTokens ?? []).union(config.eosTokenIDs.compactMap { Int32(exactly: $0) })
         return builder
     }
 

@@ -17,6 +17,8 @@ struct RowOutcome: Sendable {
     /// What is wrong with the row, and accepted.
     var accepted: [Lint] = []
     var spelling = RowLinter.Spelling()
+    /// Keys that nothing was made of.
+    var unread: [UnreadKey] = []
 }
 
 /// An example, and what should be said about it.
@@ -24,43 +26,14 @@ struct MadeExample: Sendable {
     var example: TokenizedExample
     /// Why nothing is trained, when nothing is.
     var reasonWithoutLabels: String?
-    var notes: Set<ExampleNote> = []
+    /// Each with what it was found in, where there is something to name.
+    var notes: [ExampleNote: String] = [:]
     /// No turn's end is trained.
     var lacksEnd = false
-    /// What of the row's tools the template did not write.
-    var dropped: [String] = []
     /// The text the tokens stand for and the bytes of it that each does; empty for rows that came as tokens. A token
     /// that was added behind the text has no range.
     var text = ""
     var byteRanges: [Range<Int>] = []
-}
-
-/// Things that are right but worth knowing, counted over the data.
-enum ExampleNote: String, Hashable, Sendable, CaseIterable, Codable {
-    /// The template writes earlier turns differently once the conversation goes on.
-    case rewrittenTurns
-    /// What the template's own marks train does not end with the end of the turn.
-    case noStopToken
-    case noTemplate
-    /// Prompts that come as texts, for a model with a chat template.
-    case plainPrompt
-
-    func warning(rows: Int) -> String {
-        let count = "\(rows) row\(rows == 1 ? "" : "s")"
-        return switch self {
-        case .rewrittenTurns:
-            "\(count): the chat template writes earlier turns differently once the conversation goes on (it may drop "
-                + "their reasoning); they are trained as they stand in the whole conversation"
-        case .noStopToken:
-            "\(count): no special token ends what is trained; the model may not learn where to stop"
-        case .noTemplate:
-            "\(count): instruction rows are trained as plain text, because the model has no chat template"
-        case .plainPrompt:
-            "\(count): prompt and answer are trained as plain text, without the chat template that chat programs use; "
-                + "to train with it, name the prompt's key instruction (see columns; the answer's is output, or chosen and "
-                + "rejected), or give lists of messages"
-        }
-    }
 }
 
 /// Gathers outcomes in the order of rows, and applies what is to happen to long ones.
@@ -76,10 +49,11 @@ struct ExampleCollector {
     private var decomposed: [RowFault] = []
     private var decomposedCount = 0
     private var hasComposed = false
-    private var notes: [ExampleNote: Int] = [:]
-    /// Rows whose tools the template leaves out, as many as a warning names.
-    private var dropped: [String] = []
-    private var droppedCount = 0
+    private var notes: [ExampleNote: NotedRows] = [:]
+    /// How many rows have each key that nothing is made of.
+    private var unread: [UnreadKey: Int] = [:]
+    /// Columns of files that are not even read, with their rows.
+    var skippedColumns: [String: Int] = [:]
     private var examples: [TokenizedExample] = []
     private var origins: [RowOrigin] = []
 
@@ -91,15 +65,21 @@ struct ExampleCollector {
         var decomposed: [RowFault]
         var decomposedCount: Int
         var hasComposed: Bool
-        var notes: [ExampleNote: Int]
-        var dropped: [String]
-        var droppedCount: Int
+        var noted: [ExampleNote: NotedRows]
+        var unreadKeys: [String: Int]
+        var unreadMessageKeys: [String: Int]
+        var skippedColumns: [String: Int]
     }
 
     var snapshot: Snapshot {
-        Snapshot(
+        func names(ofMessages: Bool) -> [String: Int] {
+            let counts = unread.filter { $0.key.isOfMessage == ofMessages }
+            return [String: Int](counts.map { ($0.key.name.description, $0.value) }, uniquingKeysWith: +)
+        }
+        return Snapshot(
             report: report, decomposed: decomposed, decomposedCount: decomposedCount, hasComposed: hasComposed,
-            notes: notes, dropped: dropped, droppedCount: droppedCount)
+            noted: notes, unreadKeys: names(ofMessages: false), unreadMessageKeys: names(ofMessages: true),
+            skippedColumns: skippedColumns)
     }
 
     /// Adds what is known of other rows of the same files.
@@ -108,14 +88,18 @@ struct ExampleCollector {
         decomposed = Array((decomposed + other.decomposed).prefix(Self.lintFaultLimit))
         decomposedCount += other.decomposedCount
         hasComposed = hasComposed || other.hasComposed
-        notes.merge(other.notes, uniquingKeysWith: +)
-        dropped = Array((dropped + other.dropped).prefix(Self.droppedLimit))
-        droppedCount += other.droppedCount
+        notes.merge(other.noted) { $0.merging($1) }
+        for (keys, isOfMessage) in [(other.unreadKeys, false), (other.unreadMessageKeys, true)] {
+            for (name, count) in keys {
+                unread[UnreadKey(name: ByteString(name), isOfMessage: isOfMessage), default: 0] += count
+            }
+        }
+        // Each shard has read all files.
+        skippedColumns = other.skippedColumns
     }
 
     /// Rows that one lint, or one reason, names; a planted defect should be found wherever it is.
     static let lintFaultLimit = 1_000
-    private static let droppedLimit = 10
 
     private mutating func add(_ fault: RowFault) {
         faultCount += 1
@@ -141,19 +125,13 @@ struct ExampleCollector {
             case .leftOut: break
             case .made(let made):
                 if let shape = outcome.shape { report.shapes[shape, default: 0] += 1 }
-                for note in made.notes { notes[note, default: 0] += 1 }
-                if !made.dropped.isEmpty { addDropped(made.dropped, outcome) }
+                for key in outcome.unread { unread[key, default: 0] += 1 }
+                for (note, detail) in made.notes {
+                    notes[note, default: NotedRows()].add(file: outcome.file, row: outcome.row, detail)
+                }
                 add(made.example, outcome)
             }
         }
-    }
-
-    private mutating func addDropped(_ parts: [String], _ outcome: RowOutcome) {
-        droppedCount += 1
-        guard dropped.count < Self.droppedLimit else { return }
-        let rest = parts.count > 2 ? " and \(parts.count - 2) more" : ""
-        let place = outcome.file.map { "\($0) row" } ?? "row"
-        dropped.append("\(place) \(outcome.row) (\(parts.prefix(2).joined(separator: ", "))\(rest))")
     }
 
     private mutating func look(at outcome: RowOutcome) {
@@ -230,15 +208,9 @@ struct ExampleCollector {
     }
 
     private var warnings: [String] {
-        var texts = ExampleNote.allCases.compactMap { note in notes[note].map { note.warning(rows: $0) } }
+        var texts = ExampleNote.allCases.compactMap { note in notes[note].map(note.warning) }
         func row(_ count: Int) -> String { "\(count) row\(count == 1 ? "" : "s")" }
-        if droppedCount > 0 {
-            texts.append(
-                "\(row(droppedCount)): the chat template leaves out tools, calls of them or their results, and the model "
-                    + "would train on conversations with a gap: \(dropped.joined(separator: "; "))"
-                    + (droppedCount > dropped.count ? "; and more" : "")
-                    + "; use a chat template that writes them, or take them out of the rows")
-        }
+        if let text = unreadText { texts.append(text) }
         if report.dropped > 0 { texts.append("\(row(report.dropped)) longer than max_length left out") }
         if report.truncated > 0 { texts.append("\(row(report.truncated)) cut short at max_length") }
         if report.split > 0 { texts.append("\(row(report.split)) cut in pieces of max_length") }
@@ -250,6 +222,29 @@ struct ExampleCollector {
             texts.append("\(report.emptied) example(s) left out because cutting removed all that is trained")
         }
         return texts
+    }
+
+    private static let unreadLimit = 20
+
+    /// What of the rows is not read.
+    private var unreadText: String? {
+        func list(_ counts: [(name: ByteString, count: Int)]) -> String {
+            let sorted = counts.sorted { ($1.count, $0.name) < ($0.count, $1.name) }
+            let named = sorted.prefix(Self.unreadLimit).map { key, count in
+                "\(quoted(key.description)) (\(count) row\(count == 1 ? "" : "s"))"
+            }
+            return named.joined(separator: ", ")
+                + (sorted.count > named.count ? " and \(sorted.count - named.count) more" : "")
+        }
+        var ofRows = unread.filter { !$0.key.isOfMessage }.map { (name: $0.key.name, count: $0.value) }
+        for (name, count) in skippedColumns {
+            let name = ByteString(name)
+            if !ofRows.contains(where: { $0.name == name }) { ofRows.append((name, count)) }
+        }
+        let ofMessages = unread.filter(\.key.isOfMessage).map { (name: $0.key.name, count: $0.value) }
+        if ofRows.isEmpty, ofMessages.isEmpty { return nil }
+        if ofRows.isEmpty { return "keys of messages that are not read: " + list(ofMessages) }
+        return "keys that are not read: " + list(ofRows) + (ofMessages.isEmpty ? "" : "; of messages: " + list(ofMessages))
     }
 
     /// - Parameter mayBeEmpty: whether it is no error that no example is left.

@@ -19,8 +19,7 @@ public struct ExampleStream {
     ) throws {
         guard !files.isEmpty else { throw TextError.badOption(name: "data", reason: "no file is given") }
         self.builder = builder
-        linter = RowLinter(
-            tokenizer: builder.tokenizer, template: builder.template, endID: builder.endID)
+        linter = RowLinter(builder)
         source = RowSource(files: files, columns: builder.options.columns, shard: shard)
         collector = ExampleCollector(options: builder.options)
         isShard = shard.count > 1
@@ -57,6 +56,7 @@ public struct ExampleStream {
     public mutating func next() throws -> ExampleSet? {
         let rows = try source.next(Self.batchSize, from: start)
         collector.report.kinds = source.kinds
+        collector.skippedColumns = source.skippedColumns
         if rows.isEmpty { return nil }
         collector.add(builder.outcomes(rows, linter))
         let set = collector.take()

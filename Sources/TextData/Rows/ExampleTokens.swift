@@ -5,32 +5,43 @@ extension ExampleBuilder {
     /// The example of one row, whatever its length.
     ///
     /// - Throws: `RowError`, or what the template throws.
-    public func example(for row: Row) throws -> TokenizedExample { try example(of: row).example }
+    public func example(for row: Row) throws -> TokenizedExample { try example(of: row, turnEnds).example }
+
+    /// The tokens that end a turn; to be made once for many rows.
+    var turnEnds: TurnEnds {
+        TurnEnds(
+            tokenizer: tokenizer, template: template, declared: stopIDs.union([endID].compactMap(\.self)))
+    }
 
     /// - Throws: `RowError` when the objective has no use for such a row.
     private func require(_ kinds: ExampleOptions.Kind..., found what: String) throws {
         if kinds.contains(options.kind) { return }
-        throw RowError("\(what), but \(options.kind.demand)")
+        let reason = "\(what), but \(options.kind.demand)"
+        throw options.kind == .supervised ? RowError(reason, lint: .judgedRows) : RowError(reason)
     }
 
     /// The example of a prompt and an answer to it. All that follows the prompt is trained, to the last token, as
     /// TRL's trainers take it: also what a template writes after the token that ends a turn.
-    private func answer(_ row: Row) throws -> MadeExample {
+    private func answer(_ row: Row, _ ends: TurnEnds) throws -> MadeExample {
         switch row {
-        case .conversation(let conversation): try example(of: conversation, trainsTail: true)
-        default: try example(ofAny: row)
+        case .conversation(let conversation): try example(of: conversation, ends, trainsTail: true)
+        default: try example(ofAny: row, ends)
         }
     }
 
-    func example(of row: Row) throws -> MadeExample {
+    func example(of row: Row, _ ends: TurnEnds) throws -> MadeExample {
+        // Of judged rows that are accepted, good answers are learned and bad ones left out.
+        let takesGood = options.kind == .supervised && options.accepts.contains(.judgedRows)
         switch row {
+        case .preference(let chosen, _) where takesGood: return try example(ofAny: chosen, ends)
+        case .judged(let row, isGood: true) where takesGood: return try example(ofAny: row, ends)
         case .preference, .judged: break
         default: try require(.supervised, found: "a row without a judgement")
         }
-        return try example(ofAny: row)
+        return try example(ofAny: row, ends)
     }
 
-    private func example(ofAny row: Row) throws -> MadeExample {
+    private func example(ofAny row: Row, _ ends: TurnEnds) throws -> MadeExample {
         switch row {
         case .tokens(let example):
             if let bad = example.ids.first(where: { $0 < 0 || $0 >= vocabularySize }) {
@@ -38,7 +49,7 @@ extension ExampleBuilder {
             }
             return MadeExample(
                 example: example,
-                reasonWithoutLabels: "every label is -100 (or only the first is not): nothing is trained")
+                reasonWithoutLabels: "every label is -100 or masked (or only the first is not): nothing is trained")
         case .text(let text): return try example(text: text, trainedFrom: 0)
         case .completion(let prompt, let completion):
             var made = try example(text: prompt + completion, trainedFrom: prompt.utf8.count)
@@ -46,33 +57,33 @@ extension ExampleBuilder {
             let hasMarkers = zip(made.example.ids, made.byteRanges).contains {
                 !$1.isEmpty && tokenizer?.isSpecial($0) == true
             }
-            if template != nil, !prompt.isEmpty, !hasMarkers { made.notes.insert(.plainPrompt) }
+            if template != nil, !prompt.isEmpty, !hasMarkers { made.notes[.plainPrompt] = "" }
             return made
-        case .conversation(let conversation): return try example(of: conversation)
+        case .conversation(let conversation): return try example(of: conversation, ends)
         case .preference(let chosen, let rejected):
             try require(.preference, .judged, found: "a preference row")
-            var made = try answer(chosen)
-            let other = try answer(rejected)
-            made.notes.formUnion(other.notes)
+            var made = try answer(chosen, ends)
+            let other = try answer(rejected, ends)
+            made.notes.merge(other.notes) { $0.isEmpty ? $1 : $0 }
             made.lacksEnd = made.lacksEnd || other.lacksEnd
-            made.dropped += other.dropped
+            if made.example.ids == other.example.ids { made.notes[.sameAnswers] = "" }
             if made.example.trainedCount > 0 { made.reasonWithoutLabels = other.reasonWithoutLabels }
             made.example.judgement = .chosen(ids: other.example.ids, isTrained: other.example.isTrained)
             return made
         case .judged(let row, let isGood):
             try require(.judged, found: "a KTO row")
-            var made = try answer(row)
+            var made = try answer(row, ends)
             made.example.judgement = .label(isGood)
             return made
         case .instruction(let system, let history, let prompt, let output):
             guard template == nil else {
-                return try example(of: Self.conversation(system, history, prompt, output))
+                return try example(of: Self.conversation(system, history, prompt, output), ends)
             }
             let before = [system] + history.flatMap { [$0.0, $0.1] } + [prompt, ""]
             let start = before.enumerated().filter { !$1.isEmpty || $0 == before.count - 1 }.map(\.element)
                 .joined(separator: "\n\n")
             var made = try example(text: start + output, trainedFrom: start.utf8.count)
-            made.notes.insert(.noTemplate)
+            made.notes[.noTemplate] = ""
             return made
         }
     }
@@ -108,27 +119,53 @@ extension ExampleBuilder {
         return MadeExample(
             example: TokenizedExample(ids: ids, isTrained: isTrained),
             reasonWithoutLabels: end == start ? "there is no text to train on" : nil,
-            notes: endID == nil ? [.noStopToken] : [],
+            notes: endID == nil ? [.noStopToken: ""] : [:],
             lacksEnd: !isAll && ids.last.map { !(tokenizer.isSpecial($0) || $0 == endID) } ?? false,
             text: text, byteRanges: encoding.byteRanges)
     }
 
-    private func example(of conversation: Conversation, trainsTail: Bool = false) throws -> MadeExample {
-        let tokenizer = try requireTokenizer()
+    /// A conversation as its template writes it, and what is trained of it.
+    private struct Rendered {
+        var conversation: Conversation
+        var trained: TrainedText
+        var dropped: [String]
+    }
+
+    private func rendered(_ given: Conversation) throws -> Rendered {
         let template = try requireTemplate()
-        let renderer = try ConversationRenderer(template, conversation, now: options.now)
-        let trained = try SpanFinder(renderer: renderer, conversation: conversation).trainedText(options.trainOn)
-        let dropped = ToolProbe(template: template, renderer: renderer, conversation: conversation)
-            .dropped(from: trained.text)
+        func render(_ conversation: Conversation) throws -> Rendered {
+            let renderer = try ConversationRenderer(template, conversation, now: options.now)
+            let trained = try SpanFinder(renderer: renderer, conversation: conversation).trainedText(options.trainOn)
+            let probe = ToolProbe(template: template, renderer: renderer, conversation: conversation)
+            return Rendered(conversation: conversation, trained: trained, dropped: probe.dropped(from: trained.text))
+        }
+        let conversation = given.fitted(to: template)
+        do { return try render(conversation) } catch let error as TextError {
+            // Some templates take a content that is empty, but none that is missing.
+            guard let filled = conversation.withEmptyContents, let result = try? render(filled) else { throw error }
+            return result
+        }
+    }
+
+    private func example(
+        of given: Conversation, _ stops: TurnEnds, trainsTail: Bool = false
+    ) throws -> MadeExample {
+        let tokenizer = try requireTokenizer()
+        let rendered = try rendered(given)
+        let trained = rendered.trained
         // The template writes BOS and all other special tokens itself.
         let encoding = try tokenizer.encoding(of: trained.text, addSpecialTokens: false)
         var isTrained = Array(repeating: false, count: encoding.ids.count)
         var weights = trained.weights.isEmpty ? nil : Array(repeating: Float(1), count: encoding.ids.count)
         var index = 0
-        var notes = trained.notes
+        var notes: [ExampleNote: String] = trained.isRewritten ? [.rewrittenTurns: ""] : [:]
+        if !rendered.dropped.isEmpty {
+            let parts = rendered.dropped
+            let rest = parts.count > 2 ? " and \(parts.count - 2) more" : ""
+            notes[.droppedParts] = parts.prefix(2).joined(separator: ", ") + rest
+        }
         var hasEnd = false
         let text = Array(trained.text.utf8)
-        let stops = StopTokens(added: tokenizer.addedIDs, end: endID)
         for (number, span) in trained.spans.enumerated() {
             while index < isTrained.count, encoding.byteRanges[index].upperBound <= span.lowerBound,
                 encoding.byteRanges[index].lowerBound < span.lowerBound
@@ -141,7 +178,7 @@ extension ExampleBuilder {
             if options.trainOn != .all, end > index {
                 let hasStop = Self.settleEnd(
                     of: index..<end, encoding, text, stops: stops, &isTrained)
-                if hasStop { hasEnd = true } else { notes.insert(.noStopToken) }
+                if hasStop { hasEnd = true } else { notes[.noStopToken] = "" }
                 if trainsTail, span.upperBound == text.count { for i in index..<end { isTrained[i] = true } }
             }
             if weights != nil {
@@ -152,20 +189,30 @@ extension ExampleBuilder {
             }
             index = end
         }
-        let reason =
-            trained.spans.isEmpty
-            ? "no message with the role \"assistant\" is trained (train_on is \(options.trainOn.rawValue))" : nil
         return MadeExample(
             example: TokenizedExample(ids: encoding.ids, isTrained: isTrained, weights: weights),
-            reasonWithoutLabels: reason,
-            notes: notes, lacksEnd: options.trainOn != .all && !hasEnd, dropped: dropped, text: trained.text,
+            reasonWithoutLabels: trained.spans.isEmpty ? reasonWithoutTurns(rendered.conversation) : nil,
+            notes: notes, lacksEnd: options.trainOn != .all && !hasEnd, text: trained.text,
             byteRanges: encoding.byteRanges)
+    }
+
+    /// Why no turn of a conversation is trained.
+    private func reasonWithoutTurns(_ conversation: Conversation) -> String {
+        var roles: [String] = []
+        for role in conversation.messages.compactMap({ $0["role"]?.stringValue })
+        where !roles.contains(where: { $0.hasSameBytes(as: role) }) { roles.append(role) }
+        if roles.contains("assistant") {
+            return "no turn of the assistant is trained: the row's own flags or weights keep them all from it, or the "
+                + "chat template writes none of them (train_on is \(options.trainOn.rawValue))"
+        }
+        let names = roles.prefix(8).map { quoted($0) }.joined(separator: ", ")
+        return "no turn is trained: graft trains the role \"assistant\" (train_on is \(options.trainOn.rawValue)), and the "
+            + "role\(roles.count == 1 ? " here is" : "s here are") \(names); rename the role of the answers to assistant"
     }
 
     /// The rendered text of a conversation and which parts of it are trained.
     public func trainedText(of conversation: Conversation) throws -> TrainedText {
-        let renderer = try ConversationRenderer(try requireTemplate(), conversation, now: options.now)
-        return try SpanFinder(renderer: renderer, conversation: conversation).trainedText(options.trainOn)
+        try rendered(conversation).trained
     }
 
     private func requireTemplate() throws -> ChatTemplate {
@@ -178,9 +225,13 @@ extension ExampleBuilder {
     /// A turn ends with its end-of-turn token: one that follows the trained tokens is trained too, and white space
     /// after it is not. Returns whether there is such a token.
     private static func settleEnd(
-        of tokens: Range<Int>, _ encoding: Encoding, _ text: [UInt8], stops: StopTokens, _ isTrained: inout [Bool]
+        of tokens: Range<Int>, _ encoding: Encoding, _ text: [UInt8], stops: TurnEnds, _ isTrained: inout [Bool]
     ) -> Bool {
         var last = tokens.upperBound - 1
+        // Some templates write what begins the next turn behind the last one.
+        var end = last
+        while end > tokens.lowerBound, !stops.contains(encoding.ids[end]), stops.isStructure(encoding.ids[end]) { end -= 1 }
+        if stops.contains(encoding.ids[end]) { last = end }
         func isSpace(_ index: Int) -> Bool {
             text[encoding.byteRanges[index]].allSatisfy { $0 == 0x20 || $0 == 0x0A || $0 == 0x0D || $0 == 0x09 }
         }
@@ -200,14 +251,6 @@ extension ExampleBuilder {
         token.isEmpty
             ? token.lowerBound > span.lowerBound && token.lowerBound < span.upperBound
             : token.lowerBound < span.upperBound && token.upperBound > span.lowerBound
-    }
-
-    /// Tokens that can end a turn.
-    private struct StopTokens {
-        var added: Set<Int32>
-        var end: Int32?
-
-        func contains(_ id: Int32) -> Bool { id == end || added.contains(id) }
     }
 
     private func requireTokenizer() throws -> Tokenizer {

@@ -131,6 +131,8 @@ public struct ExampleBuilder: Sendable {
     public var vocabularySize: Int
     /// The token that ends a text; of the tokenizer, unless set (config.json names it where the tokenizer does not).
     public var endID: Int32?
+    /// Further tokens that end a turn by the model's files.
+    public var stopIDs: Set<Int32> = []
     public var options: ExampleOptions
 
     /// - Parameter vocabularySize: of the model; by default that of the tokenizer.
@@ -172,7 +174,7 @@ public struct ExampleBuilder: Sendable {
 
     /// The examples of rows in memory; faults name no file.
     public func examples(from rows: [JSONValue]) throws -> ExampleSet {
-        let linter = RowLinter(tokenizer: tokenizer, template: template, endID: endID)
+        let linter = RowLinter(self)
         let results = concurrentMap(rows.count, threads: options.threads) { i in
             var place = RowPlace()
             place.ordinal = i
@@ -229,11 +231,16 @@ public struct ExampleBuilder: Sendable {
         func fault(_ reason: String) { outcome.result = .faults([RowFault(file: file, row: number, reason: reason)]) }
         do {
             let value = try ColumnName.renamed(try value(), options.columns)
-            let row = try Row(value, as: options.format)
-            outcome.shape = options.format ?? value.objectValue.flatMap(RowShape.init)
+            let read = try Row.read(value, as: options.format)
+            let row = read.row
+            outcome.shape = read.shape
             outcome.spelling = RowLinter.spelling(row)
+            outcome.unread = read.unread + linter.unreadKeys(of: row)
             ofTexts = linter.findings(row)
-            let made = try example(of: row)
+            if let reason = linter.emptyAnswer(row) { throw RowError(reason, lint: .noTrainedToken) }
+            var made = try example(of: row, linter.ends)
+            made.notes.merge(read.notes) { $1 }
+            made.notes.merge(linter.notes(row)) { $1 }
             guard made.example.isTrainable else {
                 let reason = made.reasonWithoutLabels ?? "nothing in this row is trained (every label is ignored)"
                 refuse([LintFinding(lint: .noTrainedToken, detail: reason)] + ofTexts)

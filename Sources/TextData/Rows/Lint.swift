@@ -11,6 +11,9 @@ public enum Lint: String, Sendable, CaseIterable, Codable {
     case replacementCharacters = "replacement_characters"
     case mixedNormalization = "mixed_normalization"
     case byteFallback = "byte_fallback"
+    case judgedRows = "judged_rows"
+    case missingAnswer = "missing_answer"
+    case mediaPlaceholder = "media_placeholder"
 
     /// What is wrong, in a few words.
     public var title: String {
@@ -26,6 +29,9 @@ public enum Lint: String, Sendable, CaseIterable, Codable {
         case .replacementCharacters: "the text holds U+FFFD, which stands for what an earlier program could not read"
         case .mixedNormalization: "the text is not in NFC, while other rows are: the same word has two spellings"
         case .byteFallback: "the tokenizer spells letters of the text in single bytes: it does not know the script"
+        case .judgedRows: "answers are judged, and the objective would learn the bad ones like the good ones"
+        case .missingAnswer: "the answer is a word that programs write where a value is missing (nan, None, null)"
+        case .mediaPlaceholder: "the text stands beside a picture, film or sound that graft does not read"
         }
     }
 
@@ -47,11 +53,16 @@ public enum Lint: String, Sendable, CaseIterable, Codable {
             "make the rows again from their source with the right encoding, or accept it \(accept)"
         case .mixedNormalization: "bring all text into NFC, or accept it \(accept)"
         case .byteFallback: "use a model whose tokenizer was made for the script, or accept it \(accept)"
+        case .judgedRows:
+            "choose an objective that learns from them (dpo, kto and others), or learn the good answers alone and leave the "
+                + "bad ones out by accepting it \(accept); a label that judges nothing goes by format (data.format, --format)"
+        case .missingAnswer: "fill in the answers or take the rows out; where the word is the answer, accept it \(accept)"
+        case .mediaPlaceholder: "leave the rows out; where the word stands for itself, accept it \(accept)"
         }
     }
 
     /// Rows with this cannot be used at all: accepting leaves them out.
-    var leavesOut: Bool { [.noTrainedToken, .roleOrder, .invalidUnicode, .truncatedLabels].contains(self) }
+    var leavesOut: Bool { [.noTrainedToken, .roleOrder, .invalidUnicode, .truncatedLabels, .judgedRows].contains(self) }
 }
 
 /// One finding about one row.

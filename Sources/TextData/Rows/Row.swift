@@ -39,30 +39,39 @@ public indirect enum Row: Sendable {
     case judged(Row, isGood: Bool)
 
     /// Every key that a row may have.
-    public static let knownKeys = [
-        "messages", "conversations", "tools", "functions", "system", "instruction", "input", "output", "history",
-        "prompt", "completion", "label", "chosen", "rejected", "text", "input_ids", "labels", "chat_template_kwargs",
-        "prompt_ids", "completion_ids", "chosen_ids", "rejected_ids",
-    ]
+    public static let knownKeys =
+        [
+            "messages", "conversations", "tools", "functions", "system", "instruction", "input", "output", "history",
+            "prompt", "completion", "label", "kto_tag", "chosen", "rejected", "rejected_response", "text", "input_ids",
+            "labels", "attention_mask", "position_ids", "seq_lengths", "chat_template_kwargs", "prompt_ids",
+            "completion_ids", "chosen_ids", "rejected_ids",
+        ] + RowReader.tokenMasks + RowReader.media.map(\.key) + RowReader.refusedKeys
 
     /// Recognises the shape of a row by its keys.
     ///
     /// - Parameter shape: what the row has to be; nil leaves it to its keys.
     /// - Throws: `RowError` with what is wrong with the row.
-    public init(_ value: JSONValue, as shape: RowShape? = nil) throws {
+    public init(_ value: JSONValue, as shape: RowShape? = nil) throws { self = try Self.read(value, as: shape).row }
+
+    /// The same with what came to light.
+    static func read(_ value: JSONValue, as shape: RowShape? = nil) throws -> ReadRow {
         guard let object = value.objectValue else { throw RowError("expected an object, found \(value.kindName)") }
-        let reader = RowReader(object)
-        switch shape ?? RowShape(of: object) {
-        case .tokens: self = .tokens(try reader.tokens())
-        case .messages: self = .conversation(try reader.conversation())
-        case .sharegpt: self = .conversation(try reader.shareGPT())
-        case .alpaca: self = try reader.instruction()
-        case .completion: self = try reader.completion()
-        case .text: self = .text(try reader.string("text"))
-        case .preference: self = try reader.preference()
-        case .kto: self = try reader.judged()
-        case nil: throw RowShape.error(for: object)
-        }
+        guard let shape = shape ?? RowShape(of: object) else { throw RowShape.error(for: object) }
+        let reader = try RowReader(object, as: shape)
+        try reader.refuseWhatIsNotRead(in: shape)
+        let row: Row =
+            switch shape {
+            case .tokens: .tokens(try reader.tokens())
+            case .messages: .conversation(try reader.conversation(under: "messages"))
+            case .sharegpt: .conversation(try reader.conversation(under: "conversations"))
+            case .alpaca: try reader.instruction()
+            case .completion: try reader.completion()
+            case .text: .text(try reader.string("text"))
+            case .preference: try reader.preference()
+            case .kto: try reader.judged()
+            }
+        return ReadRow(
+            row: row, shape: shape, notes: reader.record.notes, unread: reader.record.unread(of: reader.object))
     }
 }
 

@@ -11,31 +11,73 @@ extension RowReader {
                 chosen: .tokens(try answerTokens("chosen_ids")),
                 rejected: .tokens(try answerTokens("rejected_ids")))
         }
+        if object["chosen"] == nil, present("rejected_response") != nil { return try rejectedResponse() }
         let prompt = try prompt(["chosen", "rejected"])
         return .preference(
             chosen: try answer("chosen", prompt: prompt), rejected: try answer("rejected", prompt: prompt))
     }
 
-    /// `{"prompt", "completion", "label"}`
-    func judged() throws -> Row {
-        guard let isGood = label else {
-            throw RowError("\"label\": expected true or false, found \(object["label"]?.kindName ?? "nothing")")
+    /// `{"messages", "rejected_response"}`: the last message is the good answer.
+    private func rejectedResponse() throws -> Row {
+        guard let text = value("rejected_response")?.stringValue else {
+            throw RowError(
+                "\"rejected_response\": expected one answer (a text), found "
+                    + "\(value("rejected_response")?.kindName ?? "nothing")")
         }
+        let prompt = try judgedMessages()
+        let rejected = Array(prompt.dropLast()) + [Message("assistant", text)]
+        return .preference(
+            chosen: .conversation(try conversation(prompt)), rejected: .conversation(try conversation(rejected)))
+    }
+
+    /// An answer with its prompt and `"label"`, or `"kto_tag"`.
+    func judged() throws -> Row {
+        let isGood = try label()
         if object["completion_ids"] != nil {
             return .judged(.tokens(try answerTokens("completion_ids")), isGood: isGood)
+        }
+        func has(_ keys: String...) -> Bool { keys.allSatisfy { object[$0].map { !$0.isNull } ?? false } }
+        if !has("completion"), has("instruction", "output") {
+            return .judged(try answer("output", prompt: prompt(["output"])), isGood: isGood)
+        }
+        if !has("completion"), has("messages") || has("conversations") {
+            return .judged(.conversation(try conversation(try judgedMessages())), isGood: isGood)
         }
         return .judged(try answer("completion", prompt: prompt(["completion"])), isGood: isGood)
     }
 
-    private var label: Bool? {
-        if let flag = object["label"]?.boolValue { return flag }
-        // Tables may write truth as a number or a word.
-        switch object["label"] {
-        case .string(let word)?:
-            return ["true", "True", "1"].contains(word) ? true : ["false", "False", "0"].contains(word) ? false : nil
-        case let value?: return value.doubleValue == 1 ? true : value.doubleValue == 0 ? false : nil
-        case nil: return nil
+    /// The messages of a row whose last one is judged; what comes before is its prompt.
+    private func judgedMessages() throws -> [Message] {
+        let key = object["messages"].map { !$0.isNull } ?? false ? "messages" : "conversations"
+        let messages = try withSystem(turns(under: key))
+        guard let last = messages.last, last.role == "assistant" else {
+            throw RowError("\"\(key)\" must end with the answer of the assistant that is judged")
         }
+        return messages.dropLast().map(\.untrained) + [Message(message: last.message, isTrainable: true)]
+    }
+
+    private static let goodWords = ["true", "yes", "desirable", "good", "chosen", "preferred", "positive"]
+    private static let badWords = ["false", "no", "undesirable", "bad", "rejected", "dispreferred", "negative"]
+
+    /// Whether an answer is good, in any of the spellings of tables; nil for other values.
+    static func judgement(_ value: JSONValue) -> Bool? {
+        if let flag = value.flag { return flag }
+        if value.doubleValue == -1 { return false }
+        guard let word = value.stringValue?.trimmedASCII.lowercased() else { return nil }
+        if word == "-1" { return false }
+        return goodWords.contains(word) ? true : badWords.contains(word) ? false : nil
+    }
+
+    private func label() throws -> Bool {
+        let keys = ["kto_tag", "label"].filter { present($0) != nil }
+        let found = keys.map { value($0) ?? .null }
+        for (key, value) in zip(keys, found) where Self.judgement(value) == nil {
+            throw RowError("\"\(key)\": expected true or false, found \(quoted(JSONWriter.text(value)))")
+        }
+        let flags = found.compactMap(Self.judgement)
+        guard let first = flags.first else { throw RowError("\"label\": expected true or false, found nothing") }
+        guard flags.allSatisfy({ $0 == first }) else { throw RowError("\"kto_tag\" and \"label\" say different things") }
+        return first
     }
 
     private func answerTokens(_ key: String) throws -> TokenizedExample {
@@ -44,6 +86,35 @@ extension RowReader {
         guard !answer.isEmpty else { throw RowError("\"\(key)\" is empty") }
         return TokenizedExample(
             ids: prompt + answer, isTrained: prompt.map { _ in false } + answer.map { _ in true })
+    }
+
+    // MARK: Messages as text
+
+    /// Puts messages in place of a text that holds them as JSON, as tables do.
+    ///
+    /// - Throws: `RowError` for messages in Python's notation.
+    static func readMessageText(_ key: String, in object: inout JSONObject, _ record: RowRecord) throws {
+        guard let text = object[key]?.stringValue, let first = text.utf8.first(where: { $0 > 0x20 }),
+            first == UInt8(ascii: "[") || first == UInt8(ascii: "{")
+        else { return }
+        let bytes = Text(text.trimmedASCII)
+        for quote in ["[{'role'", "[{'from'", "[{'content'", "{'messages'"] where bytes.hasPrefix(Text(quote)) {
+            throw RowError("\"\(key)\" holds messages in Python's notation; write them as JSON (json.dumps)")
+        }
+        guard bytes.contains(Text("\"role\"")) || bytes.contains(Text("\"from\"")),
+            let parsed = try? JSONParser.parse(text)
+        else { return }
+        let list = parsed["messages"] ?? (parsed.objectValue != nil ? [parsed] : parsed)
+        guard let messages = list.arrayValue, !messages.isEmpty else { return }
+        let roles = messages.compactMap { ($0["role"] ?? $0["from"])?.stringValue }
+        guard roles.count == messages.count else { return }
+        // An answer that is asked for as JSON may be a list of messages, too; one that ends with an answer is one.
+        guard key == "prompt" || ["assistant", "gpt"].contains(roles[roles.count - 1]) else { return }
+        if object["tools"].map(\.holdsNothing) ?? true, let tools = parsed["tools"], !tools.holdsNothing {
+            object["tools"] = tools
+        }
+        object[key] = list
+        record.note(.messageText, "\"\(key)\"")
     }
 
     // MARK: Prompts
@@ -58,34 +129,31 @@ extension RowReader {
     /// The prompt of the answers under `keys`.
     private func prompt(_ keys: [String]) throws -> Prompt {
         let areMessages = keys.contains { object[$0]?.stringValue == nil }
-        let system = try string("system", default: "")
-        func withSystem(_ messages: [Message]) -> Prompt {
-            let has = messages.first?.message["role"]?.stringValue == "system"
-            return .messages(
-                (system.isEmpty || has
-                    ? [] : [Message(message: ["role": "system", "content": .string(system)], isTrainable: false)])
-                    + messages.map(\.untrained))
+        func after(_ messages: [Message]) throws -> Prompt {
+            .messages(try withSystem(messages.map(\.untrained)))
         }
-        if let key = ["prompt", "messages", "conversations"].first(where: { object[$0].map { !$0.isNull } ?? false }) {
-            guard let text = object[key]?.stringValue, key == "prompt" else {
-                return withSystem(key == "prompt" ? try messages(key) : try turns(under: key))
+        if let key = ["prompt", "messages", "conversations"].first(where: { present($0) != nil }) {
+            guard let text = value(key)?.stringValue, key == "prompt" else {
+                return try after(turns(under: key))
             }
             if areMessages {
                 // Some sets name the question apart and repeat it in the lists.
                 if let leading = try leadingMessages(keys), leading > 0 { return .leading(leading) }
-                return withSystem([Message(message: ["role": "user", "content": .string(text)], isTrainable: false)])
+                return try after([Message("user", text)])
             }
-            guard system.isEmpty else {
+            guard try string("system", default: "").isEmpty else {
                 throw RowError("\"system\" needs a prompt that is a list of messages; here it is a text")
             }
             return .text(text)
         }
-        if let instruction = object["instruction"]?.stringValue {
-            let input = try string("input", default: "")
-            let text = input.isEmpty ? instruction : instruction + "\n" + input
-            return withSystem([Message(message: ["role": "user", "content": .string(text)], isTrainable: false)])
+        if object["instruction"]?.stringValue != nil {
+            let past = try history().flatMap { [Message("user", $0.0), Message("assistant", $0.1)] }
+            return try after(past + [Message("user", try instructionPrompt())])
         }
         guard keys.count == 2 else { throw RowError("\"prompt\": expected a string or messages, found nothing") }
+        if let key = ["question", "input", "query", "problem"].first(where: { !(object[$0]?.holdsNothing ?? true) }) {
+            throw RowError("there is no \"prompt\", but \"\(key)\"; name it with data.columns (--columns prompt=\(key))")
+        }
         if areMessages {
             guard let leading = try leadingMessages(keys), leading > 0 else {
                 throw RowError(
@@ -99,12 +167,14 @@ extension RowReader {
     /// How many messages the answers have in common, when they begin with something else than an answer.
     private func leadingMessages(_ keys: [String]) throws -> Int? {
         let lists = keys.compactMap { object[$0]?.arrayValue }
-        guard lists.count == keys.count, let first = lists.first, let role = first.first?["role"]?.stringValue,
-            role != "assistant"
+        guard lists.count == keys.count, let first = lists.first,
+            let role = (first.first?["role"] ?? first.first?["from"])?.stringValue,
+            role != "assistant", role != "gpt"
         else { return nil }
-        guard lists.count == 2 else {
-            return first.prefix(while: { $0["role"]?.stringValue != "assistant" }).count
+        func isAnswer(_ message: JSONValue) -> Bool {
+            ["assistant", "gpt"].contains((message["role"] ?? message["from"])?.stringValue ?? "")
         }
+        guard lists.count == 2 else { return first.prefix(while: { !isAnswer($0) }).count }
         let count = zip(lists[0], lists[1]).prefix(while: {
             JSONWriter.text($0.0).hasSameBytes(as: JSONWriter.text($0.1))
         }).count
@@ -118,13 +188,16 @@ extension RowReader {
         var count = zip(texts[0], texts[1]).prefix(while: { $0 == $1 }).count
         // Not inside of a character.
         while count > 0, count < texts[0].count, texts[0][count] & 0xC0 == 0x80 { count -= 1 }
+        // Equal texts have no prompt that could be told from the answer.
+        if texts[0] == texts[1] { return 0 }
         if count > 0, texts[0][count - 1] == 0x20 { count -= 1 }
         return count
     }
 
     /// One answer after its prompt: texts as they are, anything else as a conversation.
     private func answer(_ key: String, prompt: Prompt) throws -> Row {
-        let text = object[key]?.stringValue
+        let found = value(key)
+        let text = found?.stringValue
         if let text {
             switch prompt {
             case .text(let before): return .completion(prompt: before, completion: text)
@@ -138,20 +211,20 @@ extension RowReader {
         }
         var answers: [Message]
         if let text {
-            answers = [Message(message: ["role": "assistant", "content": .string(text)], isTrainable: true)]
-        } else if let single = object[key], single.objectValue != nil {
+            answers = [Message("assistant", text)]
+        } else if let single = found, single.objectValue != nil {
             answers = [
-                single["from"] != nil
-                    ? try turn(single, "\"\(key)\"", index: 0) : try message(single, "\"\(key)\"")
+                single["from"] != nil ? try turn(single, "\"\(key)\"") : try message(single, "\"\(key)\"")
             ]
         } else {
-            answers = try messages(key)
+            answers = try turns(under: key)
         }
         switch prompt {
         case .messages(let before): answers = before + answers
-        case .text(let before):
-            answers.insert(Message(message: ["role": "user", "content": .string(before)], isTrainable: false), at: 0)
-        case .leading(let count): for i in 0..<min(count, answers.count) { answers[i] = answers[i].untrained }
+        case .text(let before): answers.insert(Message("user", before), at: 0)
+        case .leading(let count):
+            for i in 0..<min(count, answers.count) { answers[i] = answers[i].untrained }
+            answers = try withSystem(answers)
         }
         return .conversation(try conversation(answers))
     }

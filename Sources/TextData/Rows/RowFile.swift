@@ -48,6 +48,9 @@ struct RowFile {
         }
     }
 
+    /// Columns that no row has use for, and that are not read.
+    var skippedColumns: [String] { parquet?.skippedColumns ?? [] }
+
     mutating func next() throws -> RawRow? {
         if isBroken { return nil }
         if layout == .unknown {

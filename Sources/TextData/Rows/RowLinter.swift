@@ -11,31 +11,81 @@ struct RowLinter: Sendable {
     /// many byte-level vocabularies write Kannada or Telugu so.
     private static let spelledShare = 0.5
 
+    /// The tokens that end a turn.
+    let ends: TurnEnds
     private let bosID: Int32?
-    private let stops: Set<Int32>
+    private let trainOn: ExampleOptions.TrainOn
+    /// What the template may look up: every name that stands in its source.
+    private let names: Set<ByteString>
+    /// What the template writes where an answer begins.
+    private let opening: [UInt8]
     /// By id, whether the token is one byte of a longer character; empty where the vocabulary has none.
     private let isByte: [Bool]
     /// Special tokens and literal markers by their first byte.
-    private let markers: [UInt8: [[UInt8]]]
+    private let markers: [UInt8: [Marker]]
     /// What stands before a turn in plain words, such as `### Response:`; counts at the start of a line.
     private let headings: [[UInt8]]
     private let beginsMarker: [Bool]
 
-    init(tokenizer: Tokenizer?, template: ChatTemplate?, endID: Int32? = nil) {
+    private struct Marker {
+        enum Kind {
+            /// Begins or ends turns, or steers the tokenizer.
+            case structure
+            /// One of a pair such as `<think>` and `</think>`, which an answer may write itself.
+            case tag
+            /// Stands for what is no text.
+            case media
+        }
+        var bytes: [UInt8]
+        var kind = Kind.structure
+    }
+
+    init(_ builder: ExampleBuilder) {
+        let tokenizer = builder.tokenizer, template = builder.template
+        ends = builder.turnEnds
+        trainOn = builder.options.trainOn
         bosID = tokenizer?.bosID
-        stops = Set((tokenizer?.addedTokens.map(\.id) ?? []) + [endID].compactMap(\.self))
-        var markers: Set<[UInt8]> = []
+        let sources = [template?.source].compactMap(\.self) + (template?.toolUse.map(\.source) ?? [])
+        names = sources.reduce(into: []) { $0.formUnion(Self.names(in: Array($1.utf8))) }
+        opening = template.map(Self.opening) ?? []
+        let tags = tokenizer.map(TurnEnds.tags) ?? []
+        var markers: [Marker] = ["<image>", "<video>", "<audio>"].map { Marker(bytes: Array($0.utf8), kind: .media) }
+        func add(_ bytes: [UInt8], _ kind: Marker.Kind) {
+            if !markers.contains(where: { $0.bytes == bytes }) { markers.append(Marker(bytes: bytes, kind: kind)) }
+        }
         for token in tokenizer?.addedTokens ?? [] where token.isSpecial && token.content.bytes.count >= 3 {
-            markers.insert(Array(token.content.bytes))
+            add(token.content.bytes, tags.contains(token.id) ? .tag : .structure)
         }
-        for source in [template?.source].compactMap(\.self) + (template?.toolUse.map(\.source) ?? []) {
-            markers.formUnion(Self.literalMarkers(in: Array(source.utf8)))
+        for source in sources {
+            for literal in Self.literalMarkers(in: Array(source.utf8)) { add(literal, .structure) }
         }
-        let grouped = Dictionary(grouping: markers.sorted { $0.lexicographicallyPrecedes($1) }) { $0[0] }
+        let sorted = markers.sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
+        let grouped = Dictionary(grouping: sorted) { $0.bytes[0] }
         self.markers = grouped
         beginsMarker = (UInt8.min...UInt8.max).map { grouped[$0] != nil }
         headings = template.map(Self.headings) ?? []
         isByte = tokenizer?.byteTokens ?? []
+    }
+
+    /// The names and words of a template.
+    private static func names(in source: [UInt8]) -> Set<ByteString> {
+        let words = source.split { byte in
+            !(byte == UInt8(ascii: "_") || (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte & 0xDF))
+        }
+        return Set(words.map { ByteString($0) })
+    }
+
+    /// What a template writes between the last message and an answer, without white space around it.
+    private static func opening(of template: ChatTemplate) -> [UInt8] {
+        let messages: [JSONValue] = [["role": "user", "content": "question"]]
+        let now = CivilTime(iso: "2024-01-01") ?? .now()
+        guard let open = try? template.render(messages: messages, now: now).text,
+            let prompted = try? template.render(messages: messages, addGenerationPrompt: true, now: now).text,
+            prompted.utf8.starts(with: open.utf8)
+        else { return [] }
+        // A prompt may go on with a thought; what begins the turn stands in its first line.
+        let added = prompted.utf8.dropFirst(open.utf8.count).drop { $0 <= 0x20 }
+        return Array(added.prefix { $0 != 0x0A })
     }
 
     // MARK: Markers
@@ -98,17 +148,21 @@ struct RowLinter: Sendable {
         }
     }
 
-    private func marker(in text: String) -> [UInt8]? {
+    private func marker(in text: String, isAnswer: Bool) -> Marker? {
         var text = text
         return text.withUTF8 { bytes in
             for i in bytes.indices where beginsMarker[Int(bytes[i])] {
                 guard let candidates = markers[bytes[i]] else { continue }
-                if let found = candidates.first(where: { bytes[i...].starts(with: $0) }) { return found }
+                if let found = candidates.first(where: {
+                    !(isAnswer && $0.kind != .structure) && bytes[i...].starts(with: $0.bytes)
+                }) {
+                    return found
+                }
             }
             for heading in headings {
                 var start = 0
                 while true {
-                    if bytes[start...].starts(with: heading) { return heading }
+                    if bytes[start...].starts(with: heading) { return Marker(bytes: heading) }
                     guard let newline = bytes[start...].firstIndex(of: 0x0A), newline + 1 < bytes.count else { break }
                     start = newline + 1
                 }
@@ -129,9 +183,71 @@ struct RowLinter: Sendable {
             found.append(LintFinding(lint: .replacementCharacters, detail: "at \(Self.excerpt(bytes, around: place))"))
             break
         }
-        if row.isRendered, let marker = texts.lazy.compactMap(marker).first {
-            found.append(
-                LintFinding(lint: .templateMarkers, detail: "it holds \(String(decoding: marker, as: UTF8.self))"))
+        if row.isRendered {
+            let passages = row.passages
+            if let marker = passages.lazy.compactMap({ marker(in: $0.text, isAnswer: $0.isAnswer) }).first {
+                let lint = marker.kind == .media ? Lint.mediaPlaceholder : .templateMarkers
+                found.append(
+                    LintFinding(lint: lint, detail: "it holds \(String(decoding: marker.bytes, as: UTF8.self))"))
+            }
+        }
+        for answer in row.answers(trainOn) where Self.missingWords.contains(answer.trimmedASCII.lowercased()) {
+            found.append(LintFinding(lint: .missingAnswer, detail: "the answer is \(quoted(answer))"))
+            break
+        }
+        return found
+    }
+
+    /// What pandas and others write for a value that is missing.
+    private static let missingWords: Set<String> = ["nan", "none", "null", "<na>", "n/a", "#n/a"]
+
+    /// What is wrong with a row that has an answer without a text: the end of the turn alone would be trained.
+    func emptyAnswer(_ row: Row) -> String? {
+        guard row.answers(trainOn).contains(where: { $0.trimmedASCII.isEmpty }) else { return nil }
+        return "an answer is empty: only its end would be trained"
+    }
+
+    /// What is worth a word about a row as it was read.
+    func notes(_ row: Row) -> [ExampleNote: String] {
+        var notes: [ExampleNote: String] = [:]
+        switch row {
+        case .text(let text) where !opening.isEmpty && Text(text).contains(Text(opening)): notes[.renderedText] = ""
+        case .conversation(let conversation):
+            var other: [String] = []
+            for role in conversation.messages.compactMap({ $0["role"]?.stringValue })
+            where !Self.commonRoles.contains(role) && !names.contains(ByteString(role))
+                && !other.contains(where: { $0.hasSameBytes(as: role) })
+            { other.append(role) }
+            if !other.isEmpty { notes[.otherRoles] = other.prefix(4).map { quoted($0) }.joined(separator: ", ") }
+        default: break
+        }
+        for answer in row.answers(trainOn) {
+            let text = Text(answer)
+            guard let start = text.lastOffset(of: Text("<think>")) else { continue }
+            if text.firstOffset(of: Text("</think>"), in: start..<text.bytes.count) == nil { notes[.openThought] = "" }
+        }
+        return notes
+    }
+
+    private static let commonRoles: Set<String> = ["system", "developer", "user", "assistant", "tool", "ipython"]
+
+    /// Keys of messages that the template does not mention.
+    func unreadKeys(of row: Row) -> [UnreadKey] {
+        var found: [UnreadKey] = []
+        row.forEachConversation { conversation in
+            for message in conversation.messages {
+                guard let entries = message.objectValue?.entries, entries.count > 2 else { continue }
+                for (key, value) in entries
+                where !(key.hasSameBytes(as: "role") || key.hasSameBytes(as: "content")) && !value.holdsNothing {
+                    // What of calls a template leaves out is told by itself.
+                    if key.hasSameBytes(as: "tool_calls") { continue }
+                    let isReasoning = ChatTemplate.reasoningKeys.contains { $0.hasSameBytes(as: key) }
+                    let spellings = isReasoning ? ChatTemplate.reasoningKeys : [key]
+                    if spellings.contains(where: { names.contains(ByteString($0)) }) { continue }
+                    let unread = UnreadKey(name: ByteString(key), isOfMessage: true)
+                    if !found.contains(unread) { found.append(unread) }
+                }
+            }
         }
         return found
     }
@@ -154,9 +270,9 @@ struct RowLinter: Sendable {
     /// id of the end, as padding is, lose it. Rows without an end may go on in the next row.
     private func isCutShort(_ row: Row, _ example: TokenizedExample) -> Bool {
         guard case .tokens = row, let last = example.isTrained.lastIndex(of: true), last + 1 < example.ids.count,
-            stops.contains(example.ids[last + 1])
+            ends.contains(example.ids[last + 1])
         else { return false }
-        return !example.ids.indices.contains { example.isTrained[$0] && stops.contains(example.ids[$0]) }
+        return !example.ids.indices.contains { example.isTrained[$0] && ends.contains(example.ids[$0]) }
     }
 
     private static func replacement(in bytes: [UInt8]) -> Int? {
@@ -257,47 +373,5 @@ struct RowLinter: Sendable {
             }
         }
         return result
-    }
-}
-
-extension Row {
-    /// What people wrote: contents of messages, calls and reasoning, prompts, texts.
-    var texts: [String] {
-        switch self {
-        case .conversation(let conversation):
-            var found: [String] = []
-            for message in conversation.messages {
-                for (key, value) in message.objectValue?.entries ?? [] where !key.hasSameBytes(as: "role") {
-                    Self.collect(value, &found)
-                }
-            }
-            return found
-        case .instruction(let system, let history, let prompt, let output):
-            return [system] + history.flatMap { [$0.0, $0.1] } + [prompt, output]
-        case .completion(let prompt, let completion): return [prompt, completion]
-        case .text(let text): return [text]
-        case .tokens: return []
-        case .preference(let chosen, let rejected): return chosen.texts + rejected.texts
-        case .judged(let row, _): return row.texts
-        }
-    }
-
-    private static func collect(_ value: JSONValue, _ found: inout [String]) {
-        if let text = value.stringValue {
-            found.append(text)
-        } else if let values = value.arrayValue {
-            for value in values { collect(value, &found) }
-        } else if let object = value.objectValue {
-            for (_, value) in object.entries { collect(value, &found) }
-        }
-    }
-
-    /// Whether a template puts its markers around the texts; prompts and plain texts may bring their own.
-    var isRendered: Bool {
-        switch self {
-        case .conversation, .instruction: true
-        case .completion, .text, .tokens: false
-        case .preference(let row, _), .judged(let row, _): row.isRendered
-        }
     }
 }

@@ -3,29 +3,60 @@ internal import FileFormats
 /// Takes one object apart.
 struct RowReader {
     let object: JSONObject
+    let record = RowRecord()
 
-    init(_ object: JSONObject) { self.object = object }
+    /// - Throws: `RowError` for messages in a notation that is not JSON.
+    init(_ object: JSONObject, as shape: RowShape? = nil) throws {
+        switch shape {
+        case .preference, .kto, .completion:
+            var object = object
+            for key in ["prompt", "chosen", "rejected", "completion"] {
+                try Self.readMessageText(key, in: &object, record)
+            }
+            self.object = object
+        default: self.object = object
+        }
+    }
+
+    /// The value of a key, which counts as read.
+    func value(_ key: String) -> JSONValue? {
+        guard let index = object.entries.firstIndex(where: { $0.key.hasSameBytes(as: key) }) else { return nil }
+        record.markRead(index)
+        return object.entries[index].value
+    }
+
+    /// The value of a key that says something.
+    func present(_ key: String) -> JSONValue? { value(key).flatMap { $0.isNull ? nil : $0 } }
 
     func string(_ key: String, default fallback: String? = nil) throws -> String {
-        switch object[key] {
+        let found = value(key)
+        switch found {
         case .string(let text)?: return text
         case nil, .null?: if let fallback { return fallback }
         default: break
         }
-        throw RowError("\"\(key)\": expected a string, found \(object[key]?.kindName ?? "nothing")")
+        throw RowError("\"\(key)\": expected a string, found \(found?.kindName ?? "nothing")")
     }
 
     /// An array; one that comes as JSON text, as tables have it, is parsed.
-    private func array(_ key: String) throws -> [JSONValue] {
-        if let values = object[key]?.arrayValue { return values }
-        if let text = object[key]?.stringValue {
+    func array(_ key: String) throws -> [JSONValue] {
+        let found = value(key)
+        if let values = found?.arrayValue { return values }
+        if let text = found?.stringValue {
             guard let values = (try? JSONParser.parse(text))?.arrayValue else {
-                throw RowError("\"\(key)\": expected an array, found a string that is not one")
+                throw RowError("\"\(key)\": expected an array, found a string that is not one\(Self.hint(text))")
             }
             return values
         }
-        if let columns = object[key]?.objectValue, let rows = Self.transposed(columns) { return rows }
-        throw RowError("\"\(key)\": expected an array, found \(object[key]?.kindName ?? "nothing")")
+        if let columns = found?.objectValue, let rows = Self.transposed(columns) { return rows }
+        throw RowError("\"\(key)\": expected an array, found \(found?.kindName ?? "nothing")")
+    }
+
+    /// What to say of text that should be JSON and is not.
+    static func hint(_ text: String) -> String {
+        let bytes = Text(text)
+        let isPython = ["{'", "['", "[{'", "None", "True", "False"].contains { bytes.hasPrefix(Text($0)) }
+        return isPython ? " (Python's notation? json.dumps writes JSON)" : ""
     }
 
     /// Lists of equal length under several keys, as some writers of tables store a list of structures.
@@ -38,24 +69,99 @@ struct RowReader {
         }
     }
 
+    // MARK: What is not read
+
+    /// Keys with which other tools name what no text holds.
+    static let media: [(key: String, what: String)] = [
+        ("images", "pictures"), ("image", "pictures"), ("videos", "films"), ("video", "films"), ("audios", "sound"),
+        ("audio", "sound"),
+    ]
+    /// Masks of other tools over tokens.
+    static let tokenMasks = ["completion_mask", "assistant_masks", "loss_mask"]
+    static let refusedKeys = ["prompt_mask", "train_on_turn"]
+
+    /// - Throws: `RowError` for keys without which the row would mean something else.
+    func refuseWhatIsNotRead(in shape: RowShape) throws {
+        guard shape != .tokens else { return }
+        for (key, value) in object.entries where !value.holdsNothing {
+            if let media = Self.media.first(where: { $0.key.hasSameBytes(as: key) }) {
+                throw RowError(
+                    "\"\(key)\": graft trains on text and does not read \(media.what); leave out rows that need them, or "
+                        + "take the key out of those that do not")
+            }
+            if (Self.tokenMasks + Self.refusedKeys).contains(where: { $0.hasSameBytes(as: key) }) {
+                throw RowError(
+                    "\"\(key)\" says which tokens or turns are trained, which graft reads only beside \"input_ids\" (a "
+                        + "mask), or in the messages themselves (\"train\": true or false)")
+            }
+        }
+    }
+
     // MARK: Tokens
 
     func tokens() throws -> TokenizedExample {
-        let ids = try integers("input_ids")
+        var ids = try integers("input_ids")
         guard !ids.isEmpty else { throw RowError("\"input_ids\" is empty") }
-        guard let given = object["labels"], !given.isNull else {
-            return TokenizedExample(ids: ids, isTrained: Array(repeating: true, count: ids.count))
+        var isTrained = Array(repeating: true, count: ids.count)
+        if present("labels") != nil {
+            let labels = try integers("labels")
+            guard labels.count == ids.count else {
+                throw RowError("\"labels\" has \(labels.count) entries, \"input_ids\" has \(ids.count)")
+            }
+            for (i, (id, label)) in zip(ids, labels).enumerated() where label != ignoredTarget && label != id {
+                throw RowError(
+                    "\"labels\"[\(i)] is \(label), \"input_ids\"[\(i)] is \(id); a label is the id at the same place or "
+                        + "-100 (graft shifts)")
+            }
+            isTrained = labels.map { $0 != ignoredTarget }
         }
-        let labels = try integers("labels")
-        guard labels.count == ids.count else {
-            throw RowError("\"labels\" has \(labels.count) entries, \"input_ids\" has \(ids.count)")
+        // As in TRL, what each of them leaves is trained.
+        for key in Self.tokenMasks where present(key) != nil {
+            for (i, keeps) in try mask(key, count: ids.count).enumerated() where !keeps { isTrained[i] = false }
         }
-        for (i, (id, label)) in zip(ids, labels).enumerated() where label != ignoredTarget && label != id {
-            throw RowError(
-                "\"labels\"[\(i)] is \(label), \"input_ids\"[\(i)] is \(id); a label is the id at the same place or "
-                    + "-100 (graft shifts)")
+        if present("prompt_mask") != nil {
+            throw RowError("\"prompt_mask\" is not read; give \"labels\" with -100 for the prompt, or \"completion_mask\"")
         }
-        return TokenizedExample(ids: ids, isTrained: labels.map { $0 != ignoredTarget })
+        if present("attention_mask") != nil {
+            let isSeen = try mask("attention_mask", count: ids.count)
+            guard let first = isSeen.firstIndex(of: true), let last = isSeen.lastIndex(of: true) else {
+                throw RowError("\"attention_mask\" hides every token")
+            }
+            guard isSeen[first...last].allSatisfy({ $0 }) else {
+                throw RowError("\"attention_mask\" hides tokens amid others; only padding at the ends can be left out")
+            }
+            (ids, isTrained) = (Array(ids[first...last]), Array(isTrained[first...last]))
+        }
+        try refusePackedTokens()
+        return TokenizedExample(ids: ids, isTrained: isTrained)
+    }
+
+    /// Several texts in one row would see each other.
+    private func refusePackedTokens() throws {
+        var isPacked = false
+        if present("position_ids") != nil {
+            let positions = try integers("position_ids")
+            isPacked = zip(positions.dropFirst(), positions).contains { $0 <= $1 }
+        }
+        if present("seq_lengths") != nil { isPacked = try array("seq_lengths").count > 1 || isPacked }
+        guard !isPacked else {
+            throw RowError("the row packs several texts, which would see each other; give each text a row (graft packs)")
+        }
+    }
+
+    private func mask(_ key: String, count: Int) throws -> [Bool] {
+        let values = try array(key)
+        guard values.count == count else {
+            throw RowError("\"\(key)\" has \(values.count) entries, \"input_ids\" has \(count)")
+        }
+        return try values.enumerated().map { i, value in
+            switch value {
+            case .bool(let flag): return flag
+            case .integer(0): return false
+            case .integer(1): return true
+            default: throw RowError("\"\(key)\"[\(i)]: expected 0 or 1, found \(JSONWriter.text(value))")
+            }
+        }
     }
 
     func integers(_ key: String) throws -> [Int32] {
@@ -68,196 +174,35 @@ struct RowReader {
         }
     }
 
-    // MARK: Conversations
-
-    private func tools() throws -> JSONValue? {
-        switch object["tools"] {
-        case nil, .null?: return functions()
-        case .array(let tools)?: return tools.isEmpty ? nil : .array(tools)
-        case .string(let text)?:
-            if text.utf8.allSatisfy({ [0x20, 0x09, 0x0A, 0x0D].contains($0) }) { return nil }
-            guard let value = try? JSONParser.parse(text), let tools = value.arrayValue else {
-                throw RowError("\"tools\": expected an array of functions, found a string that is not one")
-            }
-            return tools.isEmpty ? nil : .array(tools)
-        case let other?: throw RowError("\"tools\": expected an array, found \(other.kindName)")
-        }
-    }
-
-    /// Definitions under the older name, each in the envelope of today's.
-    private func functions() -> JSONValue? {
-        guard let functions = object["functions"]?.arrayValue, !functions.isEmpty else { return nil }
-        return .array(functions.map { ["type": "function", "function": $0] })
-    }
-
-    private func variables() throws -> JSONObject {
-        switch object["chat_template_kwargs"] {
-        case nil, .null?: return JSONObject()
-        case .object(let variables)?: return variables
-        case .string(let text)?:
-            guard let value = try? JSONParser.parse(text), let variables = value.objectValue else {
-                throw RowError("\"chat_template_kwargs\": expected an object, found a string that is not one")
-            }
-            return variables
-        case let other?: throw RowError("\"chat_template_kwargs\": expected an object, found \(other.kindName)")
-        }
-    }
-
-    func conversation() throws -> Conversation {
-        if let first = try array("messages").first, first["role"] == nil, first["from"] != nil {
-            return try shareGPT(under: "messages")
-        }
-        return try conversation(messages("messages"))
-    }
-
-    /// A message, and what its losses are multiplied with if it is trained.
-    struct Message {
-        var message: JSONValue
-        var isTrainable: Bool
-        var weight: Float = 1
-
-        /// As a part of the prompt.
-        var untrained: Message { Message(message: message, isTrainable: false) }
-    }
-
-    func conversation(_ messages: [Message]) throws -> Conversation {
-        let isWeighted = messages.contains { $0.isTrainable && $0.weight != 1 }
-        return Conversation(
-            messages: messages.map(\.message), tools: try tools(), variables: try variables(),
-            isTrainable: messages.map(\.isTrainable), weights: isWeighted ? messages.map(\.weight) : nil)
-    }
-
-    func messages(_ key: String) throws -> [Message] {
-        let values = try array(key)
-        guard !values.isEmpty else { throw RowError("\"\(key)\" is empty") }
-        return try values.enumerated().map { i, value in
-            try message(value, "\"\(key)\"[\(i)]")
-        }
-    }
-
-    func message(_ value: JSONValue, _ place: String) throws -> Message {
-        guard var message = value.objectValue else { throw RowError("\(place): expected an object") }
-        guard let role = message["role"]?.stringValue else {
-            throw RowError("\(place): \"role\" is \(message["role"].map(\.kindName) ?? "missing")")
-        }
-        if let call = message["function_call"], call.objectValue != nil {
-            // The older form of a single call.
-            message["function_call"] = nil
-            message["tool_calls"] = [["type": "function", "function": call]]
-        }
-        let calls = message["tool_calls"]?.arrayValue
-        switch message["content"] {
-        case .string?, .array?: break
-        // A message that only calls tools may leave its content out.
-        case nil, .null?:
-            guard calls != nil || message["reasoning_content"]?.stringValue != nil else {
-                throw RowError("\(place): \"content\" is missing")
-            }
-        case let other?: throw RowError("\(place): \"content\" is \(other.kindName); expected a string")
-        }
-        if let calls {
-            message["tool_calls"] = .array(try calls.enumerated().map { try call($1, "\(place), call \($0)") })
-        }
-        let weight = try weight(of: value, place)
-        message["weight"] = nil
-        return Message(message: .object(message), isTrainable: weight > 0 && role == "assistant", weight: weight)
-    }
-
-    /// What a message's losses are multiplied with; 0 keeps it from being trained.
-    private func weight(of message: JSONValue, _ place: String) throws -> Float {
-        guard let weight = message["weight"], !weight.isNull else { return 1 }
-        guard let number = weight.doubleValue, (0...100).contains(number) else {
-            throw RowError("\(place): \"weight\" must be a number from 0 to 100")
-        }
-        return Float(number)
-    }
-
-    /// Arguments may come as JSON text; templates expect the object.
-    private func call(_ value: JSONValue, _ place: String) throws -> JSONValue {
-        guard var call = value.objectValue else { throw RowError("\(place): expected an object") }
-        if let arguments = Self.parsedArguments(call["arguments"]) { call["arguments"] = arguments }
-        if var function = call["function"]?.objectValue {
-            if let arguments = Self.parsedArguments(function["arguments"]) { function["arguments"] = arguments }
-            call["function"] = .object(function)
-        }
-        return .object(call)
-    }
-
-    static func parsedArguments(_ value: JSONValue?) -> JSONValue? {
-        guard let text = value?.stringValue, let parsed = try? JSONParser.parse(text), parsed.objectValue != nil else {
-            return nil
-        }
-        return parsed
-    }
-
-    func shareGPT(under key: String = "conversations") throws -> Conversation {
-        let turns = try turns(under: key)
-        let system = try string("system", default: "")
-        if system.isEmpty || turns[0].message["role"]?.stringValue == "system" { return try conversation(turns) }
-        return try conversation([Self.system(system)] + turns)
-    }
-
-    private static func system(_ text: String) -> Message {
-        Message(message: ["role": "system", "content": .string(text)], isTrainable: false)
-    }
-
-    /// Messages in ShareGPT's form, or in OpenAI's.
-    func turns(under key: String) throws -> [Message] {
-        let turns = try array(key)
-        guard !turns.isEmpty else { throw RowError("\"\(key)\" is empty") }
-        if turns[0]["role"] != nil { return try messages(key) }
-        return try turns.enumerated().map { i, turn in try self.turn(turn, "\"\(key)\"[\(i)]", index: i) }
-    }
-
-    func turn(_ turn: JSONValue, _ place: String, index: Int) throws -> Message {
-        guard let from = turn["from"]?.stringValue, let text = turn["value"]?.stringValue else {
-            throw RowError("\(place): expected \"from\" and \"value\", both strings")
-        }
-        let message = try message(from: from, text, index: index), weight = try weight(of: turn, place)
-        return Message(
-            message: message, isTrainable: message["role"]?.stringValue == "assistant" && weight > 0, weight: weight)
-    }
-
-    private func message(from: String, _ text: String, index: Int) throws -> JSONValue {
-        switch from {
-        case "human", "user": return ["role": "user", "content": .string(text)]
-        case "gpt", "assistant", "model", "chatgpt": return ["role": "assistant", "content": .string(text)]
-        case "system": return ["role": "system", "content": .string(text)]
-        case "observation", "tool": return ["role": "tool", "content": .string(text)]
-        case "function_call":
-            guard let value = try? JSONParser.parse(text) else {
-                throw RowError("\"conversations\"[\(index)]: a function_call is not JSON")
-            }
-            let calls = (value.arrayValue ?? [value]).map { call -> JSONValue in
-                var function = call.objectValue ?? JSONObject()
-                if let arguments = Self.parsedArguments(function["arguments"]) { function["arguments"] = arguments }
-                return ["type": "function", "function": .object(function)]
-            }
-            return ["role": "assistant", "content": "", "tool_calls": .array(calls)]
-        default:
-            throw RowError(
-                "\"conversations\"[\(index)]: \"from\" is \"\(from)\"; expected human, gpt, system, observation or "
-                    + "function_call")
-        }
-    }
-
-    // MARK: Pairs
+    // MARK: Instructions
 
     func instruction() throws -> Row {
-        let instruction = try string("instruction")
-        let input = try string("input", default: "")
-        var history: [(String, String)] = []
-        let past =
-            object["history"].map { $0.isNull || $0.stringValue?.isEmpty == true } ?? true ? [] : try array("history")
-        for (i, turn) in past.enumerated() {
+        let prompt = try instructionPrompt(), history = try history()
+        let system = try string("system", default: ""), output = try string("output")
+        let tools = try tools(), variables = try variables()
+        guard tools != nil || variables.count > 0 else {
+            return .instruction(system: system, history: history, prompt: prompt, output: output)
+        }
+        // Only a template has a place for these.
+        var conversation = ExampleBuilder.conversation(system, history, prompt, output)
+        (conversation.tools, conversation.variables) = (tools, variables)
+        return .conversation(conversation)
+    }
+
+    /// The instruction with its input.
+    func instructionPrompt() throws -> String {
+        let instruction = try string("instruction"), input = try string("input", default: "")
+        return input.isEmpty ? instruction : instruction.isEmpty ? input : instruction + "\n" + input
+    }
+
+    /// Earlier questions with their answers.
+    func history() throws -> [(String, String)] {
+        guard let found = present("history"), found.stringValue?.isEmpty != true else { return [] }
+        return try array("history").enumerated().map { i, turn in
             guard let pair = turn.arrayValue, pair.count == 2, let question = pair[0].stringValue,
                 let answer = pair[1].stringValue
             else { throw RowError("\"history\"[\(i)]: expected a pair of strings") }
-            history.append((question, answer))
+            return (question, answer)
         }
-        return .instruction(
-            system: try string("system", default: ""), history: history,
-            prompt: input.isEmpty ? instruction : instruction.isEmpty ? input : instruction + "\n" + input,
-            output: try string("output"))
     }
 }

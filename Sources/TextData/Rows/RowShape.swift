@@ -50,18 +50,25 @@ public enum RowShape: String, Sendable, CaseIterable, Codable {
         } else if has("prompt_ids", "completion_ids", "label") {
             self = .kto
         } else if has("messages") {
-            self = .messages
+            self = has("rejected_response") ? .preference : .messages
         } else if has("conversations") {
-            self = .sharegpt
+            self = has("rejected_response") ? .preference : .sharegpt
         } else if has("instruction", "output") {
             self = .alpaca
         } else if has("prompt", "completion") {
-            self = object["label"]?.boolValue != nil ? .kto : .completion
+            self = .completion
         } else if has("text") {
             self = .text
         } else {
             return nil
         }
+        if [.messages, .sharegpt, .alpaca, .completion].contains(self), Self.isJudged(object) { self = .kto }
+    }
+
+    /// Whether a row says that its answer is good or bad. A label that is neither names something else, such as a class.
+    private static func isJudged(_ object: JSONObject) -> Bool {
+        if let tag = object["kto_tag"], !tag.holdsNothing { return true }
+        return object["label"].flatMap(RowReader.judgement) != nil
     }
 }
 

@@ -111,6 +111,8 @@ struct RowSource {
     private var blockBytes = 0
     /// What the files were taken for, and how many there were of each.
     private(set) var kinds: [String: Int] = [:]
+    /// Columns of the files that were not even read, with the number of rows.
+    private(set) var skippedColumns: [String: Int] = [:]
     /// Rows read so far, those of other shards among them.
     var rowCount: Int { place.ordinal }
 
@@ -139,6 +141,7 @@ struct RowSource {
             guard var row = try file?.next() else {
                 guard rowsOfFile > 0 else { throw TextError.emptyData(path: files[place.file].path) }
                 if let kind = file?.kindName { kinds[kind, default: 0] += 1 }
+                for name in file?.skippedColumns ?? [] { skippedColumns[name, default: 0] += rowsOfFile }
                 file = nil
                 continue
             }

@@ -7,7 +7,7 @@ public struct TrainedText: Sendable {
     public var spans: [Range<Int>]
     /// What the losses of each span's tokens are multiplied with; empty: 1.
     public var weights: [Float] = []
-    var notes: Set<ExampleNote> = []
+    var isRewritten = false
 }
 
 /// Renders conversations and finds out which parts are what the model has to write.
@@ -42,7 +42,7 @@ struct SpanFinder {
         }
         for turn in turns {
             let (span, isRewritten) = try span(of: turn, in: full.bytes)
-            if isRewritten { result.notes.insert(.rewrittenTurns) }
+            if isRewritten { result.isRewritten = true }
             guard !span.isEmpty else { continue }
             if let last = result.spans.last, span.lowerBound < last.upperBound {
                 throw RowError("the chat template puts turn \(turn + 1) before the end of an earlier one")

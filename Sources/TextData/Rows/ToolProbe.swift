@@ -1,7 +1,7 @@
 internal import FileFormats
 
-/// Finds out which of a conversation's tools, calls and results a chat template leaves out of the text: those that can be
-/// changed without changing the text. Conversations without tools cost nothing, others two renderings more.
+/// Finds out which of a conversation's tools, calls, results and messages a chat template leaves out of the text: those
+/// that can be changed without changing the text. Conversations without tools cost nothing, others two renderings more.
 struct ToolProbe {
     let template: ChatTemplate
     let renderer: ConversationRenderer
@@ -22,6 +22,7 @@ struct ToolProbe {
         if hasTools, let other = try? renderer.renderWithoutTools(by: template).bytes, other == text {
             dropped.append("the tools")
         }
+        dropped += droppedMessages(from: text)
         let parts = parts
         guard !parts.isEmpty else { return dropped }
         guard let probed = render(changing: parts.indices) else { return dropped }
@@ -38,6 +39,34 @@ struct ToolProbe {
             switch part {
             case .call(let message, _, let name): dropped.append("the call of \(name) in turn \(message + 1)")
             case .result(let message): dropped.append("the result in turn \(message + 1)")
+            }
+        }
+        return dropped
+    }
+
+    /// Questions and instructions that do not stand in the text and can be changed without changing it.
+    private func droppedMessages(from bytes: [UInt8]) -> [String] {
+        let text = Text(bytes)
+        var (start, renderings) = (0, 0)
+        var dropped: [String] = []
+        for (number, message) in conversation.messages.enumerated() {
+            let role = message["role"]?.stringValue ?? ""
+            guard role != "assistant", role != "tool",
+                let content = message["content"]?.stringValue.map({ Text($0).stripped() }), !content.isEmpty
+            else { continue }
+            // Most stand there in order.
+            if let place = text.firstOffset(of: content, in: start..<bytes.count) ?? text.firstOffset(of: content) {
+                start = max(start, place)
+                continue
+            }
+            var messages = renderer.messages
+            guard renderings < Self.renderingLimit,
+                let other = try? TemplateValue(message: message.setting("content", .string(Self.mark(number))))
+            else { continue }
+            renderings += 1
+            messages[number] = other
+            if let other = try? renderer.render(messages).bytes, other == bytes {
+                dropped.append("the message of the role \(quoted(role)) in turn \(number + 1)")
             }
         }
         return dropped

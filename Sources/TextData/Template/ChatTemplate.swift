@@ -23,7 +23,10 @@ public struct ChatTemplate: Sendable {
     public let name: String
     public let source: String
     /// Variables given to every rendering: `bos_token`, `eos_token` and so on.
-    public var constants: JSONObject
+    public var constants: JSONObject { didSet { probeBox = TemplateProbeBox() } }
+    private var probeBox = TemplateProbeBox()
+    /// What small conversations show of the template, tried once.
+    var probe: TemplateProbe { probeBox(self) }
     /// The template for conversations with tools, where the model has one of its own; at most one.
     public private(set) var toolUse: [ChatTemplate] = []
     private let program: TemplateProgram
@@ -136,7 +139,8 @@ public struct ChatTemplate: Sendable {
         return try content.map { try FinalMessage.cut(rendered, after: $0) } ?? rendered
     }
 
-    private static let reasoningKeys = ["reasoning_content", "thinking", "reasoning"]
+    /// The names under which templates look for a thought.
+    static let reasoningKeys = ["reasoning_content", "thinking", "reasoning"]
 
     fileprivate static func normalized(_ message: JSONValue) -> JSONValue {
         guard let object = message.objectValue else { return message }
