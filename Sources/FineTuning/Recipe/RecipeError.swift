@@ -25,7 +25,10 @@ public enum RecipeError: GraftError {
             return "\(path)\(line.map { ":\($0)" } ?? ""): not a recipe: \(reason)"
         case .invalid(let path, let problems):
             let count = problems.count == 1 ? "1 mistake" : "\(problems.count) mistakes"
-            let lines = problems.map { "  \($0.location): \($0.reason)" }
+            let shown = 200
+            let lines =
+                problems.prefix(shown).map { "  \($0.location): \($0.reason)" }
+                + (problems.count > shown ? ["  and \(problems.count - shown) more"] : [])
             return "\(path): \(count) in the recipe\n" + lines.joined(separator: "\n")
                 + "\nNothing was started; correct the recipe and run it again."
         }
