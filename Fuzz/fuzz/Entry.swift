@@ -74,9 +74,8 @@ public func testOneInput(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     return 0
 }
 
-/// Bytes of memory of an input: the promise's 64 MiB, and some for each byte that is read.
+/// Bytes of memory of an input: what is promised, beside some for each byte that is read.
 private let fixedBytes: Int64 = 64 << 20
-private let bytesPerByte: Int64 = 64
 /// CPU time of an input: a second, and some for each byte that is read.
 private let fixedSeconds = 1.0
 private let secondsPerByte = 4e-6
@@ -106,7 +105,7 @@ private func read(_ bytes: [UInt8], unpacked: Int) {
     record.pointee.most_nanoseconds = max(record.pointee.most_nanoseconds, UInt64(max(0, time)))
     let seconds = Double(time) / 1e9
     if isVerbose { print("\(count) bytes (\(unpacked) unpacked): \(seconds) s, \(used) bytes of memory") }
-    if used > fixedBytes + bytesPerByte * Int64(count) {
+    if used > fixedBytes + reader.bytesPerByte * Int64(count) {
         fail("took \(used >> 20) MiB of memory for \(count) bytes of input")
     }
     if seconds > slowness * (fixedSeconds + secondsPerByte * Double(count) + secondsPerUnpackedByte * Double(unpacked))
