@@ -69,6 +69,34 @@ struct ParquetTests {
         #expect(try rows(file).count == 5)
     }
 
+    private func open(_ bytes: [UInt8]) throws -> ParquetFile {
+        var bytes: [UInt8]? = bytes
+        return try ParquetFile(
+            name: "x",
+            stream: {
+                defer { bytes = nil }
+                return bytes
+            })
+    }
+
+    @Test(arguments: [([], 0), ([0], 0), ([0, 0], 0), ([0, 2, 0, 0, 3, 0], 5)])
+    func groupsWithoutRowsArePassedOver(_ groups: [Int], _ count: Int) throws {
+        let file = try open(ParquetBytes.equalRows("hello", groups: groups))
+        let found = try rows(file)
+        #expect(file.rowCount == count && found.count == count)
+        #expect(found.allSatisfy { $0.value["text"]?.stringValue == "hello" })
+    }
+
+    /// Equal rows take next to no space, however many they are.
+    @Test func millionsOfEqualRowsAreRead() throws {
+        let bytes = ParquetBytes.equalRows("hello", groups: [20_000_000])
+        #expect(bytes.count < 300)
+        let file = try open(bytes)
+        #expect(file.rowCount == 20_000_000)
+        for _ in 0..<10_000 { #expect(try file.next()?.value["text"]?.stringValue == "hello") }
+        #expect(throws: FileError.self) { try open(ParquetBytes.equalRows("hello", groups: [1 << 40])) }
+    }
+
     /// Files that are cut, or have a byte changed, end in an error or in rows, and never in a trap.
     @Test(arguments: names)
     func damagedFilesDoNotTrap(_ name: String) throws {

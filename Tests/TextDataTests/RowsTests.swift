@@ -102,7 +102,7 @@ struct RowsTests {
         ("[{\"input_ids\": [1, 2]}", 1, "ends inside its array"),
         ("[{\"input_ids\": [1, 2]", 1, "ends inside its array"),
         ("[{\"input_ids\": [1, 2]},]", 2, "comma"), ("[{\"input_ids\": [1, 2]}] x", 2, "after the end"),
-        ("[{\"input_ids\": [1, 2]} {}]", 1, "malformed JSON"), ("[,]", 1, "malformed"),
+        ("[{\"input_ids\": [1, 2]} {}]", 2, "expected ','"), ("[,]", 1, "malformed"),
     ])
     func brokenArrays(_ text: String, _ row: Int, _ reason: String) throws {
         let found = faults(try folder.write("a.json", text))

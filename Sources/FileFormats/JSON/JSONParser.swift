@@ -45,7 +45,10 @@ public struct JSONParser {
         parser.skipByteOrderMark()
         let value = try parser.parseValue(depth: 0)
         parser.skipSpace()
-        guard parser.position == bytes.count else { throw parser.error("text after the end of the document") }
+        guard parser.position == bytes.count else {
+            throw parser.error(
+                JSONLookalike.reason(at: parser.position, in: bytes) ?? "text after the end of the document")
+        }
         return value
     }
 
@@ -57,6 +60,12 @@ public struct JSONParser {
 
     func error(_ reason: String, _ kind: JSONError.Kind = .syntax) -> JSONError {
         JSONError(offset: position, reason: reason, kind: kind)
+    }
+
+    /// The byte read last is neither the comma nor the bracket that could follow a value.
+    private mutating func missing(_ comma: StaticString, _ bracket: String) -> JSONError {
+        position -= 1
+        return error(JSONLookalike.reason(at: position, in: bytes) ?? "expected '\(comma)' or \(bracket)")
     }
 
     private mutating func skipByteOrderMark() {
@@ -113,7 +122,7 @@ public struct JSONParser {
             guard position < bytes.count else { throw error("the text ends inside an array") }
             position += 1
             if bytes[position - 1] == UInt8(ascii: "]") { return .array(elements) }
-            guard bytes[position - 1] == UInt8(ascii: ",") else { throw error("expected ',' or ']'") }
+            guard bytes[position - 1] == UInt8(ascii: ",") else { throw missing(",", "']'") }
         }
     }
 
@@ -136,7 +145,9 @@ public struct JSONParser {
         }
         while true {
             skipSpace()
-            guard position < bytes.count, bytes[position] == UInt8(ascii: "\"") else { throw error("expected a key") }
+            guard position < bytes.count, bytes[position] == UInt8(ascii: "\"") else {
+                throw error(JSONLookalike.reason(at: position, in: bytes) ?? "expected a key")
+            }
             let key = try parseString()
             skipSpace()
             guard position < bytes.count, bytes[position] == UInt8(ascii: ":") else { throw error("expected ':'") }
@@ -144,7 +155,7 @@ public struct JSONParser {
             let value = try parseValue(depth: depth + 1)
             if let earlier = place(of: key) {
                 guard duplicateKeys == .keepLast else {
-                    throw error("the key \(quoted(key)) occurs twice", .duplicateKey)
+                    throw error("the key \(quoted(key)) stands twice in one object", .duplicateKey)
                 }
                 entries[earlier].value = value
             } else {
@@ -155,7 +166,7 @@ public struct JSONParser {
             guard position < bytes.count else { throw error("the text ends inside an object") }
             position += 1
             if bytes[position - 1] == UInt8(ascii: "}") { return .object(JSONObject(entries)) }
-            guard bytes[position - 1] == UInt8(ascii: ",") else { throw error("expected ',' or '}'") }
+            guard bytes[position - 1] == UInt8(ascii: ",") else { throw missing(",", "'}'") }
         }
     }
 
@@ -164,7 +175,10 @@ public struct JSONParser {
         func isDigit(_ i: Int) -> Bool { i < bytes.count && bytes[i] >= 0x30 && bytes[i] <= 0x39 }
         var isInteger = true
         if position < bytes.count, bytes[position] == UInt8(ascii: "-") { position += 1 }
-        guard isDigit(position) else { throw error("expected a value") }
+        guard isDigit(position) else {
+            position = start
+            throw error(JSONLookalike.reason(at: start, in: bytes) ?? "expected a value")
+        }
         if bytes[position] == 0x30, isDigit(position + 1) { throw error("a number starts with 0") }
         while isDigit(position) { position += 1 }
         if position < bytes.count, bytes[position] == UInt8(ascii: ".") {

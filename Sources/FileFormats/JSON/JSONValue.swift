@@ -1,7 +1,7 @@
 /// A JSON document (RFC 8259) with object order and exact strings preserved.
 ///
 /// Strings keep their Unicode scalars; keys are compared by their UTF-8 bytes.
-public indirect enum JSONValue: Sendable {
+public enum JSONValue: Sendable {
     case null
     case bool(Bool)
     case integer(Int)

@@ -17,12 +17,15 @@ final class ParquetColumn {
     private var definitions: RunLengthDecoder?
     private var values = ParquetValues.none
     private var current: (repetition: Int, definition: Int)?
-    /// What is wrong with a value of the row that is being read.
-    var problem: String?
+    private let budget: ParquetBudget
+    /// What of the budget the page and the dictionary hold.
+    private var pageBytes = 0
+    private var dictionaryBytes = 0
 
-    init(leaf: ParquetLeaf, chunk: ThriftValue, file: Descriptor, size: Int) throws {
+    init(leaf: ParquetLeaf, chunk: ThriftValue, file: Descriptor, size: Int, budget: ParquetBudget) throws {
         self.leaf = leaf
         self.file = file
+        self.budget = budget
         func fail(_ reason: String) -> ParquetFault { .column(name: leaf.path, reason: reason) }
         guard chunk[1] == nil else { throw ParquetFault.unsupported(column: leaf.path, "a file of its own") }
         guard let data = chunk[3] else {
@@ -38,6 +41,8 @@ final class ParquetColumn {
         self.codec = codec
         (self.offset, self.end, left) = (start, end, count)
     }
+
+    deinit { budget.held -= pageBytes + dictionaryBytes }
 
     private func fault(_ reason: String) -> ParquetFault { .column(name: leaf.path, reason: reason) }
 
@@ -87,7 +92,7 @@ final class ParquetColumn {
 
     private func text(_ bytes: ArraySlice<UInt8>) -> JSONValue {
         if let text = String(validating: bytes, as: UTF8.self) { return .string(text) }
-        problem = problem ?? "the column '\(leaf.path)' holds bytes that are not UTF-8"
+        budget.problem = budget.problem ?? "the column '\(leaf.path)' holds bytes that are not UTF-8"
         return .null
     }
 
@@ -102,6 +107,12 @@ final class ParquetColumn {
         let bytes = try file.read(packed, at: offset)
         guard bytes.count == packed else { throw fault("the file ends inside of a page") }
         offset += packed
+        if kind == 2 {
+            // Entries take more as values than as bytes: at most four times as much.
+            try hold(unpacked * 4, in: \.dictionaryBytes)
+        } else {
+            try hold(unpacked, in: \.pageBytes)
+        }
         do {
             switch kind {
             case 0: try startPage(try unpack(bytes, size: unpacked), header[5])
@@ -111,6 +122,15 @@ final class ParquetColumn {
             }
         } catch let error as PageBytes.Fault {
             throw fault(error.reason)
+        }
+    }
+
+    private func hold(_ bytes: Int, in place: ReferenceWritableKeyPath<ParquetColumn, Int>) throws {
+        budget.held += bytes - self[keyPath: place]
+        self[keyPath: place] = bytes
+        guard budget.held <= budget.limit else {
+            throw fault(
+                "the pages of one row unpack to more than \(budget.limit >> 20) MiB, far beyond what they are stored in")
         }
     }
 
@@ -237,11 +257,14 @@ final class ParquetColumn {
             values = .booleans(
                 try RunLengthDecoder(PageBytes(source.bytes, from: start, to: source.position), width: 1))
         case 5 where leaf.type == .int32 || leaf.type == .int64:
+            try hold(pageBytes + 8 * min(count, DeltaNumbers.maximumCount), in: \.pageBytes)
             values = .numbers(try DeltaNumbers.read(&source, limit: count), at: 0)
         case 6 where leaf.type == .byteArray:
+            try hold(pageBytes + 8 * min(count, DeltaNumbers.maximumCount), in: \.pageBytes)
             let lengths = try DeltaNumbers.read(&source, limit: count)
             values = .lengths(lengths, at: 0, source)
         case 7 where leaf.type == .byteArray || leaf.type == .fixedLengthByteArray:
+            try hold(pageBytes + 16 * min(count, DeltaNumbers.maximumCount), in: \.pageBytes)
             let prefixes = try DeltaNumbers.read(&source, limit: count)
             let suffixes = try DeltaNumbers.read(&source, limit: count)
             guard prefixes.count == suffixes.count else { throw fault("prefixes and suffixes differ in number") }

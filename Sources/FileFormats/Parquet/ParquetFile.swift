@@ -15,10 +15,12 @@ public struct ParquetRow: Sendable {
 /// structure's members that are null are left out. The file is not trusted: every number read from it is checked.
 public final class ParquetFile {
     private static let footerLimit = 64 << 20
-    /// Rows that a file may declare whatever its size.
-    private static let emptyRowLimit = 1 << 20
-    /// Entries of one row over all columns: more is no row of text.
+    /// Rows that a file may declare whatever its size, and rows a byte beyond: equal rows are stored as one and a count.
+    private static let freeRowLimit = 1 << 28
+    private static let rowsPerByte = 1 << 12
+    /// Entries of one row over all columns, in a large file and whatever its size: more is no row of text.
     private static let entryLimit = 1 << 22
+    private static let freeEntryLimit = 1 << 20
 
     public let path: String
     /// Of all row groups, as declared.
@@ -30,9 +32,12 @@ public final class ParquetFile {
     private let fields: [ParquetNode]
     private let leaves: [ParquetLeaf]
     private var groups: ArraySlice<ThriftValue>
-    private var columns: [Int: ParquetColumn] = [:]
+    /// By leaf; nil where none is read.
+    private var columns: [ParquetColumn?] = []
+    private let budget: ParquetBudget
     private var rowsOfGroup = 0
     private var entries = 0
+    private let entryLimit: Int
 
     /// Whether a file begins as Parquet does.
     public static func isParquet(prefix: some Collection<UInt8>) -> Bool { prefix.starts(with: "PAR1".utf8) }
@@ -60,6 +65,8 @@ public final class ParquetFile {
         self.file = file
         path = file.path
         size = try file.size()
+        budget = ParquetBudget(fileSize: size)
+        entryLimit = min(Self.entryLimit, Self.freeEntryLimit + size)
         do {
             let footer = try Self.footer(file, size)
             guard let elements = footer[2]?.list, let groups = footer[4]?.list else {
@@ -71,6 +78,7 @@ public final class ParquetFile {
             let chosen = root.children.filter { wanted($0.name) }
             fields = chosen.isEmpty ? root.children : chosen
             skippedColumns = chosen.isEmpty ? [] : root.children.filter { !wanted($0.name) }.map(\.name)
+            try Self.checkNames(fields)
             self.leaves = leaves
             self.groups = groups[...]
             rowCount = try groups.reduce(0) { total, group in
@@ -80,12 +88,22 @@ public final class ParquetFile {
                 }
                 return sum
             }
-            // Rows of nothing but nulls take no space; no file of text has more than eight rows a byte.
-            guard rowCount <= Self.emptyRowLimit || rowCount / 8 <= size else {
+            guard rowCount <= Self.freeRowLimit || rowCount / Self.rowsPerByte <= size else {
                 throw ParquetFault.footer("\(rowCount) rows in \(size) bytes")
             }
         } catch let fault as ParquetFault {
             throw FileError.parquet(path: file.path, fault)
+        }
+    }
+
+    /// Of two members with one name, one would be lost.
+    private static func checkNames(_ nodes: [ParquetNode]) throws {
+        var seen: Set<ByteString> = []
+        for node in nodes {
+            guard seen.insert(ByteString(node.name)).inserted else {
+                throw ParquetFault.schema("two columns are named '\(node.name)'")
+            }
+            try checkNames(node.children)
         }
     }
 
@@ -113,21 +131,23 @@ public final class ParquetFile {
         do {
             while rowsOfGroup == 0 {
                 guard let group = groups.popFirst() else { return nil }
-                try open(group)
+                // The chunks of a group without rows lie nowhere.
+                if group[3]?.int != 0 { try open(group) }
             }
             rowsOfGroup -= 1
             entries = 0
-            var object = JSONObject()
+            var members: [(key: String, value: JSONValue)] = []
+            members.reserveCapacity(fields.count)
             for field in fields {
                 guard try columns[field.leaves.lowerBound]?.peek()?.repetition ?? 0 == 0 else {
                     throw ParquetFault.column(name: field.name, reason: "a row starts inside of a list")
                 }
                 let value = try read(field)
-                if !value.isNull { object[field.name] = value }
+                if !value.isNull { members.append((field.name, value)) }
             }
-            let problem = columns.keys.sorted().lazy.compactMap { self.columns[$0]?.problem }.first
-            for column in columns.values { column.problem = nil }
-            return ParquetRow(value: .object(object), problem: problem)
+            let problem = budget.problem
+            budget.problem = nil
+            return ParquetRow(value: .object(JSONObject(members)), problem: problem)
         } catch let fault as ParquetFault {
             groups = []
             rowsOfGroup = 0
@@ -139,10 +159,11 @@ public final class ParquetFile {
         guard let chunks = group[1]?.list, chunks.count == leaves.count else {
             throw ParquetFault.footer("a row group has not one chunk for each column")
         }
-        columns = [:]
+        columns = Array(repeating: nil, count: leaves.count)
         for field in fields {
             for leaf in field.leaves {
-                columns[leaf] = try ParquetColumn(leaf: leaves[leaf], chunk: chunks[leaf], file: file, size: size)
+                columns[leaf] = try ParquetColumn(
+                    leaf: leaves[leaf], chunk: chunks[leaf], file: file, size: size, budget: budget)
             }
         }
         rowsOfGroup = group[3]?.int ?? 0
@@ -157,8 +178,8 @@ public final class ParquetFile {
 
     private func take(_ leaf: Int) throws -> JSONValue {
         entries += 1
-        guard entries <= Self.entryLimit else {
-            throw ParquetFault.column(name: leaves[leaf].path, reason: "a row has more than \(Self.entryLimit) entries")
+        guard entries <= entryLimit else {
+            throw ParquetFault.column(name: leaves[leaf].path, reason: "a row has more than \(entryLimit) entries")
         }
         return try column(leaf).take()
     }
@@ -199,12 +220,12 @@ public final class ParquetFile {
             if node.meaning == .list { return .array(try list(inner, of: node)) }
             if node.meaning == .map, inner.children.count == 2 { return try map(inner) }
         }
-        var object = JSONObject()
+        var members: [(key: String, value: JSONValue)] = []
         for child in node.children {
             let value = try read(child)
-            if !value.isNull { object[child.name] = value }
+            if !value.isNull { members.append((child.name, value)) }
         }
-        return .object(object)
+        return .object(JSONObject(members))
     }
 
     /// Lists have a group between them and their elements, but for those of old writers
@@ -218,13 +239,20 @@ public final class ParquetFile {
     }
 
     private func map(_ inner: ParquetNode) throws -> JSONValue {
-        var object = JSONObject()
+        var members: [(key: String, value: JSONValue)] = []
+        var places: [ByteString: Int] = [:]
         _ = try elements(of: inner) {
-            let key = try read(inner.children[0])
+            let found = try read(inner.children[0])
+            let key = found.stringValue ?? JSONWriter.text(found, .compact)
             let value = try read(inner.children[1])
-            object[key.stringValue ?? JSONWriter.text(key, .compact)] = value
+            if let place = places[ByteString(key)] {
+                members[place].value = value
+            } else {
+                places[ByteString(key)] = members.count
+                members.append((key, value))
+            }
             return .null
         }
-        return .object(object)
+        return .object(JSONObject(members))
     }
 }

@@ -4,23 +4,25 @@ import Foundation
 /// Reads the rows of one file as a stream.
 struct RowFile {
     static let chunkSize = RowBytes.chunkSize
-    /// A row is text for one example; more than this is a damaged file.
-    static let maximumRowSize = 64 << 20
 
-    private enum Layout { case unknown, lines, array, csv, tsv, text, parquet, store }
+    enum Layout { case unknown, lines, objects, array, csv, tsv, text, parquet, store }
 
-    private let path: String
-    private var bytes: RowBytes
-    private let columns: [ColumnName]
+    let path: String
+    var bytes: RowBytes
+    let columns: [ColumnName]
     private let takesAllColumns: Bool
-    private var layout = Layout.unknown
-    private var number = 0
-    private var header: DelimitedHeader?
-    private var delimiter = UInt8(ascii: ",")
+    var layout = Layout.unknown
+    /// Of the row read last; what it counts is told at `RawRow.number`.
+    var number = 0
+    var header: DelimitedHeader?
+    var delimiter = UInt8(ascii: ",")
+    var blank = BlankBytes()
+    /// The key of the object around it that an array of rows stands under.
+    var wrapper: String?
     private var parquet: ParquetFile?
     private var store: TokenStore?
-    /// Set once a fault makes the rest of the file unreadable.
-    private var isBroken = false
+    /// Set once nothing more can be read: a fault, or the end of an array.
+    var isOver = false
     /// Bytes that the last row took.
     private(set) var lastSize = 0
 
@@ -32,14 +34,15 @@ struct RowFile {
         bytes = try RowBytes(path: path)
     }
 
-    private var name: String { RowFileKind.isStandardInput(path) ? "standard input" : path }
+    var name: String { RowFileKind.isStandardInput(path) ? "standard input" : path }
 
     /// What the file was taken for.
     var kindName: String? {
         switch layout {
         case .unknown: nil
         case .lines: "JSON lines"
-        case .array: "JSON"
+        case .objects: "JSON, an object after the other"
+        case .array: wrapper.map { "JSON, rows under \(quoted($0))" } ?? "JSON"
         case .csv: delimiter == UInt8(ascii: ";") ? "CSV with semicolons" : delimiter == 0x09 ? "CSV with tabs" : "CSV"
         case .tsv: "TSV"
         case .text: "plain text, a row a line"
@@ -52,13 +55,14 @@ struct RowFile {
     var skippedColumns: [String] { parquet?.skippedColumns ?? [] }
 
     mutating func next() throws -> RawRow? {
-        if isBroken { return nil }
+        if isOver { return nil }
         if layout == .unknown {
             guard try open() else { return nil }
         }
         switch layout {
         case .unknown: return nil
         case .lines, .text, .tsv: return try nextLine()
+        case .objects: return try nextObject()
         case .array: return try nextElement()
         case .csv: return try nextRecord()
         case .parquet: return try nextParquetRow()
@@ -66,26 +70,29 @@ struct RowFile {
         }
     }
 
-    private mutating func row(_ content: RawRow.Content, size: Int) -> RawRow {
+    mutating func row(_ content: RawRow.Content, size: Int) -> RawRow {
         lastSize = size
         return RawRow(file: name, number: number, content: content)
     }
-    private mutating func fault(_ reason: String, lint: Lint? = nil) -> RawRow { row(.fault(reason, lint), size: 0) }
-    private mutating func broken(_ reason: String) -> RawRow {
-        isBroken = true
+    mutating func fault(_ reason: String, lint: Lint? = nil) -> RawRow { row(.fault(reason, lint), size: 0) }
+    mutating func broken(_ reason: String) -> RawRow {
+        isOver = true
         return fault(reason)
     }
-    private mutating func tooLong() -> RawRow {
-        broken("the row is longer than \(Self.maximumRowSize >> 20) MiB; is the file damaged?")
+    mutating func tooLong() -> RawRow { broken(bytes.rowLimitReason) }
+
+    /// Passes over lines without content, which count like others.
+    mutating func skipBlankLines() throws -> Bool {
+        var lineEnds = 0
+        defer { number += lineEnds }
+        return try bytes.skipBlank(blank, wholeLines: layout != .lines, lineEnds: &lineEnds)
     }
 
     // MARK: What it is
 
-    private static func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 }
-
     /// Finds out the layout; false for an empty file.
     private mutating func open() throws -> Bool {
-        while bytes.buffer.count < 4, try bytes.fill() {}
+        while bytes.buffer.count < Substitute.headSize, try bytes.fill() {}
         if ParquetFile.isParquet(prefix: bytes.buffer) {
             try openParquet()
             return true
@@ -96,66 +103,51 @@ struct RowFile {
             return true
         }
         if bytes.buffer.starts(with: [0xEF, 0xBB, 0xBF]) { bytes.start = 3 }
-        if bytes.buffer.starts(with: [0xFF, 0xFE]) || bytes.buffer.starts(with: [0xFE, 0xFF]) {
-            throw TextError.notRows(path: name, reason: "it is UTF-16; save it as UTF-8 (in Excel: CSV UTF-8)")
+        let kind = RowFileKind(name: path)
+        if let reason = ForeignFile.reason(bytes.buffer[bytes.start...]) {
+            throw TextError.notRows(path: name, reason: reason)
         }
-        // Rows count from the top of the file: look ahead without moving.
-        var first = bytes.start
-        while true {
-            while first < bytes.buffer.count, Self.isSpace(bytes.buffer[first]) { first += 1 }
-            if first < bytes.buffer.count { break }
-            let offset = first - bytes.start
-            guard try bytes.fill() else { return false }
-            first = bytes.start + offset
+        // Any text is a row of plain text, that of a web page, too.
+        if kind != .text { try Substitute.refuse(bytes.buffer[bytes.start...], path: name) }
+        switch kind {
+        case .csv?, .tsv?, .text?: return try openTable(kind)
+        case .parquet?:
+            if bytes.buffer.isEmpty { return false }
+            throw TextError.notRows(path: name, reason: "no Parquet file: it does not begin with PAR1")
+        case .json?, nil: return try openJSON(isNamed: kind != nil)
         }
-        if RowFileKind(name: path) != .text { try Substitute.refuse(bytes.buffer[first...], path: name) }
-        let byte = bytes.buffer[first]
-        let looksLikeJSON = byte == UInt8(ascii: "{") || byte == UInt8(ascii: "[")
-        switch RowFileKind(name: path) {
-        case .csv?:
+    }
+
+    private mutating func openTable(_ kind: RowFileKind?) throws -> Bool {
+        layout = kind == .csv ? .csv : kind == .tsv ? .tsv : .text
+        try findLineEnd()
+        guard try skipBlankLines() else { return false }
+        if layout == .csv { try chooseDelimiter() }
+        return true
+    }
+
+    private mutating func openJSON(isNamed: Bool) throws -> Bool {
+        // Rows count from the top of the file; white space before the first one means nothing.
+        guard try bytes.skipBlank(blank, lineEnds: &number) else { return false }
+        let first = bytes.buffer[bytes.start]
+        if first == UInt8(ascii: "[") {
+            layout = .array
+            bytes.start += 1
+            number = 0
+        } else if first == UInt8(ascii: "{") {
+            try openObject()
+        } else if isNamed {
+            layout = .lines
+        } else if try looksLikeTable() {
             layout = .csv
-            try chooseDelimiter()
-        case .tsv?: layout = .tsv
-        case .text?: layout = .text
-        case .parquet?: throw TextError.notRows(path: name, reason: "no Parquet file: it does not begin with PAR1")
-        case nil where bytes.buffer.starts(with: Array("PK\u{3}\u{4}".utf8)):
-            throw TextError.notRows(
-                path: name, reason: "a workbook or zip archive; save its sheet as CSV UTF-8, or unpack it first")
-        case nil where !looksLikeJSON:
+        } else {
             throw TextError.notRows(
                 path: name,
                 reason:
                     "neither its name nor its first bytes say what it is; name it .jsonl, .json, .csv, .tsv, .txt or "
                     + ".parquet (for standard input: csv:-, tsv:- or text:-)")
-        case .json?, nil:
-            layout = byte == UInt8(ascii: "[") ? .array : .lines
-            if layout == .array { bytes.start = first + 1 }
         }
         return true
-    }
-
-    /// Spreadsheets of many countries write semicolons, because the comma is their decimal point, and some put a line
-    /// `sep=;` before the first one. Without it, what stands most often between the names of columns is taken.
-    private mutating func chooseDelimiter() throws {
-        while !bytes.buffer[bytes.start...].contains(0x0A), bytes.buffer.count < Self.maximumRowSize,
-            try bytes.fill()
-        {}
-        let line = bytes.buffer[bytes.start...].prefix { $0 != 0x0A }
-        let choices = [UInt8(ascii: ","), UInt8(ascii: ";"), 0x09]
-        let bare = line.last == 0x0D ? line.dropLast() : line
-        if bare.count == 5, bare.starts(with: Array("sep=".utf8)), let mark = bare.last, choices.contains(mark) {
-            delimiter = mark
-            bytes.start = min(line.endIndex + 1, bytes.buffer.count)
-            number = 1
-            return
-        }
-        var counts: [UInt8: Int] = [:]
-        var isQuoted = false
-        for byte in line {
-            if byte == UInt8(ascii: "\"") { isQuoted.toggle() }
-            if !isQuoted, choices.contains(byte) { counts[byte, default: 0] += 1 }
-        }
-        for mark in choices where counts[mark, default: 0] > counts[delimiter, default: 0] { delimiter = mark }
     }
 
     private mutating func openParquet() throws {
@@ -188,181 +180,5 @@ struct RowFile {
         number += 1
         let (ids, isTrained) = try store.row(number - 1)
         return row(.example(TokenizedExample(ids: ids, isTrained: isTrained)), size: 5 * ids.count)
-    }
-
-    // MARK: Lines
-
-    private mutating func nextLine() throws -> RawRow? {
-        while true {
-            var end = bytes.start
-            while true {
-                if let newline = bytes.buffer[end...].firstIndex(of: 0x0A) {
-                    end = newline
-                    break
-                }
-                let scanned = bytes.buffer.count - bytes.start
-                guard scanned <= Self.maximumRowSize else {
-                    number += 1
-                    return tooLong()
-                }
-                guard try bytes.fill() else {
-                    end = bytes.buffer.count
-                    break
-                }
-                end = bytes.start + scanned
-            }
-            guard end < bytes.buffer.count || end > bytes.start else { return nil }
-            number += 1
-            let line = bytes.buffer[bytes.start..<end]
-            let offset = bytes.base + bytes.start
-            bytes.start = min(end + 1, bytes.buffer.count)
-            if line.allSatisfy(Self.isSpace) {
-                if bytes.isAtEnd, bytes.start >= bytes.buffer.count { return nil }
-                continue
-            }
-            if layout == .lines { return row(.json(Array(line), offset: offset), size: line.count) }
-            if let found = try plainRow(line.last == 0x0D ? line.dropLast() : line, offset: offset) { return found }
-        }
-    }
-
-    /// A line of plain or tab-separated text; nil for the header.
-    private mutating func plainRow(_ line: ArraySlice<UInt8>, offset: Int) throws -> RawRow? {
-        if layout == .text {
-            guard let text = String(validating: line, as: UTF8.self) else {
-                return fault(
-                    "not valid UTF-8 at byte \(offset + invalidOffset(line)) of the file; save it as UTF-8",
-                    lint: .invalidUnicode)
-            }
-            return row(.value(.object(JSONObject([("text", .string(text))]))), size: line.count)
-        }
-        let (fields, isQuoted) = tabSeparated(line)
-        return delimitedRow(fields, isQuoted, offset: offset, size: line.count)
-    }
-
-    /// A row of fields; nil for the first one, which names the columns.
-    private mutating func delimitedRow(
-        _ fields: [[UInt8]], _ isQuoted: [Bool], offset: Int, size: Int
-    ) -> RawRow? {
-        do {
-            guard let header else {
-                header = try DelimitedHeader(fields)
-                return nil
-            }
-            return row(.value(try header.row(fields, isQuoted, offset: offset)), size: size)
-        } catch {
-            let reason = (error as? RowError)?.reason ?? "\(error)"
-            return header == nil ? broken(reason) : fault(reason, lint: (error as? RowError)?.lint)
-        }
-    }
-
-    private mutating func nextRecord() throws -> RawRow? {
-        while true {
-            let offset = bytes.base + bytes.start
-            var record = CSVRecord(delimiter: delimiter)
-            var size = 0
-            reading: while true {
-                while bytes.start < bytes.buffer.count {
-                    let step = record.take(bytes.buffer[bytes.start])
-                    bytes.start += 1
-                    size += 1
-                    if step == .end { break reading }
-                    if step == .textAfterQuote {
-                        number += 1
-                        return broken("text follows the quote that closes a field; double the quotes inside of fields")
-                    }
-                }
-                guard size <= Self.maximumRowSize else {
-                    number += 1
-                    return tooLong()
-                }
-                guard try bytes.fill() else {
-                    if size == 0 { return nil }
-                    number += 1
-                    if record.isOpenQuote { return broken("a quoted field is not closed before the end of the file") }
-                    number -= 1
-                    record.finish()
-                    break
-                }
-            }
-            number += 1
-            // Spreadsheets write rows that were emptied, or only once touched, as delimiters alone.
-            if record.fields.allSatisfy(\.isEmpty), !record.isQuoted.contains(true) { continue }
-            if let row = delimitedRow(record.fields, record.isQuoted, offset: offset, size: size) { return row }
-        }
-    }
-
-    // MARK: Arrays
-
-    /// The next byte that is not white space; nil at the end of the file.
-    private mutating func skipSpace() throws -> UInt8? {
-        while true {
-            while bytes.start < bytes.buffer.count {
-                if !Self.isSpace(bytes.buffer[bytes.start]) { return bytes.buffer[bytes.start] }
-                bytes.start += 1
-            }
-            guard try bytes.fill() else { return nil }
-        }
-    }
-
-    /// The next element of the array; its own syntax is left to the parser.
-    private mutating func nextElement() throws -> RawRow? {
-        number += 1
-        guard let first = try skipSpace() else { return broken("the file ends inside its array") }
-        if first == UInt8(ascii: "]") {
-            bytes.start += 1
-            if try skipSpace() != nil { return broken("text after the end of the array") }
-            isBroken = true
-            return nil
-        }
-        if number > 1 {
-            guard first == UInt8(ascii: ",") else { return broken("expected ',' or ']' between the rows") }
-            bytes.start += 1
-            guard let next = try skipSpace() else { return broken("the file ends inside its array") }
-            if next == UInt8(ascii: "]") { return broken("a comma stands before the end of the array") }
-        }
-        var scan = ElementScan()
-        var offset = 0
-        while true {
-            while bytes.start + offset < bytes.buffer.count {
-                if scan.isEnd(bytes.buffer[bytes.start + offset]) {
-                    let found = Array(bytes.buffer[bytes.start..<bytes.start + offset])
-                    let place = bytes.base + bytes.start
-                    bytes.start += offset
-                    return row(.json(found, offset: place), size: offset)
-                }
-                offset += 1
-            }
-            guard offset <= Self.maximumRowSize else { return tooLong() }
-            guard try bytes.fill() else { return broken("the file ends inside its array") }
-        }
-    }
-}
-
-/// Follows JSON text to the end of an element.
-private struct ElementScan {
-    private var depth = 0
-    private var isString = false
-    private var isEscaped = false
-
-    mutating func isEnd(_ byte: UInt8) -> Bool {
-        if isString {
-            if isEscaped {
-                isEscaped = false
-            } else if byte == UInt8(ascii: "\\") {
-                isEscaped = true
-            } else if byte == UInt8(ascii: "\"") {
-                isString = false
-            }
-            return false
-        }
-        switch byte {
-        case UInt8(ascii: "\""): isString = true
-        case UInt8(ascii: "{"), UInt8(ascii: "["): depth += 1
-        case UInt8(ascii: "}"), UInt8(ascii: "]"), UInt8(ascii: ","):
-            if depth == 0 { return true }
-            if byte != UInt8(ascii: ",") { depth -= 1 }
-        default: break
-        }
-        return false
     }
 }

@@ -13,7 +13,8 @@ struct RawRow: Sendable {
         case fault(String, Lint?)
     }
     var file: String
-    /// Counted from 1: the line of a text, the element of a JSON array, the record of a CSV file with its header.
+    /// Counted from 1: the line of a text, the element of a JSON array, the object where objects take several lines, the
+    /// record of a CSV file with its header.
     var number: Int
     var content: Content
     var place = RowPlace()
@@ -25,7 +26,10 @@ struct RawRow: Sendable {
         case .value(let value): return value
         case .example: throw RowError("the row is tokenised already")
         case .json(let bytes, let offset):
-            do { return try JSONParser.parse(bytes) } catch let error as JSONError {
+            do {
+                // Of two values one would be learned and one lost.
+                return try JSONParser.parse(bytes, duplicateKeys: .refuse)
+            } catch let error as JSONError {
                 guard error.kind == .encoding else { throw RowError(error.description) }
                 throw RowError(
                     "not valid Unicode at byte \(offset + error.offset) of the file: \(error.reason)",

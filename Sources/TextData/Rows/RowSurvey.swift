@@ -18,6 +18,24 @@ public struct RowSurvey: Sendable {
         }
     }
 
+    /// Whether a file's content is that of rows, whatever its name: Parquet, packed text, an array, several objects, or one
+    /// that is a row or holds rows.
+    ///
+    /// - Throws: `TextError.missingFiles`, `.unreadable`.
+    public static func holdsRows(_ path: String) throws -> Bool {
+        var file = try RowFile(path: path, takesAllColumns: true)
+        guard let row = try? file.next() else { return file.layout == .array && file.wrapper == nil }
+        switch file.layout {
+        case .unknown, .store: return false
+        case .csv, .tsv, .text, .parquet: return true
+        case .array where file.wrapper == nil: return true
+        case .lines, .objects, .array:
+            if let object = try? row.value().objectValue, RowShape(of: object) != nil { return true }
+            // One object with other keys may be anything; two are rows, if bad ones.
+            return file.wrapper == nil && (try? file.next()) != nil
+        }
+    }
+
     /// - Throws: `TextError.badRows` with the rows that cannot be read, or what is wrong with the file.
     public init(path: String) throws {
         var file = try RowFile(path: path, takesAllColumns: true)

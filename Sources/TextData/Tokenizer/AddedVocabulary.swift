@@ -35,15 +35,15 @@ struct AddedVocabulary: Sendable {
     private(set) var normalizedContents: [Int32: [UInt8]] = [:]
     /// What special tokens are written as in the file.
     private let specialContents: Set<ByteString>
-    private var raw: TokenTrie
-    private var normalized: TokenTrie
+    private let raw: AddedStrings
+    private let normalized: AddedStrings
 
     /// - Parameter unmatched: ids that text never becomes.
     init(_ tokens: [AddedToken], normalizer: Normalizer?, unmatched: Set<Int32> = []) throws {
         self.tokens = tokens
         specialContents = Set(tokens.lazy.filter { $0.isSpecial }.map { $0.content })
-        raw = TokenTrie()
-        normalized = TokenTrie()
+        var raw = AddedStrings.Builder()
+        var normalized = AddedStrings.Builder()
         // Special tokens come first where two are written alike after normalisation.
         for wantsSpecial in [true, false] {
             for (index, token) in tokens.enumerated()
@@ -59,6 +59,8 @@ struct AddedVocabulary: Sendable {
                 normalizedContents[token.id] = text.bytes
             }
         }
+        self.raw = AddedStrings(raw)
+        self.normalized = AddedStrings(normalized)
     }
 
     /// Whether decoding leaves a token out with the special ones. It is looked up by how it is written after normalisation,
@@ -76,14 +78,17 @@ struct AddedVocabulary: Sendable {
         split(&text, normalized, parseSpecial: parseSpecial)
     }
 
-    private func split(_ text: inout TextPieces, _ trie: TokenTrie, parseSpecial: Bool) {
-        guard !trie.isEmpty else { return }
+    private func split(_ text: inout TextPieces, _ strings: AddedStrings, parseSpecial: Bool) {
+        guard !strings.matcher.isEmpty else { return }
         let table = ScalarClassTable.shared
         text.splitText { bytes, piece, pieces in
             var done = piece.start
             var i = piece.start
-            while let match = trie.next(bytes, from: i, to: piece.end) {
-                let token = tokens[match.token]
+            // White space that a token has taken along, so that the next one in it does not go over it again.
+            var spaceEnd = piece.start
+            let prepared = strings.matcher.prepare(bytes, piece.range)
+            while let match = strings.matcher.next(bytes, from: i, to: piece.end, prepared) {
+                let token = tokens[strings.tokens[match.value]]
                 i = match.end
                 if !parseSpecial, token.isSpecial { continue }
                 if token.singleWord {
@@ -105,11 +110,13 @@ struct AddedVocabulary: Sendable {
                     start = max(start, done)
                 }
                 if token.rstrip {
+                    end = max(end, spaceEnd)
                     while end < piece.end {
                         let scalar = decodeScalar(bytes, at: end)
                         guard table[scalar.value].contains(.space) else { break }
                         end += scalar.length
                     }
+                    spaceEnd = end
                 }
                 if done < start { pieces.append(Piece(start: done, end: start)) }
                 // Nothing is left of a token that a token before it took along as white space.
@@ -121,65 +128,24 @@ struct AddedVocabulary: Sendable {
     }
 }
 
-/// A trie over bytes that finds the longest of its strings at a position.
-struct TokenTrie: Sendable {
-    private struct Node: Sendable {
-        var children: [(byte: UInt8, node: Int32)] = []
-        var token: Int32 = -1
-    }
-    private var nodes = [Node()]
-    private var roots = [Int32](repeating: -1, count: 256)
+/// The strings that added tokens are written as.
+private struct AddedStrings: Sendable {
+    struct Builder {
+        fileprivate var table = ByteTable()
+        fileprivate var tokens: [Int] = []
 
-    var isEmpty: Bool { nodes.count == 1 }
-
-    /// The first of two equal strings stays.
-    mutating func insert(_ bytes: [UInt8], _ token: Int) {
-        guard let first = bytes.first else { return }
-        if roots[Int(first)] < 0 { roots[Int(first)] = newNode() }
-        var node = Int(roots[Int(first)])
-        for byte in bytes.dropFirst() {
-            if let child = child(node, byte) {
-                node = child
-            } else {
-                let child = newNode()
-                nodes[node].children.append((byte, child))
-                node = Int(child)
-            }
+        /// The first of two equal strings stays.
+        mutating func insert(_ bytes: [UInt8], _ token: Int) {
+            if !bytes.isEmpty, table.insert(bytes).isNew { tokens.append(token) }
         }
-        if nodes[node].token < 0 { nodes[node].token = Int32(token) }
     }
 
-    private mutating func newNode() -> Int32 {
-        nodes.append(Node())
-        return Int32(nodes.count - 1)
-    }
+    let matcher: StringMatcher
+    /// By value of a match, the token's index.
+    let tokens: [Int]
 
-    @inline(__always)
-    private func child(_ node: Int, _ byte: UInt8) -> Int? {
-        for child in nodes[node].children where child.byte == byte { return Int(child.node) }
-        return nil
-    }
-
-    /// The leftmost match at or after `start`, the longest there.
-    func next(_ bytes: Span<UInt8>, from start: Int, to end: Int) -> (token: Int, start: Int, end: Int)? {
-        var i = start
-        while i < end {
-            guard roots[Int(bytes[i])] >= 0 else {
-                i += 1
-                continue
-            }
-            var node: Int? = Int(roots[Int(bytes[i])])
-            var position = i + 1
-            var best: (token: Int, start: Int, end: Int)?
-            while let current = node {
-                if nodes[current].token >= 0 { best = (Int(nodes[current].token), i, position) }
-                guard position < end else { break }
-                node = child(current, bytes[position])
-                position += 1
-            }
-            if let best { return best }
-            i += 1
-        }
-        return nil
+    init(_ builder: Builder) {
+        matcher = StringMatcher(builder.table)
+        tokens = builder.tokens
     }
 }

@@ -27,7 +27,7 @@ struct BPEModel: Sendable {
     /// Scalars without a token that merges lead through; their ids follow the vocabulary's.
     private var stepping = ByteTable()
     /// Strings that become their token before anything is merged.
-    var frozen = PieceTrie()
+    var frozen = StringMatcher()
     /// What stands for a token that must not be used, in parts: id and bytes.
     private var replacements: [UInt32: [(id: UInt32, length: Int)]] = [:]
     /// A run of line ends is looked up as a whole before it is merged.
@@ -100,10 +100,11 @@ struct BPEModel: Sendable {
             encodeUnfrozen(bytes, range, scratch, into: &tokens)
             return
         }
+        let prepared = frozen.prepare(bytes, range)
         var start = range.lowerBound
         var i = start
         while i < range.upperBound {
-            guard let match = frozen.longestMatch(bytes, at: i, to: range.upperBound) else {
+            guard let match = frozen.longestMatch(bytes, at: i, to: range.upperBound, prepared) else {
                 i += utf8Length(bytes[i])
                 continue
             }

@@ -96,7 +96,7 @@ extension GGUFVocabulary {
         normalizer.removesExtraSpaces = metadata("remove_extra_whitespaces")?.boolValue ?? false
         let addsSpace = GGUFTokenizerSettings(metadata).addsSpacePrefix
         normalizer.addsDummyPrefix = addsSpace || normalizer.removesExtraSpaces
-        normalizer.userDefined = PieceTrie(vocabulary) { types[$0] == .userDefined }
+        normalizer.userDefined = StringMatcher(vocabulary) { types[$0] == .userDefined }
         if let bytes = metadata("precompiled_charsmap")?.intsValue {
             do {
                 normalizer.charsmap = try PrecompiledCharsmap(bytes.map { UInt8(truncatingIfNeeded: $0) })

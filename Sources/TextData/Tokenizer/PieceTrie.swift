@@ -82,6 +82,13 @@ struct PieceTrie: Sendable {
         return 0
     }
 
+    var nodeCount: Int { values.count }
+
+    /// Calls `body` with the labels and the numbers of the nodes that follow `node`; they are greater than its own.
+    func forEachChild(of node: Int, _ body: (_ byte: UInt8, _ child: Int) -> Void) {
+        for k in Int(firstChild[node])..<Int(firstChild[node + 1]) { body(labels[k], k + 1) }
+    }
+
     /// The value of the string that ends at `node`, or -1.
     @inline(__always)
     func value(_ node: Int) -> Int { Int(values[node]) }

@@ -133,16 +133,10 @@ extension NormalizedText {
         changed.bytes.reserveCapacity(bytes.count + bytes.count / 2)
         changed.origins.reserveCapacity(bytes.count + bytes.count / 2)
         var done = 0
-        var i = 0
-        while i < bytes.count {
-            guard bytes[i] == first, needle.count == 1 || bytes[i...].starts(with: needle) else {
-                i += 1
-                continue
-            }
+        SplitPattern.forEachOccurrence(of: needle, bytes.span, 0..<bytes.count) { i in
             changed.append(self, done..<i)
             changed.append(content, from: origins.range(of: i..<i + needle.count))
-            i += needle.count
-            done = i
+            done = i + needle.count
         }
         changed.append(self, done..<bytes.count)
         self = changed

@@ -5,6 +5,9 @@
 struct PrecompiledCharsmap: Sendable {
     private var units: [UInt32] = []
     private var texts: [UInt8] = []
+    /// The longest string in bytes that is looked for: real ones have a few characters, and a walk of any length from each
+    /// place would take quadratic time.
+    private static let longestString = 256
 
     /// - Throws: a reason when the sizes do not fit. Whatever the units say, searches stay inside the array.
     init(_ bytes: [UInt8]) throws(CharsmapFault) {
@@ -49,6 +52,7 @@ struct PrecompiledCharsmap: Sendable {
     private func search(_ bytes: Span<UInt8>, _ start: Int, _ end: Int, _ body: (Range<Int>, Int) -> Bool) {
         guard !units.isEmpty else { return }
         var node = Self.offset(units[0])
+        let end = min(end, start + Self.longestString)
         var i = start
         while i < end, bytes[i] != 0 {
             node ^= UInt32(bytes[i])

@@ -119,7 +119,7 @@ struct SentencePieceFile {
         let vocabulary = try checkedVocabulary()
         let unknown = types.firstIndex(of: .unknown) ?? 0
         var normalizer = normalizer
-        normalizer.userDefined = PieceTrie(vocabulary) { types[$0] == .userDefined }
+        normalizer.userDefined = StringMatcher(vocabulary) { types[$0] == .userDefined }
         let model = try model(vocabulary, unknown: unknown, normalizer.userDefined)
 
         var config = TokenizerConfig()
@@ -188,7 +188,7 @@ struct SentencePieceFile {
 
     private func isPiece(_ id: Int) -> Bool { [.normal, .userDefined, .unused].contains(types[id]) }
 
-    private func model(_ vocabulary: ByteTable, unknown: Int, _ userDefined: PieceTrie) throws -> TokenModel {
+    private func model(_ vocabulary: ByteTable, unknown: Int, _ userDefined: StringMatcher) throws -> TokenModel {
         switch Algorithm(rawValue: algorithm) {
         case .unigram:
             let normal = types.indices.filter { types[$0] == .normal }.map { scores[$0] }

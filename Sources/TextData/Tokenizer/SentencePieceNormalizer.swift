@@ -4,7 +4,7 @@ import FileFormats
 struct SentencePieceNormalizer: Sendable {
     var charsmap: PrecompiledCharsmap?
     /// Strings that stay as they are.
-    var userDefined = PieceTrie()
+    var userDefined = StringMatcher()
     var addsDummyPrefix = true
     var removesExtraSpaces = true
     var escapesSpaces = true
@@ -30,10 +30,11 @@ struct SentencePieceNormalizer: Sendable {
         var changed = NormalizedText()
         changed.bytes.reserveCapacity(span.count + span.count / 2 + 3)
         changed.origins.reserveCapacity(span.count + span.count / 2 + 3)
+        let prepared = userDefined.prepare(span, 0..<span.count)
         var i = 0
         if removesExtraSpaces {
             while i < span.count {
-                let prefix = prefix(span, i)
+                let prefix = prefix(span, i, prepared)
                 guard prefix.isSpace(span, charsmap) else { break }
                 i = prefix.end
             }
@@ -47,7 +48,7 @@ struct SentencePieceNormalizer: Sendable {
         }
         var followsSpace = removesExtraSpaces
         while i < span.count {
-            let prefix = prefix(span, i)
+            let prefix = prefix(span, i, prepared)
             let origin = source.origins.range(of: i..<prefix.end)
             switch prefix.content {
             case .source: append(source.bytes[i..<prefix.end], origin, &followsSpace, &changed)
@@ -80,8 +81,8 @@ struct SentencePieceNormalizer: Sendable {
     }
 
     /// The next user-defined string, replaced string or scalar.
-    private func prefix(_ span: Span<UInt8>, _ i: Int) -> Prefix {
-        if !userDefined.isEmpty, let match = userDefined.longestMatch(span, at: i, to: span.count) {
+    private func prefix(_ span: Span<UInt8>, _ i: Int, _ prepared: LongMatches) -> Prefix {
+        if !userDefined.isEmpty, let match = userDefined.longestMatch(span, at: i, to: span.count, prepared) {
             return Prefix(content: .source, start: i, end: match.end)
         }
         if let match = charsmap?.longestMatch(span, at: i, to: span.count) {

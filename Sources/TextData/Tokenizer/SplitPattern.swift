@@ -38,15 +38,7 @@ enum SplitPattern: Sendable {
                 gaps.finish(&segments)
                 return
             }
-            var i = range.lowerBound
-            while i + needle.count <= range.upperBound {
-                if bytes[i] == needle[0], matches(bytes, at: i, needle) {
-                    gaps.match(i..<i + needle.count, &segments)
-                    i += needle.count
-                } else {
-                    i += 1
-                }
-            }
+            Self.forEachOccurrence(of: needle, bytes, range) { gaps.match($0..<$0 + needle.count, &segments) }
             gaps.finish(&segments)
         case .regex(let regex):
             // An empty text has no matches, not even of patterns that match nothing.
@@ -92,7 +84,49 @@ enum SplitPattern: Sendable {
         gaps.finish(&segments)
     }
 
-    private func matches(_ bytes: Span<UInt8>, at position: Int, _ needle: [UInt8]) -> Bool {
+    /// Calls `body` with where `needle` stands, from the left, without overlaps.
+    static func forEachOccurrence(
+        of needle: [UInt8], _ bytes: Span<UInt8>, _ range: Range<Int>, _ body: (Int) -> Void
+    ) {
+        guard !needle.isEmpty, needle.count <= range.count else { return }
+        guard needle.count <= StringMatcher.shortLength else {
+            forEachOccurrence(ofLong: needle, bytes, range, body)
+            return
+        }
+        var i = range.lowerBound
+        while i + needle.count <= range.upperBound {
+            if bytes[i] == needle[0], matches(bytes, at: i, needle) {
+                body(i)
+                i += needle.count
+            } else {
+                i += 1
+            }
+        }
+    }
+
+    /// Knuth, Morris and Pratt's search (DOI 10.1137/0206024), which never goes back in the text.
+    private static func forEachOccurrence(
+        ofLong needle: [UInt8], _ bytes: Span<UInt8>, _ range: Range<Int>, _ body: (Int) -> Void
+    ) {
+        var borders = [Int](repeating: 0, count: needle.count)
+        var length = 0
+        for k in 1..<needle.count {
+            while length > 0, needle[k] != needle[length] { length = borders[length - 1] }
+            if needle[k] == needle[length] { length += 1 }
+            borders[k] = length
+        }
+        length = 0
+        for i in range {
+            while length > 0, bytes[i] != needle[length] { length = borders[length - 1] }
+            if bytes[i] == needle[length] { length += 1 }
+            if length == needle.count {
+                body(i + 1 - length)
+                length = 0
+            }
+        }
+    }
+
+    private static func matches(_ bytes: Span<UInt8>, at position: Int, _ needle: [UInt8]) -> Bool {
         for k in 0..<needle.count where bytes[position + k] != needle[k] { return false }
         return true
     }

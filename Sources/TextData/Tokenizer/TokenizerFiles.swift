@@ -44,7 +44,7 @@ struct TokenizerFiles {
             if TekkenFile.isLikely(document) { return try TekkenFile(path: file).read(document, readConfig(folder)) }
             let merges = folder + "/merges.txt"
             if document["model"]?.objectValue == nil, isPresent(merges) {
-                let config = try readConfig(folder)
+                let config = try readConfigAndAddedTokens(folder)
                 let parts = try VocabularyAndMerges(
                     path: file, vocabulary: document, merges: try bytes(of: merges), config: config
                 ).read()
@@ -77,26 +77,48 @@ struct TokenizerFiles {
         return config
     }
 
+    /// With the tokens of added_tokens.json, which counts beside vocabularies other than tokenizer.json where
+    /// tokenizer_config.json lists none itself, as in Transformers.
+    private func readConfigAndAddedTokens(_ folder: String) throws -> TokenizerConfig {
+        var config = try readConfig(folder)
+        let file = folder + "/added_tokens.json"
+        if config.addedTokenEntries.isEmpty, isPresent(file) {
+            try config.add(try parse(try bytes(of: file), file), path: file)
+        }
+        return config
+    }
+
     /// A SentencePiece model in a model's folder: the tokens that the configuration names are found in text, as
     /// Transformers finds them, and BOS and EOS are added as it says.
     private func configure(_ parts: inout TokenizerParts, _ config: inout TokenizerConfig) throws {
-        let named = try readConfig(path)
+        let named = try readConfigAndAddedTokens(path)
         config.merge(named)
         let vocabulary = parts.model.vocabulary
         let names = [config.bos, config.eos, config.unk, config.pad].compactMap { $0 }
         let known = names.compactMap { vocabulary.find($0.bytes).map { Int32($0) } }
         parts.unmatchedTokens.subtract(known)
-        for token in named.addedTokens {
-            let content = ByteString(token.text)
-            if let id = vocabulary.find(content.bytes) {
-                parts.unmatchedTokens.remove(Int32(id))
-                if !parts.added.contains(where: { $0.id == Int32(id) }) {
-                    parts.added.append(AddedToken(id: Int32(id), content: content))
+        var listed = Set(parts.added.map(\.id))
+        var problems: [String] = []
+        for entry in named.addedTokenEntries {
+            guard var token = AddedToken(entry) else { continue }
+            // The dummy prefix is no part of what Transformers looks for them in.
+            token.normalized = false
+            if let id = vocabulary.find(token.content.bytes) {
+                if Int(token.id) != id {
+                    problems.append(
+                        "\(shortened(token.content.description)) is added as \(token.id), but is \(id) in the vocabulary")
                 }
-            } else if token.id >= vocabulary.count, !parts.added.contains(where: { Int($0.id) == token.id }) {
-                parts.added.append(AddedToken(id: Int32(token.id), content: content))
+                token.id = Int32(id)
+                parts.unmatchedTokens.remove(Int32(id))
+            } else if Int(token.id) < vocabulary.count {
+                problems.append(
+                    "\(shortened(token.content.description)) is added as \(token.id), which is "
+                        + "\(shortened(String(decoding: vocabulary[Int(token.id)], as: UTF8.self))) in the vocabulary")
+                continue
             }
+            if listed.insert(token.id).inserted { parts.added.append(token) }
         }
+        guard problems.isEmpty else { throw TokenizerError.inconsistent(path: path, problems: problems) }
         func id(_ token: ByteString?) -> [Int32] {
             token.flatMap { vocabulary.find($0.bytes) }.map { [Int32($0)] } ?? []
         }
@@ -127,89 +149,5 @@ struct TokenizerFiles {
         } catch let error as JSONError {
             throw TokenizerError.malformed(path: file, place: "", reason: error.description)
         }
-    }
-}
-
-/// What tokenizer_config.json and special_tokens_map.json say of the special tokens.
-///
-/// `add_bos_token` and `add_eos_token` count only where there is no tokenizer.json: Transformers 5 leaves them to the
-/// post-processor of one.
-struct TokenizerConfig: Sendable {
-    var bos: ByteString?
-    var eos: ByteString?
-    var pad: ByteString?
-    var unk: ByteString?
-    var addsBOS: Bool?
-    var addsEOS: Bool?
-    var addsPrefixSpace = false
-    var tokenizerClass = ""
-    /// `added_tokens_decoder` in order of id, as entries of a tokenizer.json's `added_tokens`.
-    var addedTokenEntries: [JSONValue] = []
-    /// Whether there was a file at all.
-    var isPresent = false
-
-    init() {}
-
-    var addedTokens: [(id: Int, text: String)] {
-        addedTokenEntries.compactMap { entry in
-            guard let id = entry["id"]?.intValue, let text = entry["content"]?.stringValue else { return nil }
-            return (id, text)
-        }
-    }
-
-    init(_ value: JSONValue, path: String) throws {
-        if value.isNull { return }
-        guard value.objectValue != nil else {
-            throw TokenizerError.malformed(path: path, place: "", reason: "expected an object, found \(value.kindName)")
-        }
-        isPresent = true
-        var problems: [String] = []
-        func typed<Value>(_ key: String, _ expected: String, _ read: (JSONValue) -> Value?) -> Value? {
-            guard let found = value[key], !found.isNull else { return nil }
-            if let value = read(found) { return value }
-            problems.append("\(key): expected \(expected), found \(shortened(JSONWriter.text(found)))")
-            return nil
-        }
-        func token(_ key: String) -> ByteString? {
-            typed(key, "a token's text or an object with its \"content\"") {
-                ($0.stringValue ?? $0["content"]?.stringValue).map { ByteString($0) }
-            }
-        }
-        func flag(_ key: String) -> Bool? { typed(key, "true or false", \.boolValue) }
-        bos = token("bos_token")
-        eos = token("eos_token")
-        pad = token("pad_token")
-        unk = token("unk_token")
-        addsBOS = flag("add_bos_token")
-        addsEOS = flag("add_eos_token")
-        addsPrefixSpace = flag("add_prefix_space") ?? false
-        tokenizerClass = typed("tokenizer_class", "a string", \.stringValue) ?? ""
-        let added = typed("added_tokens_decoder", "an object of tokens by their ids", \.objectValue)
-        guard problems.isEmpty else {
-            throw TokenizerError.malformed(path: path, place: "", reason: problems.joined(separator: "; "))
-        }
-        for (key, entry) in added?.entries ?? [] {
-            guard let id = Int32(key), id >= 0, let object = entry.objectValue, entry["content"]?.stringValue != nil
-            else {
-                throw TokenizerError.malformed(
-                    path: path, place: "added_tokens_decoder", reason: "\(shortened(key)) is no id, or has no content")
-            }
-            addedTokenEntries.append(.object(JSONObject([(key: "id", value: .integer(Int(id)))] + object.entries)))
-        }
-        addedTokenEntries.sort { ($0["id"]?.intValue ?? 0) < ($1["id"]?.intValue ?? 0) }
-    }
-
-    /// Takes what `other` knows over what is here.
-    mutating func merge(_ other: TokenizerConfig) {
-        bos = other.bos ?? bos
-        eos = other.eos ?? eos
-        pad = other.pad ?? pad
-        unk = other.unk ?? unk
-        addsBOS = other.addsBOS ?? addsBOS
-        addsEOS = other.addsEOS ?? addsEOS
-        addsPrefixSpace = addsPrefixSpace || other.addsPrefixSpace
-        if !other.tokenizerClass.isEmpty { tokenizerClass = other.tokenizerClass }
-        if !other.addedTokenEntries.isEmpty { addedTokenEntries = other.addedTokenEntries }
-        isPresent = isPresent || other.isPresent
     }
 }

@@ -93,18 +93,12 @@ struct TokenizerJSONReader {
         }
         return try entries.enumerated().map { index, entry in
             let place = "added_tokens[\(index)]"
+            if let token = AddedToken(entry) { return token }
             guard let content = entry["content"]?.stringValue else { throw malformed(place, "no content") }
             guard let id = entry["id"]?.intValue else { throw malformed(place, "no integer id") }
-            guard let id32 = Int32(exactly: id), id >= 0 else {
-                throw TokenizerError.inconsistent(
-                    path: path,
-                    problems: ["added token \(shortened(content)) has the id \(id), outside 0...\(Int32.max)"])
-            }
-            return AddedToken(
-                id: id32, content: ByteString(content), lstrip: entry["lstrip"]?.boolValue ?? false,
-                rstrip: entry["rstrip"]?.boolValue ?? false, singleWord: entry["single_word"]?.boolValue ?? false,
-                normalized: entry["normalized"]?.boolValue ?? !(entry["special"]?.boolValue ?? false),
-                isSpecial: entry["special"]?.boolValue ?? false)
+            throw TokenizerError.inconsistent(
+                path: path,
+                problems: ["added token \(shortened(content)) has the id \(id), outside 0...\(Int32.max)"])
         }
     }
 

@@ -12,7 +12,9 @@ struct UnigramModel: Sendable {
     var vocabulary: ByteTable
     /// By id; pieces that are never chosen are not in the trie.
     private let scores: [Double]
+    /// Pieces of ordinary length.
     private let trie: PieceTrie
+    private let long: LongStrings?
     private let unknownID: UInt32?
     private let unknownScore: Double
     private let arithmetic: Arithmetic
@@ -38,7 +40,10 @@ struct UnigramModel: Sendable {
         self.arithmetic = arithmetic
         self.looksUpUnknown = looksUpUnknown
         // A string that two ids share belongs to the later one.
-        trie = PieceTrie(vocabulary) { id in isPiece(id) && vocabulary.find(Array(vocabulary[id])) == id }
+        func isIncluded(_ id: Int) -> Bool { isPiece(id) && vocabulary.find(Array(vocabulary[id])) == id }
+        let shortLength = StringMatcher.shortLength
+        trie = PieceTrie(vocabulary) { vocabulary.range($0).count <= shortLength && isIncluded($0) }
+        long = LongStrings(vocabulary) { vocabulary.range($0).count > shortLength && isIncluded($0) }
         unknownScore =
             arithmetic == .single
             ? Double(Float(lowestScore) - Float(Self.unknownPenalty)) : lowestScore - Self.unknownPenalty
@@ -101,6 +106,7 @@ struct UnigramModel: Sendable {
         scratch.path.removeAll(keepingCapacity: true)
         scratch.path.append(contentsOf: repeatElement(PathNode(), count: count + 1))
         let isSingle = arithmetic == .single
+        let longMatches = long?.matches(bytes, range) ?? LongMatches()
         return scratch.path.withUnsafeMutableBufferPointer { path -> Int? in
             var start = 0
             while start < count {
@@ -123,6 +129,16 @@ struct UnigramModel: Sendable {
                     guard position < count else { break }
                     node = trie.child(node, bytes[base + position])
                     position += 1
+                }
+                if !longMatches.isEmpty {
+                    long?.forEach(longMatches, at: base + start) { id, end in
+                        let sum = scores[id] + here
+                        let candidate = isSingle ? Double(Float(sum)) : sum
+                        let position = end - base
+                        if path[position].start < 0 || candidate > path[position].score {
+                            path[position] = PathNode(score: candidate, start: Int32(start), id: Int32(id))
+                        }
+                    }
                 }
                 if !coversScalar {
                     guard let unknownID else { return base + start }

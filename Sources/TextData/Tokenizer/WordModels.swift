@@ -4,13 +4,12 @@ struct WordPieceModel: Sendable {
     var vocabulary: ByteTable
     private let unknownID: UInt32?
     private let longestWord: Int
-    /// Tokens that begin a word, without their prefix, and their ids; empty where they have no prefix.
-    private var initial = ByteTable()
+    /// Tokens that begin a word, without their prefix, and their ids; no ids where they have no prefix.
+    private let initial: StringMatcher
     private var initialIDs: [UInt32] = []
     /// Tokens that continue a word, without their prefix, and their ids.
-    private var continuing = ByteTable()
+    private let continuing: StringMatcher
     private var continuingIDs: [UInt32] = []
-    private var longestToken = 0
 
     /// - Parameters:
     ///   - continuingPrefix: what tokens inside a word begin with, such as `##`.
@@ -23,20 +22,27 @@ struct WordPieceModel: Sendable {
         self.vocabulary = vocabulary
         self.unknownID = unknownID
         self.longestWord = longestWord
-        continuing = ByteTable(capacity: vocabulary.count, bytes: vocabulary.storage.count)
+        var begin = ByteTable()
+        var inside = ByteTable(capacity: vocabulary.count, bytes: vocabulary.storage.count)
         for id in 0..<vocabulary.count {
             let token = vocabulary[id]
-            longestToken = max(longestToken, token.count)
             if !initialPrefix.isEmpty, token.count > initialPrefix.count, token.starts(with: initialPrefix),
-                initial.insert(Array(token.dropFirst(initialPrefix.count))).isNew
+                begin.insert(Array(token.dropFirst(initialPrefix.count))).isNew
             {
                 initialIDs.append(UInt32(id))
             }
             guard !token.isEmpty, token.starts(with: continuingPrefix) else { continue }
-            if continuing.insert(Array(token.dropFirst(continuingPrefix.count))).isNew {
+            if inside.insert(Array(token.dropFirst(continuingPrefix.count))).isNew {
                 continuingIDs.append(UInt32(id))
             }
         }
+        // Tokens end where scalars do.
+        func isText(_ bytes: ArraySlice<UInt8>) -> Bool { String(validating: bytes, as: UTF8.self) != nil }
+        initial =
+            initialIDs.isEmpty
+            ? StringMatcher(vocabulary) { isText(vocabulary[$0]) && vocabulary.find(Array(vocabulary[$0])) == $0 }
+            : StringMatcher(begin) { isText(begin[$0]) }
+        continuing = StringMatcher(inside) { isText(inside[$0]) }
     }
 
     /// - Returns: where the word begins when it is unknown and the model has no token for that, else nil.
@@ -59,27 +65,22 @@ struct WordPieceModel: Sendable {
         var scalars = 0
         for i in range where bytes[i] & 0xC0 != 0x80 { scalars += 1 }
         guard scalars <= longestWord else { return false }
-        var start = range.lowerBound
+        guard
+            let first = initial.longestMatch(
+                bytes, at: range.lowerBound, to: range.upperBound, initial.prepare(bytes, range))
+        else { return false }
+        tokens.append(
+            ModelToken(id: initialIDs.isEmpty ? UInt32(first.value) : initialIDs[first.value], end: first.end))
+        var start = first.end
+        let prepared = continuing.prepare(bytes, range)
         while start < range.upperBound {
-            var end = min(range.upperBound, start + longestToken)
-            while end > start, end < range.upperBound, bytes[end] & 0xC0 == 0x80 { end -= 1 }
-            var id: UInt32?
-            while end > start {
-                id = find(bytes, start..<end, isInitial: start == range.lowerBound)
-                if id != nil { break }
-                end = scalarStart(bytes, before: end)
+            guard let match = continuing.longestMatch(bytes, at: start, to: range.upperBound, prepared) else {
+                return false
             }
-            guard let id else { return false }
-            tokens.append(ModelToken(id: id, end: end))
-            start = end
+            tokens.append(ModelToken(id: continuingIDs[match.value], end: match.end))
+            start = match.end
         }
         return true
-    }
-
-    private func find(_ bytes: Span<UInt8>, _ range: Range<Int>, isInitial: Bool) -> UInt32? {
-        guard isInitial else { return continuing.find(bytes, range).map { continuingIDs[$0] } }
-        if initialIDs.isEmpty { return vocabulary.find(bytes, range).map { UInt32($0) } }
-        return initial.find(bytes, range).map { initialIDs[$0] }
     }
 }
 

@@ -96,10 +96,9 @@ struct Inspector {
         if name.hasSuffix(".yaml") || name.hasSuffix(".yml") { return try recipe() }
         let first = head.first { ![0x20, 0x09, 0x0A, 0x0D, 0xEF, 0xBB, 0xBF].contains($0) }
         if name == "metrics.jsonl" { return try metrics() }
-        if RowSurvey.isRows(path) { return try rows() }
-        if first == UInt8(ascii: "{") || first == UInt8(ascii: "[") {
-            return try json(isList: first == UInt8(ascii: "["))
-        }
+        if try RowSurvey.isRows(path) || RowSurvey.holdsRows(path) { return try rows() }
+        if first == UInt8(ascii: "{") { return try json() }
+        if looksLikeRecipe(head) { return try recipe() }
         throw InspectError.unknown(path: path, reason: "neither safetensors, GGUF, a token store, JSON nor a recipe")
     }
 
@@ -278,13 +277,19 @@ struct Inspector {
         return result
     }
 
+    /// Whether at least two sections of a recipe begin at the start of a line.
+    private func looksLikeRecipe(_ head: [UInt8]) -> Bool {
+        let lines = head.split(whereSeparator: { $0 == 0x0A || $0 == 0x0D })
+        let sections = ["model:", "data:", "adapter:", "training:", "output:"]
+        return sections.count { section in lines.contains { $0.starts(with: section.utf8) } } >= 2
+    }
+
     private func readJSON(_ path: String) throws -> JSONValue {
         try FileFormats.readJSON(path, limit: 1 << 30)
     }
 
-    private func json(isList: Bool) throws -> Inspection {
+    private func json() throws -> Inspection {
         let value = try readJSON(path)
-        if value.arrayValue != nil { return try rows() }
         if let model = value["model"]?.objectValue, model["type"] != nil || model["vocab"] != nil {
             var result = Inspection(kind: "tokenizer", path: path)
             result.add("model", model["type"] ?? .null)
