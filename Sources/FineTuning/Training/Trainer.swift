@@ -178,7 +178,7 @@ public final class Trainer {
         try scoreReference(report)
         if resume, let folder = settings.checkpointFolder { try resumeNewest(in: folder, report) }
         began = Date().addingTimeInterval(-state.elapsedSeconds)
-        var skipped = 0
+        var skipped = 0, lastSkip = ""
         while state.step < settings.totalSteps {
             let outcome = takeStep()
             state.elapsedSeconds = Date().timeIntervalSince(began)
@@ -189,6 +189,7 @@ public final class Trainer {
                 try report(.step(step))
             case .skipped(let rows, let detail):
                 skipped += 1
+                lastSkip = detail
                 try report(.skipped(step: state.step, rows: rows, detail: detail))
                 if skipped >= Self.skipLimit { throw FineTuningError.diverged(step: state.step, detail: detail) }
             }
@@ -203,6 +204,12 @@ public final class Trainer {
             if stops {
                 throw FineTuningError.stopped(step: state.step, runDirectory: settings.checkpointFolder ?? "")
             }
+        }
+        // A short run may end before the limit of skipped steps.
+        if state.trainedTokens == 0 {
+            throw FineTuningError.diverged(
+                step: state.step,
+                detail: "every step was skipped, and nothing was learned" + (lastSkip.isEmpty ? "" : ": " + lastSkip))
         }
     }
 
