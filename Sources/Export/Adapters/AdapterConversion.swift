@@ -247,7 +247,7 @@ public enum MLXAdapter {
         }
         try writer.finish()
         let parts = adapter.pairs.map { $0.module.split(separator: ".").map(String.init) }
-        let layers = parts.compactMap { $0.count > 3 ? Int($0[2]) : nil }
+        let layers = parts.compactMap { $0.count > 3 ? Int($0[2]) : nil }.filter { (0..<1 << 20).contains($0) }
         let keys = Set(parts.map { $0.count > 3 ? $0[3...].joined(separator: ".") : $0.joined(separator: ".") })
             .sorted()
         let json: JSONValue = [

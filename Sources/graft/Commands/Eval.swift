@@ -67,7 +67,9 @@ struct Eval: ParsableCommand {
             }
             if answers == 0 { throw ValidationError("--min-exact-match needs answers; --answers 0 makes none") }
         }
-        if let maxTokens, maxTokens < 1 { throw ValidationError("--max-tokens must be at least 1") }
+        if let maxTokens, !(1...1 << 20).contains(maxTokens) {
+            throw ValidationError("--max-tokens must be from 1 to \(1 << 20), not \(maxTokens)")
+        }
     }
 
     func run() throws {
