@@ -86,7 +86,8 @@ public enum FineTuningError: GraftError {
                 "\(path): the output exists already, made otherwise, and is left as it is:", reasons,
                 "Remove it, or choose another output.")
         case .diverged(let step, let detail):
-            return (step.map { "step \($0)" } ?? "after the last step") + ": \(detail)\nLower training.learning_rate or look at the rows that metrics.jsonl names."
+            return (step.map { "step \($0)" } ?? "after the last step")
+                + ": \(detail)\nLower training.learning_rate or look at the rows that metrics.jsonl names."
         case .checkpoint(let path, let problems):
             return list("\(path): the checkpoint cannot be resumed:", problems, "Start anew in another output folder.")
         }

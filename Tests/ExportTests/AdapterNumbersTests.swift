@@ -46,8 +46,11 @@ import Testing
     private func expectRefused(
         _ adapter: String, _ words: [String], _ location: SourceLocation = #_sourceLocation
     ) throws {
-        let model = scratch("m"), out = scratch("out"), good = try self.adapter("good", seed: 9)
-        try TinyModel().write(to: model)
+        let model = scratch("m"), out = scratch("out"), good = scratch("good")
+        if !scratch.names.contains("m") {
+            try TinyModel().write(to: model)
+            _ = try self.adapter("good", seed: 9)
+        }
         let svd = AdapterCombination(method: .svd)
         let uses: [(String, () throws -> Void)] = [
             ("resize", { _ = try resizeAdapter(adapter, rank: 2, to: out) }),
@@ -79,11 +82,10 @@ import Testing
 
     @Test(arguments: [Float.nan, .infinity, -.infinity]) func numbersThatAreNone(value: Float) throws {
         let adapter = try adapter("a")
-        try rewrite(tensors("a")) { name, values in
-            var values = values
-            if name.hasSuffix("lora_B.weight") { values[values.count - 1] = value }
-            return values
+        func damaged(_ name: String, _ values: [Float]) -> [Float] {
+            name.hasSuffix("lora_B.weight") ? values.dropLast() + [value] : values
         }
+        try rewrite(tensors("a"), values: damaged)
         try expectRefused(adapter, [keyB, "infinite or NaN"])
         let object = try AdapterObject(folder: adapter, refusesNonFinite: false)
         #expect(!object.norm(object.pairs[0]).isFinite)
@@ -98,7 +100,7 @@ import Testing
 
     @Test(arguments: [
         "model.", "_orig_mod.base_model.model.", "module.base_model.model.", "base_model.model._orig_mod.",
-        "base_model.model._fsdp_wrapped_module.", "base_model.", "",
+        "base_model.model._fsdp_wrapped_module.", "",
     ]) func namesUnderOtherPrefixes(prefix: String) throws {
         let adapter = try adapter("a")
         try rewrite(tensors("a"), name: { prefix + $0.dropFirst("base_model.model.".count) })
@@ -155,38 +157,42 @@ import Testing
         let path = scratch("m/model.safetensors")
         let file = try SafetensorsFile(path: path)
         let entry = try #require(file.entry(named: "model.layers.1.self_attn.k_proj.weight"))
-        let bytes = file.withBytes(of: entry)
         var all = try readFile(path, limit: 1 << 20)
         let start = all.count - file.entries.reduce(0) { max($0, $1.byteRange.upperBound) }
-        _ = bytes
         for i in 0..<type.size { all[start + entry.byteRange.upperBound - 1 - i] = 0xFF }
         try AtomicFile.write(all, to: path, replacing: true)
         let adapter = try adapter("a")
-        let uses: [(String, () throws -> Void)] = [
-            ("merge", { _ = try mergeModel(model: scratch("m"), adapter: adapter, output: scratch("o"), pool: pool) }),
-            ("copy", { _ = try mergeModel(model: scratch("m"), adapter: nil, output: scratch("o"), pool: pool) }),
-            (
-                "extract",
-                {
-                    _ = try extractAdapter(base: scratch("good"), tuned: scratch("m"), rank: 2, to: scratch("o"))
-                }
-            ),
-            (
-                "nf4",
-                {
-                    _ = try DecoderModel(
-                        folder: scratch("m"), dtype: .f32, training: .frozen, quantization: .nf4, pool: pool)
-                }
-            ),
-        ] + [GGUFOutputType.q8_0, .q4_0, .f16, .f32].map { type in
-            (
-                "\(type)",
-                {
-                    _ = try exportGGUF(
-                        model: scratch("m"), adapter: nil, output: scratch("o"), options: .init(type: type), pool: pool)
-                }
-            )
-        }
+        let uses: [(String, () throws -> Void)] =
+            [
+                (
+                    "merge",
+                    { _ = try mergeModel(model: scratch("m"), adapter: adapter, output: scratch("o"), pool: pool) }
+                ),
+                ("copy", { _ = try mergeModel(model: scratch("m"), adapter: nil, output: scratch("o"), pool: pool) }),
+                (
+                    "extract",
+                    {
+                        _ = try extractAdapter(base: scratch("good"), tuned: scratch("m"), rank: 2, to: scratch("o"))
+                    }
+                ),
+                (
+                    "nf4",
+                    {
+                        _ = try DecoderModel(
+                            folder: scratch("m"), dtype: .f32, training: .frozen, quantization: .nf4, pool: pool)
+                    }
+                ),
+            ]
+            + [GGUFOutputType.q8_0, .q4_0, .f16, .f32].map { type in
+                (
+                    "\(type)",
+                    {
+                        _ = try exportGGUF(
+                            model: scratch("m"), adapter: nil, output: scratch("o"), options: .init(type: type),
+                            pool: pool)
+                    }
+                )
+            }
         for (name, use) in uses {
             do {
                 try use()
@@ -202,9 +208,10 @@ import Testing
 
     @Test func startsFromADamagedBase() throws {
         try TinyModel().write(to: scratch("m"))
-        try rewrite(scratch("m/model.safetensors")) { name, values in
+        func damaged(_ name: String, _ values: [Float]) -> [Float] {
             name.contains("layers.1.self_attn.q_proj") ? values.map { _ in .nan } : values
         }
+        try rewrite(scratch("m/model.safetensors"), values: damaged)
         for name in ["pissa", "olora"] {
             let model = try DecoderModel(folder: scratch("m"), dtype: .f32)
             var problems: [String] = []
@@ -270,8 +277,9 @@ import Testing
     @Test func pythonPatternsInFiles() throws {
         try TinyModel().write(to: scratch("m"))
         for (index, pattern) in [
-            "(?P<layer>model\\.layers\\.\\d+)\\.self_attn\\.(?P<proj_1>q_proj)\\Z", ".*(?P<a>q)_(?P<b>p)roj",
-            "(?i).*\\.Q_PROJ", ".*(?P<x>l)ayers.*q_proj(?P=x)?", "(?a:.*q_proj)", "what (does not compile",
+            #"(?P<layer>model\.layers\.0)\.self_attn\.(?P<proj_1>q_proj)\Z"#, #".*\.0\..*(?P<a>q)_(?P<b>p)roj"#,
+            #"(?i).*\.0\..*Q_PROJ"#, #".*(?P<x>0).*q_proj(?P=x)?"#, #"(?a:.*\.0\..*q_proj)"#,
+            "what (does not compile",
         ].enumerated() {
             let adapter = try adapter("a\(index)", extra: JSONObject([("target_modules", .string(pattern))]))
             let report = try mergeModel(
@@ -295,16 +303,19 @@ import Testing
         #expect(report.mergedModules == 1 && report.largestChange > 0)
     }
 
-    @Test(arguments: [
-        ("alora_invocation_tokens", [1]), ("arrow_config", ["top_k": 1]), ("layer_replication", [[0, 1]]),
-        ("megatron_config", ["a": 1]), ("use_bdlora", ["a": 1]), ("use_qalora", true), ("init_lora_weights", "lora_ga"),
-        ("init_lora_weights", 3), ("bias", [1, 2]), ("lora_dropout", "much"), ("base_model_name_or_path", 7),
-        ("fan_in_fan_out", "yes"), ("eva_config", 5), ("r", 0), ("r", -1), ("r", 4_611_686_018_427_387_904),
-        ("r", 2.5), ("lora_alpha", 1e308), ("lora_alpha", "8"), ("lora_alpha", 1e-320),
-        ("rank_pattern", ["q_proj": 4_611_686_018_427_387_904]), ("alpha_pattern", ["q_proj": 1e300]),
-        ("rank_pattern", [1]), ("trainable_token_indices", ["embed_tokens": [9_223_372_036_854_775_807]]),
-        ("layers_to_transform", "all"), ("revision", 1), ("exclude_modules", 4), ("modules_to_save", ["a": 1]),
-    ] as [(String, JSONValue)]) func settingsAreNamed(key: String, value: JSONValue) throws {
+    @Test(
+        arguments: [
+            ("alora_invocation_tokens", [1]), ("arrow_config", ["top_k": 1]), ("layer_replication", [[0, 1]]),
+            ("megatron_config", ["a": 1]), ("use_bdlora", ["a": 1]), ("use_qalora", true),
+            ("init_lora_weights", "lora_ga"),
+            ("init_lora_weights", 3), ("bias", [1, 2]), ("lora_dropout", "much"), ("base_model_name_or_path", 7),
+            ("fan_in_fan_out", "yes"), ("eva_config", 5), ("r", 0), ("r", -1), ("r", 4_611_686_018_427_387_904),
+            ("r", 2.5), ("lora_alpha", 1e308), ("lora_alpha", "8"), ("lora_alpha", 1e-320),
+            ("rank_pattern", ["q_proj": 4_611_686_018_427_387_904]), ("alpha_pattern", ["q_proj": 1e300]),
+            ("rank_pattern", [1]), ("trainable_token_indices", ["embed_tokens": [9_223_372_036_854_775_807]]),
+            ("layers_to_transform", "all"), ("revision", 1), ("exclude_modules", 4), ("modules_to_save", ["a": 1]),
+        ] as [(String, JSONValue)]) func settingsAreNamed(key: String, value: JSONValue) throws
+    {
         try TinyModel().write(to: scratch("m"))
         let adapter = try adapter("a", extra: JSONObject([(key, value)]))
         do {

@@ -134,7 +134,9 @@ import Testing
                 "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
                 "tokenizer_config.json",
             ])
-        for (file, text) in [("tokenizer.json", "own"), ("tokenizer_config.json", "own"), ("chat_template.jinja", "base")] {
+        for (file, text) in [
+            ("tokenizer.json", "own"), ("tokenizer_config.json", "own"), ("chat_template.jinja", "base"),
+        ] {
             #expect(try readFile(scratch("o/" + file), limit: 99) == Array(text.utf8))
         }
     }

@@ -6,7 +6,8 @@ import TextData
     private let name = "model.layers.11.self_attn.q_proj"
 
     @Test(arguments: [
-        (#".*\.q_proj"#, true), ("q_proj", false), (#"(?P<layer>model\.layers\.\d+)\.self_attn\.(?P<p_1>q_proj)\Z"#, true),
+        (#".*\.q_proj"#, true), ("q_proj", false),
+        (#"(?P<layer>model\.layers\.\d+)\.self_attn\.(?P<p_1>q_proj)\Z"#, true),
         (#".*(?P<a>q)_.*"#, true), (#"(?i).*Q_PROJ"#, true), (#".*(?i:Q)_proj"#, true), (#"(?:.*)"#, true),
         (#".*(1)\1.*"#, true), (#".*(?P<one>1)(?P=one).*"#, true), (#".*(?P<one>1)\1.*"#, true),
         (#"model(?!\.layers).*"#, false), (#".*(?<=self_attn\.)q_proj"#, true), (#".*q_proj$"#, true),

@@ -106,7 +106,8 @@ public func convertGGUFAdapter(_ path: String, model: String, to output: String)
         used.formUnion([ByteString(a.name), ByteString(b.name)])
         let module = String(parameter.name.dropLast(".weight".count))
         let rank = a.shape.first ?? 0
-        guard (1...65_536).contains(rank), a.shape == [rank, parameter.shape[1]], b.shape == [parameter.shape[0], rank] else {
+        guard (1...65_536).contains(rank), a.shape == [rank, parameter.shape[1]], b.shape == [parameter.shape[0], rank]
+        else {
             problems.append("\(a.name): \(a.shape) and \(b.shape) do not fit \(parameter.shape)")
             continue
         }
@@ -170,7 +171,9 @@ public enum MLXAdapter {
             problems.append("fine_tune_type is \(quoted(type))")
         }
         let scale = parameters?["scale"]?.doubleValue ?? 0
-        if !(scale > 0 && Float(scale).isFinite) { problems.append("lora_parameters.scale: expected a positive number") }
+        if !(scale > 0 && Float(scale).isFinite) {
+            problems.append("lora_parameters.scale: expected a positive number")
+        }
         var items: [AdapterFolderWriter.Item] = []
         var ranks: [(module: String, rank: Int)] = []
         var used: Set<ByteString> = []
@@ -206,7 +209,9 @@ public enum MLXAdapter {
             "\($0.name): expected F32, F16 or BF16, found \($0.type.rawValue)"
         }
         let dropout = parameters?["dropout"]?.doubleValue ?? 0
-        if !(0..<1).contains(dropout) { problems.append("lora_parameters.dropout: expected a number from 0 to below 1") }
+        if !(0..<1).contains(dropout) {
+            problems.append("lora_parameters.dropout: expected a number from 0 to below 1")
+        }
         guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: folder, problems: problems) }
         var config = AdapterConfig(
             rank: 1, alpha: 1, dropout: dropout, targets: .names(ranks.map(\.module)),

@@ -68,7 +68,9 @@ extension AdapterConfig {
         modulesToSave = reader.strings("modules_to_save")
         layersPattern = reader.strings("layers_pattern")
         layers = reader.layers("layers_to_transform")
-        rankPattern = reader.pattern("rank_pattern", "an integer from 1 to 65536") { $0.intValue.flatMap { (1...65_536).contains($0) ? $0 : nil } }
+        rankPattern = reader.pattern("rank_pattern", "an integer from 1 to 65536") {
+            $0.intValue.flatMap { (1...65_536).contains($0) ? $0 : nil }
+        }
         alphaPattern = reader.pattern("alpha_pattern", "a positive number that f32 can hold") {
             $0.doubleValue.flatMap { Self.isAlpha($0) ? $0 : nil }
         }

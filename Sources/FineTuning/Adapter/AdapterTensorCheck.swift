@@ -51,7 +51,8 @@ struct AdapterTensorCheck {
         if let (name, place) = damaged.first {
             throw bad(
                 "\(name) holds a number that is infinite or NaN (element \(place))\(others(damaged.count, "do"))",
-                next: "The training that made it diverged, or the file is damaged: take an earlier checkpoint, or train "
+                next:
+                    "The training that made it diverged, or the file is damaged: take an earlier checkpoint, or train "
                     + "again with a lower learning rate.")
         }
     }
@@ -101,7 +102,9 @@ struct AdapterTensorCheck {
             ("_checkpoint_wrapped_module.", "activation checkpointing"), ("module.", "data parallelism"),
         ]
         let parts = name.utf8.split(separator: UInt8(ascii: "."))
-        if let (part, what) = wrappers.first(where: { part, _ in parts.contains { $0.elementsEqual(part.utf8.dropLast()) } }) {
+        if let (part, what) = wrappers.first(where: { part, _ in
+            parts.contains { $0.elementsEqual(part.utf8.dropLast()) }
+        }) {
             return "\(part) in the names is left by \(what): save the model that is inside of the wrapper with PEFT's "
                 + "save_pretrained, or take this part out of the names."
         }

@@ -176,7 +176,8 @@ struct EVA {
             let rank = min(ranks[index], components.rows)
             var a = components.selectedRows(Array(0..<rank))
             if config.eva.whitens {
-                a = a.scaledRows(group.analysis.singularValues.prefix(rank).map { $0 > 0 ? Float(1 / $0.squareRoot()) : 0 })
+                a = a.scaledRows(
+                    group.analysis.singularValues.prefix(rank).map { $0 > 0 ? Float(1 / $0.squareRoot()) : 0 })
             }
             result.append((update.module, a))
             names.append(update.site.target)

@@ -71,7 +71,10 @@ struct AdapterInfo: ParsableCommand {
         try Output.line("\(kind), rank \(config.rank), alpha \(config.alpha), \(countText(parameters)) parameters")
         if let base = config.baseModel { try Output.line("base: \(base)") }
         let rows = zip(object.pairs, norms).map { pair, norm in
-            [pair.module, "\(pair.rank)", String(format: "%g", pair.scale), norm.isNaN ? "NaN" : String(format: "%.4g", norm)]
+            [
+                pair.module, "\(pair.rank)", String(format: "%g", pair.scale),
+                norm.isNaN ? "NaN" : String(format: "%.4g", norm),
+            ]
         }
         try Output.line(table([["module", "rank", "scale", "norm"]] + rows))
         for entry in object.others { try Output.line("whole: \(entry.name) \(entry.shape)") }
