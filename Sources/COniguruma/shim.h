@@ -3,6 +3,7 @@
 // Macros that Swift cannot import.
 static inline OnigEncoding graft_onig_utf8(void) { return ONIG_ENCODING_UTF8; }
 static inline OnigSyntaxType *graft_onig_syntax(void) { return ONIG_SYNTAX_ONIGURUMA; }
+static inline OnigSyntaxType *graft_onig_python_syntax(void) { return ONIG_SYNTAX_PYTHON; }
 static inline int graft_onig_is_class(OnigCodePoint code, OnigCtype ctype) {
     return ONIGENC_IS_CODE_CTYPE(ONIG_ENCODING_UTF8, code, ctype);
 }

@@ -156,6 +156,7 @@ private func uncarried(_ source: WeightSource) -> [String] {
     list(member.plan.updates.filter(\.hasMagnitude).map(\.module), "DoRA's magnitudes")
     list(member.plan.updates.filter(\.isEmbedding).map(\.module), "an update of the embedding")
     list(member.plan.replacements.map(\.parameter), "modules that come whole (modules_to_save, bias)")
+    list(member.file.baseCopies(member.plan).map(\.parameter), "tables of the base (save_embedding_layers)")
     list(member.plan.rows.map(\.module), "rows of the vocabulary (trainable_token_indices)")
     let names = Dictionary(
         source.table.parameters.map { (ByteString($0.name), $0.ggufName) }, uniquingKeysWith: { a, _ in a })
@@ -209,6 +210,10 @@ public func exportGGUFAdapter(
     var report = ExportReport(path: output)
     for pair in pairs {
         let (a, b) = pair.values(file, alpha: alpha)
+        for (name, values, width) in [(pair.nameA, a, pair.inputWidth), (pair.nameB, b, pair.rank)] {
+            guard let place = values.firstIndex(where: { !$0.isFinite }) else { continue }
+            throw ExportError.value(tensor: name, row: place / max(1, width), found: values[place], type: "f32")
+        }
         try writer.append(a, to: pair.nameA)
         try writer.append(b, to: pair.nameB)
         report.largestChange = max(report.largestChange, b.reduce(0) { max($0, abs($1)) })

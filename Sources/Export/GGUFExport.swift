@@ -90,13 +90,14 @@ struct GGUFPlan {
         ]
         metadata += try architecture.metadata(path: folder)
         warnings += architecture.warnings + source.config.notes
-        if let tokenizerFolder = ModelFiles.tokenizerFolder(model: folder, adapter: adapterPath) {
-            var tokenizer = try GGUFTokenizer(path: tokenizerFolder, config: source.config)
+        let text = TextSources(model: folder, adapter: adapterPath)
+        if TextSources.hasVocabulary(text.vocabulary) {
+            var tokenizer = try GGUFTokenizer(path: text.vocabulary, settings: text.settings, config: source.config)
             let templates = try ModelFiles.chatTemplates(model: folder, adapter: adapterPath)
             metadata += try tokenizer.metadata(templates: templates)
             warnings += tokenizer.warnings
-            let templateFolder = ModelFiles.templateFolderSource(model: folder, adapter: adapterPath)
-            warnings += tokenizer.chatNotes(try ChatTemplate.loadIfPresent(folder: templateFolder))
+            warnings += tokenizer.chatNotes(
+                try ChatTemplate.loadIfPresent(folder: text.template, settings: text.settings))
             isPhi3 = tokenizer.stripsAfterSpecial
         } else {
             metadata.append(("tokenizer.ggml.model", .string("none")))

@@ -15,10 +15,11 @@ struct GGUFTokenizer {
     private let config: ModelConfig
     var warnings: [String] = []
 
-    init(path: String, config: ModelConfig) throws {
+    /// - Parameter settings: the folder of tokenizer_config.json; nil for the same
+    init(path: String, settings: String? = nil, config: ModelConfig) throws {
         self.path = path
         self.config = config
-        tokenizer = try Tokenizer(path: path)
+        tokenizer = try Tokenizer(path: path, settings: settings)
     }
 
     /// Whether special tokens take the white space after them along. No key says so; llama.cpp does it for models whose

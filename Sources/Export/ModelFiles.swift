@@ -1,16 +1,15 @@
 import FileFormats
+import FineTuning
 import Foundation
 
 /// The files beside the weights of a Hugging Face folder.
 enum ModelFiles {
-    /// Files that define a vocabulary: one of them makes a folder's tokenizer complete.
-    private static let vocabularies = [
-        "tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model",
+    private static let tokenizer = [
+        "tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model", "merges.txt",
+        "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     ]
-    private static let tokenizer =
-        vocabularies + ["merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
     private static let templates = ["chat_template.jinja", "chat_template.json"]
-    private static let templateFolder = "additional_chat_templates"
+    private static let templateFolder = TextSources.templateFolder
     private static let others = [
         "generation_config.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.txt", "USE_POLICY.md",
     ]
@@ -18,41 +17,21 @@ enum ModelFiles {
 
     private static func exists(_ path: String) -> Bool { isPresent(path) }
 
-    static func hasTokenizer(_ folder: String) -> Bool { vocabularies.contains { exists(folder + "/" + $0) } }
-
-    /// The folder whose tokenizer a model with an adapter is used with: the adapter's own, where it brings one.
-    static func tokenizerFolder(model: String, adapter: String?) -> String? {
-        if let adapter, hasTokenizer(adapter) { return adapter }
-        return hasTokenizer(model) ? model : nil
-    }
-
     /// Where each file to be copied comes from, by its name in the new folder.
-    ///
-    /// A tokenizer that travels with the adapter replaces the base's whole: mixing the two could pair a vocabulary
-    /// with another one's template. A template alone replaces the base's templates.
     static func sources(model: String, adapter: String?) throws -> [(name: String, path: String)] {
         var sources = others.filter { exists(model + "/" + $0) }.map { (name: $0, path: model + "/" + $0) }
         // Code that auto_map in the configurations names: without it other programs do not load the folder. Nothing of it
         // runs here.
         sources += try namesInFolder(model).filter { $0.hasSuffix(".py") }.map { ($0, model + "/" + $0) }
-        let tokenizerSource = tokenizerFolder(model: model, adapter: adapter) ?? model
-        sources += tokenizer.filter { exists(tokenizerSource + "/" + $0) }.map { ($0, tokenizerSource + "/" + $0) }
-        let templateSource = templateFolderSource(model: model, adapter: adapter)
-        sources += templates.filter { exists(templateSource + "/" + $0) }.map { ($0, templateSource + "/" + $0) }
-        let more = templateSource + "/" + templateFolder
+        let text = TextSources(model: model, adapter: adapter)
+        sources += (tokenizer + templates).map { ($0, text.folder(of: $0) + "/" + $0) }.filter { exists($0.1) }
+        let more = text.template + "/" + templateFolder
         if let names = try? namesInFolder(more) {
             for name in names.sorted() where name.utf8.suffix(6).elementsEqual(".jinja".utf8) {
                 sources.append((templateFolder + "/" + name, more + "/" + name))
             }
         }
         return sources
-    }
-
-    /// The folder that templates come from.
-    static func templateFolderSource(model: String, adapter: String?) -> String {
-        guard let adapter else { return model }
-        let hasTemplates = (templates + [templateFolder]).contains { exists(adapter + "/" + $0) }
-        return hasTemplates || hasTokenizer(adapter) ? adapter : model
     }
 
     static func copy(_ sources: [(name: String, path: String)], into folder: String) throws {
@@ -73,7 +52,7 @@ enum ModelFiles {
 
     /// The chat templates of a folder: the default one and those with other names.
     static func chatTemplates(model: String, adapter: String?) throws -> [(name: String, source: String)] {
-        let folder = templateFolderSource(model: model, adapter: adapter)
+        let sources = TextSources(model: model, adapter: adapter), folder = sources.template
         var result: [(name: String, source: String)] = []
         func text(_ path: String) throws -> String {
             String(decoding: try readFile(path, limit: 4 << 20), as: UTF8.self)
@@ -83,8 +62,7 @@ enum ModelFiles {
         } else if let source = try object(folder + "/chat_template.json")?["chat_template"]?.stringValue {
             result.append(("default", source))
         } else {
-            let config = tokenizerFolder(model: model, adapter: adapter) ?? folder
-            switch try object(config + "/tokenizer_config.json")?["chat_template"] {
+            switch try object(sources.settings + "/tokenizer_config.json")?["chat_template"] {
             case .string(let source): result.append(("default", source))
             case .array(let entries):
                 for entry in entries {

@@ -244,6 +244,9 @@ struct VLLMRules {
             problems.append("rank \(rank): --max-lora-rank goes up to \(Self.ranks[Self.ranks.count - 1])")
         }
         if isSet("modules_to_save") { problems.append("modules_to_save: vLLM loads no whole modules with an adapter") }
+        if let table = file.baseCopies(plan).first {
+            problems.append("\(table.key): vLLM loads no tables of a vocabulary with an adapter")
+        }
         if isSet("trainable_token_indices") {
             problems.append("trainable_token_indices: vLLM loads no rows of a vocabulary")
         }

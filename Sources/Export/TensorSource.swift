@@ -144,6 +144,42 @@ enum TensorSource {
         }
     }
 
+    /// The elements that are stored together, and the bytes they take.
+    var blockLength: Int {
+        switch self {
+        case .safetensors: 1
+        case .gguf(_, let tensor): tensor.type.blockLength
+        case .stack(let parts): parts[0].blockLength
+        case .columns(let source, _, _), .rows(let source, _): source.blockLength
+        }
+    }
+    var blockSize: Int { size(of: blockLength) }
+
+    /// The first of the elements in whole blocks that is infinite or NaN.
+    func firstNonFinite(_ bytes: UnsafeRawBufferPointer, _ memory: GrowingBuffer) -> (place: Int, value: Float)? {
+        func found(_ type: ElementType, _ bytes: UnsafeRawBufferPointer) -> (place: Int, value: Float)? {
+            guard let place = ElementConversion.firstNonFinite(bytes, as: type) else { return nil }
+            var value: Float = 0
+            withUnsafeMutablePointer(to: &value) {
+                ElementConversion.widen(
+                    UnsafeRawBufferPointer(rebasing: bytes[place * type.size..<(place + 1) * type.size]), as: type,
+                    into: UnsafeMutableBufferPointer(start: $0, count: 1))
+            }
+            return (place, value)
+        }
+        switch self {
+        case .safetensors(_, let entry): return entry.type.isFloatingPoint ? found(entry.type, bytes) : nil
+        case .gguf(_, let tensor):
+            guard RowEncoding.canDecode(tensor.type) else { return nil }
+            let count = bytes.count / tensor.type.blockSize * tensor.type.blockLength
+            let values = memory.bytes(count * 4)
+            RowEncoding.decode(bytes, as: tensor.type, into: values.bindMemory(to: Float.self))
+            return found(.f32, UnsafeRawBufferPointer(values))
+        case .stack(let parts): return parts[0].firstNonFinite(bytes, memory)
+        case .columns(let source, _, _), .rows(let source, _): return source.firstNonFinite(bytes, memory)
+        }
+    }
+
     /// Whether few rows at a time cost as much to read as many.
     var prefersManyRows: Bool {
         if case .columns = self { true } else { false }

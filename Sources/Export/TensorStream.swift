@@ -125,9 +125,11 @@ struct TensorMaker {
         let isMoved = tensor.heads != nil && !(tensor.isPermuted && tensor.updates.replacement == nil)
         guard let type = tensor.type else {
             precondition(tensor.updates.isEmpty && !isMoved && tensor.offset == 0)
-            (width, sourceRowSize, rowSize) = (1, 1, 1)
-            rowCount = source.byteCount
-            (rowsAPiece, rowsATile) = (4 << 20, 256 << 10)
+            // Rows are blocks, so that tiles hold whole elements.
+            let block = source.blockSize
+            (width, sourceRowSize, rowSize) = (1, block, block)
+            rowCount = source.byteCount / block
+            (rowsAPiece, rowsATile) = (max(1, (4 << 20) / block), max(1, (256 << 10) / block))
             (updates, rows, order) = ([], nil, RowOrder(heads: nil, rows: 0))
             return
         }
@@ -204,7 +206,13 @@ struct TensorMaker {
         _ worker: WorkerPool.Worker
     ) throws -> Float {
         guard let type = tensor.type else {
-            try tensor.source.read(rows, into: target)
+            try tensor.source.read(rows.lowerBound * rowSize..<rows.upperBound * rowSize, into: target)
+            if let found = tensor.source.firstNonFinite(UnsafeRawBufferPointer(target), memory.values) {
+                let element = rows.lowerBound * tensor.source.blockLength + found.place
+                throw ExportError.value(
+                    tensor: tensor.name, row: element / max(1, tensor.source.shape.last ?? 1), found: found.value,
+                    type: tensor.source.type.name)
+            }
             return 0
         }
         let (values, change) = try values(of: rows, memory, worker)

@@ -43,6 +43,26 @@ public enum ElementConversion {
         }
     }
 
+    /// The place of the first element that is infinite or NaN; nil when there is none, or when the type has neither.
+    public static func firstNonFinite(_ bytes: UnsafeRawBufferPointer, as type: ElementType) -> Int? {
+        func first<Bits: FixedWidthInteger>(_ exponent: Bits) -> Int? {
+            let size = Bits.bitWidth / 8, count = bytes.count / size
+            guard let start = bytes.baseAddress else { return nil }
+            func bits(_ i: Int) -> Bits { start.loadUnaligned(fromByteOffset: i &* size, as: Bits.self) & exponent }
+            // Without a branch, so that the compiler can vectorise it.
+            var largest: Bits = 0
+            for i in 0..<count { largest = max(largest, bits(i)) }
+            return largest == exponent ? (0..<count).first { bits($0) == exponent } : nil
+        }
+        switch type {
+        case .f64: return first(0x7FF0_0000_0000_0000 as UInt64)
+        case .f32: return first(0x7F80_0000 as UInt32)
+        case .f16: return first(0x7C00 as UInt16)
+        case .bf16: return first(0x7F80 as UInt16)
+        default: return nil
+        }
+    }
+
     @inline(__always)
     public static func float(bf16 bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
 

@@ -10,6 +10,8 @@ public enum FineTuningError: GraftError {
     case quantizedCheckpoint(path: String, method: String?, found: String)
     /// An adapter folder that cannot be read, or that does not fit the base.
     case adapterMismatch(path: String, problems: [String])
+    /// An adapter folder that is none that graft reads, whatever the base; `next` says what to do.
+    case badAdapter(path: String, problems: [String], next: String)
     /// The recipe asks for something that the model or the data cannot give.
     case badRecipe([String])
     /// Token ids or labels that the model cannot take.
@@ -21,13 +23,14 @@ public enum FineTuningError: GraftError {
     /// The output stands already, and is another than what is asked for.
     case outputDiffers(path: String, reasons: [String])
     /// Loss or gradient was not a number for several steps in a row.
-    case diverged(step: Int, detail: String)
+    case diverged(step: Int?, detail: String)
     /// A checkpoint that is damaged or belongs to another run.
     case checkpoint(path: String, problems: [String])
 
     public var exitStatus: ExitStatus {
         switch self {
-        case .unsupportedModel, .weightMismatch, .quantizedCheckpoint, .adapterMismatch, .badInput, .checkpoint:
+        case .unsupportedModel, .weightMismatch, .quantizedCheckpoint, .adapterMismatch, .badAdapter, .badInput,
+            .checkpoint:
             .badInput
         case .badRecipe: .badRecipe
         case .stopped, .interrupted: .stopped
@@ -39,7 +42,8 @@ public enum FineTuningError: GraftError {
     public var problems: [String] {
         switch self {
         case .unsupportedModel(_, let problems), .weightMismatch(_, let problems), .adapterMismatch(_, let problems),
-            .badRecipe(let problems), .badInput(let problems), .outputDiffers(_, let problems),
+            .badAdapter(_, let problems, _), .badRecipe(let problems), .badInput(let problems),
+            .outputDiffers(_, let problems),
             .checkpoint(_, let problems):
             problems
         case .quantizedCheckpoint, .stopped, .interrupted, .diverged: []
@@ -67,6 +71,8 @@ public enum FineTuningError: GraftError {
             return list(
                 "\(path): the adapter cannot be used with this model:", problems,
                 "Use the base model that the adapter was trained on (base_model_name_or_path in adapter_config.json).")
+        case .badAdapter(let path, let problems, let next):
+            return list("\(path): graft cannot read this adapter:", problems, next)
         case .badRecipe(let problems):
             return list("the recipe does not fit:", problems, "Correct the recipe and run the command again.")
         case .badInput(let problems):
@@ -80,7 +86,8 @@ public enum FineTuningError: GraftError {
                 "\(path): the output exists already, made otherwise, and is left as it is:", reasons,
                 "Remove it, or choose another output.")
         case .diverged(let step, let detail):
-            return "step \(step): \(detail)\nLower training.learning_rate or look at the rows that metrics.jsonl names."
+            return (step.map { "step \($0)" } ?? "after the last step")
+                + ": \(detail)\nLower training.learning_rate or look at the rows that metrics.jsonl names."
         case .checkpoint(let path, let problems):
             return list("\(path): the checkpoint cannot be resumed:", problems, "Start anew in another output folder.")
         }

@@ -1,5 +1,6 @@
 internal import CKernels
 import Foundation
+import Synchronization
 
 /// 4-bit NormalFloat quantisation of frozen weights (QLoRA, arXiv:2305.14314), with the blocks, code book and rounding
 /// of bitsandbytes: 4.13 bits a number with double quantisation, 4.5 without.
@@ -33,10 +34,12 @@ public enum NormalFloat {
     /// - Parameters:
     ///   - doubly: quantise the scales, too (section 3 of the paper)
     ///   - source: writes f32 rows; called with ranges in any order from any of the pool's threads
+    /// - Returns: nil when a number is not finite.
     public static func quantize(
         rows: Int, columns: Int, doubly: Bool, pool: WorkerPool,
         source: (Range<Int>, UnsafeMutablePointer<Float>) -> Void
-    ) -> QuantizedMatrix {
+    ) -> QuantizedMatrix? {
+        let refused = Atomic<Bool>(false)
         let blocks = (rows * columns + block - 1) / block
         var content = Content(codes: [UInt8](repeating: 0, count: (rows * columns + 1) / 2))
         var scales = [Float](repeating: 0, count: blocks)
@@ -49,10 +52,15 @@ public enum NormalFloat {
                     let first = item * step, last = min(rows, first + step), start = first * columns
                     let numbers = worker.floats(1, count: (last - first) * columns)
                     source(first..<last, numbers)
+                    // The encoder takes NaN for the code of zero.
+                    if !(0..<(last - first) * columns).allSatisfy({ numbers[$0].isFinite }) {
+                        refused.store(true, ordering: .relaxed)
+                    }
                     graft_nf4_encode(codes + start / 2, scales + start / block, numbers, (last - first) * columns)
                 }
             }
         }
+        guard !refused.load(ordering: .relaxed) else { return nil }
         if doubly { content.quantize(scales) } else { content.scales = scales }
         return matrix(rows, columns, content)
     }

@@ -131,9 +131,14 @@ import Testing
         let files = try FileManager.default.contentsOfDirectory(atPath: scratch("o")).sorted()
         #expect(
             files == [
-                "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+                "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+                "tokenizer_config.json",
             ])
-        #expect(try readFile(scratch("o/tokenizer.json"), limit: 99) == Array("own".utf8))
+        for (file, text) in [
+            ("tokenizer.json", "own"), ("tokenizer_config.json", "own"), ("chat_template.jinja", "base"),
+        ] {
+            #expect(try readFile(scratch("o/" + file), limit: 99) == Array(text.utf8))
+        }
     }
     @Test func existingOutputStays() throws {
         let model = TinyModel()
@@ -171,7 +176,7 @@ import Testing
         }
         #expect(scratch.names == ["a", "m"])
     }
-    @Test(arguments: ["use_dora", "fan_in_fan_out"]) func whatIsNotComputedIsRefused(key: String) throws {
+    @Test(arguments: ["use_dora", "use_qalora"]) func whatIsNotComputedIsRefused(key: String) throws {
         let model = TinyModel()
         try model.write(to: scratch("m"))
         try model.writeAdapter(

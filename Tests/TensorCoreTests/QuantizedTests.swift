@@ -7,13 +7,15 @@ import Testing
     private func quantized(_ values: [Float], _ rows: Int, _ columns: Int, doubly: Bool, threads: Int = 2)
         -> QuantizedMatrix
     {
-        NormalFloat.quantize(
+        let matrix = NormalFloat.quantize(
             rows: rows, columns: columns, doubly: doubly, pool: WorkerPool(threads: threads)
         ) { range, target in
             for (i, place) in (range.lowerBound * columns..<range.upperBound * columns).enumerated() {
                 target[i] = values[place]
             }
         }
+        guard let matrix else { preconditionFailure("the values are finite") }
+        return matrix
     }
 
     /// The nearest of the 16 values times the block's largest magnitude, by the definition.

@@ -95,7 +95,7 @@ public func convertGGUFAdapter(_ path: String, model: String, to output: String)
         problems.append("general.type is not \"adapter\"")
     }
     let alpha = file["adapter.lora.alpha"]?.doubleValue ?? 0
-    if !(alpha > 0) { problems.append("adapter.lora.alpha is missing") }
+    if !(alpha > 0 && alpha.isFinite) { problems.append("adapter.lora.alpha: expected a positive number") }
     var items: [AdapterFolderWriter.Item] = []
     var ranks: [(module: String, rank: Int)] = []
     var used: Set<ByteString> = []
@@ -106,7 +106,8 @@ public func convertGGUFAdapter(_ path: String, model: String, to output: String)
         used.formUnion([ByteString(a.name), ByteString(b.name)])
         let module = String(parameter.name.dropLast(".weight".count))
         let rank = a.shape.first ?? 0
-        guard a.shape == [rank, parameter.shape[1]], b.shape == [parameter.shape[0], rank], rank > 0 else {
+        guard (1...65_536).contains(rank), a.shape == [rank, parameter.shape[1]], b.shape == [parameter.shape[0], rank]
+        else {
             problems.append("\(a.name): \(a.shape) and \(b.shape) do not fit \(parameter.shape)")
             continue
         }
@@ -152,7 +153,7 @@ public func convertGGUFAdapter(_ path: String, model: String, to output: String)
 /// mlx-lm's adapter folders: `adapters.safetensors` with `lora_a` `[in, r]` and `lora_b` `[r, out]`, and an
 /// `adapter_config.json` of its own, whose scale multiplies the product.
 public enum MLXAdapter {
-    static let tensorsName = "adapters.safetensors"
+    static let tensorsName = AdapterFile.mlxTensorsName
 
     public static func isOne(_ folder: String) -> Bool {
         isPresent(folder + "/" + tensorsName)
@@ -170,14 +171,16 @@ public enum MLXAdapter {
             problems.append("fine_tune_type is \(quoted(type))")
         }
         let scale = parameters?["scale"]?.doubleValue ?? 0
-        if !(scale > 0) { problems.append("lora_parameters.scale: expected a positive number") }
+        if !(scale > 0 && Float(scale).isFinite) {
+            problems.append("lora_parameters.scale: expected a positive number")
+        }
         var items: [AdapterFolderWriter.Item] = []
         var ranks: [(module: String, rank: Int)] = []
         var used: Set<ByteString> = []
         for entry in file.entries where entry.name.hasSuffix(".lora_a") {
             let module = String(entry.name.dropLast(".lora_a".count))
             guard let b = file.entry(named: module + ".lora_b"), entry.shape.count == 2, b.shape.count == 2,
-                entry.shape[1] == b.shape[0]
+                entry.shape[1] == b.shape[0], (1...65_536).contains(entry.shape[1])
             else {
                 problems.append("\(entry.name): expected lora_a [in, r] and lora_b [r, out]")
                 continue
@@ -202,9 +205,16 @@ public enum MLXAdapter {
         problems += file.entries.filter { !used.contains(ByteString($0.name)) && !$0.name.hasSuffix(".m") }
             .map { "\($0.name) is no part of a LoRA pair" }
         if items.isEmpty { problems.append("it holds no LoRA pairs") }
+        problems += file.entries.filter { ![.f32, .f16, .bf16].contains($0.type) }.prefix(3).map {
+            "\($0.name): expected F32, F16 or BF16, found \($0.type.rawValue)"
+        }
+        let dropout = parameters?["dropout"]?.doubleValue ?? 0
+        if !(0..<1).contains(dropout) {
+            problems.append("lora_parameters.dropout: expected a number from 0 to below 1")
+        }
         guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: folder, problems: problems) }
         var config = AdapterConfig(
-            rank: 1, alpha: 1, dropout: parameters?["dropout"]?.doubleValue ?? 0, targets: .names(ranks.map(\.module)),
+            rank: 1, alpha: 1, dropout: dropout, targets: .names(ranks.map(\.module)),
             baseModel: model ?? json["model"]?.stringValue
         ).plain(ranks: ranks)
         config.alpha = scale * Double(config.rank)
@@ -242,7 +252,7 @@ public enum MLXAdapter {
         }
         try writer.finish()
         let parts = adapter.pairs.map { $0.module.split(separator: ".").map(String.init) }
-        let layers = parts.compactMap { $0.count > 3 ? Int($0[2]) : nil }
+        let layers = parts.compactMap { $0.count > 3 ? Int($0[2]) : nil }.filter { (0..<1 << 20).contains($0) }
         let keys = Set(parts.map { $0.count > 3 ? $0[3...].joined(separator: ".") : $0.joined(separator: ".") })
             .sorted()
         let json: JSONValue = [

@@ -26,7 +26,7 @@ public func extractAdapter(
     let byParameter = Dictionary(sites.map { (ByteString($0.parameter), $0.site) }, uniquingKeysWith: { a, _ in a })
     var report = ExtractionReport()
     var changed: [AdapterSite] = []
-    for parameter in pair.table.parameters where pair.difference(parameter.name) != nil {
+    for parameter in pair.table.parameters where try pair.difference(parameter.name) != nil {
         if let site = byParameter[ByteString(parameter.name)], site.expertCount == 1 {
             changed.append(site)
         } else {
@@ -45,7 +45,7 @@ public func extractAdapter(
             keyA: key + ".lora_A.weight", keyB: key + ".lora_B.weight", shapeA: [newRank, site.inputWidth],
             shapeB: [site.outputWidth, newRank]
         ) {
-            let cut = RankCut(pair.difference(site.target + ".weight")!, rank: newRank)
+            let cut = RankCut(try pair.difference(site.target + ".weight")!, rank: newRank)
             errors.append(RankError(module: site.module, rank: newRank, relative: cut.error, norm: cut.norm))
             return (cut.a, cut.b)
         }
@@ -63,9 +63,11 @@ private struct CheckpointPair {
     let table: ParameterTable
     private let base: SafetensorsFolder
     private let tuned: SafetensorsFolder
+    private let tunedPath: String
 
     /// - Throws: `FileError`, `FineTuningError` with all tensors that do not fit.
     init(base path: String, tuned tunedPath: String) throws {
+        self.tunedPath = tunedPath
         base = try SafetensorsFolder(path: path)
         tuned = try SafetensorsFolder(path: tunedPath)
         config = try ModelConfig(path: path, files: base)
@@ -78,6 +80,9 @@ private struct CheckpointPair {
                 problems.append("\(parameter.name) is missing")
                 continue
             }
+            if ![.f32, .f16, .bf16].contains(other.type) {
+                problems.append("\(parameter.name): expected F32, F16 or BF16, found \(other.type.rawValue)")
+            }
             if other.shape != parameter.shape {
                 problems.append("\(parameter.name): expected shape \(parameter.shape), found \(other.shape)")
             }
@@ -86,17 +91,25 @@ private struct CheckpointPair {
     }
 
     /// tuned - base, in f32; nil where they are equal, or where either has no such tensor.
-    func difference(_ name: String) -> Tensor? {
+    ///
+    /// - Throws: `FineTuningError.weightMismatch` where either holds a number that is infinite or NaN.
+    func difference(_ name: String) throws -> Tensor? {
         guard let old = base.entry(named: name), let new = tuned.entry(named: name) else { return nil }
         let result = Tensor(new.shape, values: tuned.floats(of: new))
         let values = base.floats(of: old)
-        let isChanged = result.withFloats { result in
-            var isChanged = false
+        let (isChanged, isFinite) = result.withFloats { result in
+            var (isChanged, isFinite) = (false, true)
             for i in result.indices {
                 result[i] -= values[i]
                 if result[i] != 0 { isChanged = true }
+                if !result[i].isFinite { isFinite = false }
             }
-            return isChanged
+            return (isChanged, isFinite)
+        }
+        guard isFinite else {
+            throw FineTuningError.weightMismatch(
+                path: tunedPath,
+                problems: ["\(name) holds a number that is infinite or NaN, here or in the base"])
         }
         return isChanged ? result : nil
     }

@@ -26,9 +26,10 @@ public struct AdapterObject {
     public var folder: String { file.folder }
     public var config: AdapterConfig { file.config }
 
-    /// - Throws: `FileError`, `FineTuningError.adapterMismatch` with all pairs that are not whole.
-    public init(folder: String) throws {
-        let file = try AdapterFile(folder: folder)
+    /// - Parameter refusesNonFinite: as `AdapterFile` has it
+    /// - Throws: `FileError`, `FineTuningError.badAdapter`, `.adapterMismatch` with all pairs that are not whole.
+    public init(folder: String, refusesNonFinite: Bool = true) throws {
+        let file = try AdapterFile(folder: folder, refusesNonFinite: refusesNonFinite)
         self.file = file
         var pairs: [Pair] = []
         var problems: [String] = []
@@ -90,7 +91,11 @@ public struct AdapterObject {
     }
 
     /// The Frobenius norm of scale B A, from matrices of r by r alone.
-    public func norm(_ pair: Pair) -> Double { max(0, dot(pair, self, pair)).squareRoot() }
+    public func norm(_ pair: Pair) -> Double {
+        let square = dot(pair, self, pair)
+        // A maximum would take 0 in NaN's place.
+        return square < 0 ? 0 : square.squareRoot()
+    }
 
     /// The inner product of the updates of one module in two adapters: the sum over all entries of their products.
     func dot(_ pair: Pair, _ other: AdapterObject, _ second: Pair) -> Double {
@@ -135,6 +140,8 @@ struct AdapterFolderWriter {
         for item in items {
             let (a, b) = try item.make()
             precondition(a.shape == item.shapeA && b.shape == item.shapeB, "\(item.keyA): \(a.shape), \(b.shape)")
+            try checkFinite(a, item.keyA)
+            try checkFinite(b, item.keyB)
             try a.withBytes { try writer.append(UnsafeRawBufferPointer($0), to: item.keyA) }
             try b.withBytes { try writer.append(UnsafeRawBufferPointer($0), to: item.keyB) }
         }
@@ -142,6 +149,16 @@ struct AdapterFolderWriter {
         try writer.finish()
         if let source { try copyTokenizerFiles(from: source, to: folder.temporaryPath) }
         try folder.commit()
+    }
+
+    /// - Throws: `ExportError.value` for a number that f32 cannot hold, or that comes from one.
+    private static func checkFinite(_ tensor: Tensor, _ key: String) throws {
+        let place = tensor.withBytes {
+            ElementConversion.firstNonFinite(UnsafeRawBufferPointer($0), as: .f32)
+        }
+        guard let place else { return }
+        throw ExportError.value(
+            tensor: key, row: place / max(1, tensor.width), found: tensor.floats()[place], type: "f32")
     }
 }
 

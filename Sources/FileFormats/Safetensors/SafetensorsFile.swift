@@ -115,6 +115,24 @@ public final class SafetensorsFile: Sendable {
         }
     }
 
+    /// The place of a tensor's first element that is infinite or NaN; nil when there is none. Read in pieces, not mapped.
+    ///
+    /// - Throws: as `read`.
+    public func firstNonFinite(of entry: TensorEntry) throws -> Int? {
+        guard entry.type.isFloatingPoint else { return nil }
+        let size = entry.byteRange.count
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: min(size, 1 << 20), alignment: 64)
+        defer { memory.deallocate() }
+        for start in stride(from: 0, to: size, by: 1 << 20) {
+            let piece = UnsafeMutableRawBufferPointer(rebasing: memory[..<min(1 << 20, size - start)])
+            try read(start..<start + piece.count, of: entry, into: piece)
+            if let place = ElementConversion.firstNonFinite(UnsafeRawBufferPointer(piece), as: entry.type) {
+                return start / entry.type.size + place
+            }
+        }
+        return nil
+    }
+
     /// - Throws: `FileError.changed` when the file was cut or grew since it was opened.
     public func checkUnchanged() throws { try file.checkUnchanged() }
 }

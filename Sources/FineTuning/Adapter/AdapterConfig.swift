@@ -1,5 +1,5 @@
 public import FileFormats
-import Foundation
+import TextData
 
 /// Module names as PEFT's configurations give them.
 public enum ModuleNames: Sendable {
@@ -7,7 +7,7 @@ public enum ModuleNames: Sendable {
     case allLinear
     /// A module whose name is an entry, or ends in `.entry`.
     case names([String])
-    /// A regular expression that matches the whole name.
+    /// A regular expression of Python's that matches the whole name.
     case pattern(String)
 
     /// - Parameter module: such as `model.layers.0.self_attn.q_proj`
@@ -23,6 +23,7 @@ public enum ModuleNames: Sendable {
 }
 
 extension String {
+    func hasBytes(atStart start: String) -> Bool { utf8.starts(with: start.utf8) }
     func hasBytes(atEnd end: String) -> Bool { utf8.reversed().starts(with: end.utf8.reversed()) }
 }
 
@@ -117,10 +118,7 @@ public struct AdapterConfig: Sendable {
         fullMatch("(.*\\.)?(\(key))", module)
     }
 
-    static func fullMatch(_ pattern: String, _ text: String) -> Bool {
-        guard let expression = try? NSRegularExpression(pattern: "^(?:\(pattern))$") else { return false }
-        return expression.firstMatch(in: text, range: NSRange(text.startIndex..., in: text)) != nil
-    }
+    static func fullMatch(_ pattern: String, _ text: String) -> Bool { PythonPattern.matches(pattern, whole: text) }
 
     /// Whether a module gets a low-rank update: PEFT's `check_target_module_exists`.
     public func targets(_ module: String) -> Bool {

@@ -1,5 +1,4 @@
 public import FileFormats
-import Foundation
 
 extension AdapterConfig {
     static let fileName = "adapter_config.json"
@@ -15,35 +14,39 @@ extension AdapterConfig {
 
     /// Reads `adapter_config.json` of an adapter folder.
     ///
-    /// - Throws: `FineTuningError.adapterMismatch` with every setting that graft cannot honour.
+    /// - Throws: `FineTuningError.badAdapter` with every setting that graft cannot honour.
     public init(folder: String) throws {
         let path = folder + "/" + Self.fileName
+        func bad(_ problems: [String]) -> FineTuningError {
+            .badAdapter(
+                path: path, problems: problems,
+                next: "Write the adapter again with PEFT, or correct adapter_config.json.")
+        }
         let value: JSONValue
         do { value = try JSONParser.parse(try readFile(path, limit: 16 << 20), duplicateKeys: .refuse) } catch let
             error as JSONError
-        { throw FineTuningError.adapterMismatch(path: path, problems: [error.description]) }
-        guard let json = value.objectValue else {
-            throw FineTuningError.adapterMismatch(path: path, problems: ["expected an object, found \(value.kindName)"])
-        }
+        { throw bad([error.description]) }
+        guard let json = value.objectValue else { throw bad(["expected an object, found \(value.kindName)"]) }
         var problems: [String] = []
-        self.init(json: json, problems: &problems)
-        guard problems.isEmpty else { throw FineTuningError.adapterMismatch(path: path, problems: problems) }
+        self.init(json: json, isOfFile: true, problems: &problems)
+        guard problems.isEmpty else { throw bad(problems) }
     }
 
-    /// - Parameter problems: gets every setting that is wrong, at odds with another, or not computed by graft.
-    public init(json: JSONObject, problems: inout [String]) {
-        var reader = ConfigValues(json)
+    /// - Parameters:
+    ///   - isOfFile: whether there are tensors, which tell what is targeted even where a pattern does not
+    ///   - problems: gets every setting that is wrong, at odds with another, or not computed by graft.
+    public init(json: JSONObject, isOfFile: Bool = false, problems: inout [String]) {
+        var reader = AdapterConfigReader(json)
         self.json = json
         reader.expect(
             json["peft_type"]?.stringValue?.hasSameBytes(as: "LORA") == true, "peft_type", "\"LORA\"")
         rank = json["r"]?.intValue ?? 0
         reader.expect((1...65_536).contains(rank), "r", "an integer from 1 to 65536")
         alpha = json["lora_alpha"]?.doubleValue ?? 0
-        reader.expect(alpha > 0 && alpha.isFinite, "lora_alpha", "a positive number")
-        dropout = json["lora_dropout"]?.doubleValue ?? 0
-        reader.expect((0..<1).contains(dropout), "lora_dropout", "a number from 0 to below 1")
-        baseModel = json["base_model_name_or_path"]?.stringValue
-        if let names = reader.names("target_modules") {
+        reader.expect(Self.isAlpha(alpha), "lora_alpha", "a positive number that f32 can hold")
+        dropout = reader.number("lora_dropout", "a number from 0 to below 1") { (0..<1).contains($0) } ?? 0
+        baseModel = reader.text("base_model_name_or_path")
+        if let names = reader.names("target_modules", mustCompile: !isOfFile) {
             targets = names
         } else {
             targets = .names([])
@@ -52,27 +55,37 @@ extension AdapterConfig {
             }
         }
         targetParameters = reader.strings("target_parameters")
-        excluded = reader.names("exclude_modules")
+        excluded = reader.names("exclude_modules", mustCompile: true)
         usesRankStabilisedScale = reader.flag("use_rslora")
         usesDoRA = reader.flag("use_dora")
         hasUpdateBias = reader.flag("lora_bias")
         ensuresWeightTying = reader.flag("ensure_weight_tying")
-        if let text = json["bias"]?.stringValue {
+        if let value = json["bias"], !value.isNull {
+            let text = value.stringValue ?? ""
             bias = Bias.allCases.first { $0.rawValue.hasSameBytes(as: text) } ?? .none
             reader.expect(bias.rawValue.hasSameBytes(as: text), "bias", "\"none\", \"all\" or \"lora_only\"")
         }
         modulesToSave = reader.strings("modules_to_save")
         layersPattern = reader.strings("layers_pattern")
         layers = reader.layers("layers_to_transform")
-        rankPattern = reader.pattern("rank_pattern") { $0.intValue.flatMap { (1...65_536).contains($0) ? $0 : nil } }
-        alphaPattern = reader.pattern("alpha_pattern") { $0.doubleValue.flatMap { $0 > 0 ? $0 : nil } }
+        rankPattern = reader.pattern("rank_pattern", "an integer from 1 to 65536") {
+            $0.intValue.flatMap { (1...65_536).contains($0) ? $0 : nil }
+        }
+        alphaPattern = reader.pattern("alpha_pattern", "a positive number that f32 can hold") {
+            $0.doubleValue.flatMap { Self.isAlpha($0) ? $0 : nil }
+        }
         tokenIndices = reader.tokenIndices()
         initialization = reader.initialization()
         eva = reader.evaOptions()
+        if eva.rho * Double(rank) > 65_536 { reader.problems.append("eva_config.rho: rho times r is above 65536") }
         reader.checkRules(self)
+        reader.checkTypes()
         reader.checkUnsupported()
         problems += reader.problems
     }
+
+    /// Whether updates can be scaled by it: updates are computed in f32.
+    static func isAlpha(_ value: Double) -> Bool { Float(value).isFinite && Float(value) > 0 }
 
     /// What PEFT 0.21 writes where nothing is set.
     private static let defaults: JSONObject = JSONObject([
@@ -109,6 +122,8 @@ extension AdapterConfig {
         }
         var object = Self.defaults
         for (key, value) in json.entries where object[key] != nil { object[key] = value }
+        // The layers here store [out, in]; PEFT itself sets false for them.
+        object["fan_in_fan_out"] = false
         object["r"] = .integer(rank)
         object["lora_alpha"] = Self.number(alpha)
         // PEFT refuses dropout beside parameters, even where nothing is trained.
@@ -170,188 +185,4 @@ extension AdapterConfig {
     }
 
     static func number(_ value: Double) -> JSONValue { Int(exactly: value).map { .integer($0) } ?? .double(value) }
-}
-
-/// Reads values of an adapter's configuration and notes what is wrong with them.
-private struct ConfigValues {
-    let json: JSONObject
-    var problems: [String] = []
-
-    init(_ json: JSONObject) { self.json = json }
-
-    mutating func expect(_ condition: Bool, _ key: String, _ expected: String) {
-        if !condition {
-            problems.append("\(key): expected \(expected), found \(JSONWriter.text(json[key] ?? .null))")
-        }
-    }
-
-    private func isAbsent(_ key: String) -> Bool { json[key]?.isNull != false }
-
-    mutating func flag(_ key: String) -> Bool {
-        guard !isAbsent(key) else { return false }
-        expect(json[key]?.boolValue != nil, key, "true or false")
-        return json[key]?.boolValue ?? false
-    }
-
-    /// A name or a list of names.
-    mutating func strings(_ key: String) -> [String] {
-        guard !isAbsent(key) else { return [] }
-        if let text = json[key]?.stringValue { return text.isEmpty ? [] : [text] }
-        let found = json[key]?.arrayValue?.compactMap(\.stringValue)
-        expect(found != nil && found?.count == json[key]?.arrayValue?.count, key, "a list of names")
-        return found ?? []
-    }
-
-    mutating func names(_ key: String) -> ModuleNames? {
-        switch json[key] {
-        case nil, .null: return nil
-        case .array(let values) where values.allSatisfy({ $0.stringValue != nil }):
-            return .names(values.compactMap(\.stringValue))
-        case .string(let text) where text.lowercased().hasSameBytes(as: "all-linear"): return .allLinear
-        case .string(let text):
-            let isValid = (try? NSRegularExpression(pattern: text)) != nil
-            expect(isValid, key, "a list of names or a regular expression")
-            return .pattern(text)
-        default:
-            expect(false, key, "a list of names or a regular expression")
-            return .names([])
-        }
-    }
-
-    mutating func layers(_ key: String) -> [Int]? {
-        guard !isAbsent(key) else { return nil }
-        if let number = json[key]?.intValue, number >= 0 { return [number] }
-        let found = json[key]?.arrayValue?.compactMap(\.intValue).filter { $0 >= 0 }
-        expect(found != nil && found?.count == json[key]?.arrayValue?.count, key, "a layer's number or a list of them")
-        return found
-    }
-
-    mutating func pattern<Value>(_ key: String, _ read: (JSONValue) -> Value?) -> [(String, Value)] {
-        guard !isAbsent(key) else { return [] }
-        guard let object = json[key]?.objectValue else {
-            expect(false, key, "a mapping of module names to numbers")
-            return []
-        }
-        var result: [(String, Value)] = []
-        for (name, value) in object.entries {
-            guard let number = read(value), (try? NSRegularExpression(pattern: name)) != nil else {
-                problems.append("\(key): \(quoted(name)) is \(JSONWriter.text(value)); expected a positive number")
-                continue
-            }
-            result.append((name, number))
-        }
-        return result
-    }
-
-    mutating func tokenIndices() -> [(module: String, indices: [Int])] {
-        let key = "trainable_token_indices"
-        func indices(_ value: JSONValue) -> [Int]? {
-            guard let numbers = value.arrayValue?.compactMap(\.intValue), numbers.count == value.arrayValue?.count,
-                numbers.allSatisfy({ $0 >= 0 }), Set(numbers).count == numbers.count
-            else { return nil }
-            return numbers
-        }
-        switch json[key] {
-        case nil, .null: return []
-        case .object(let object):
-            return object.entries.compactMap { entry in
-                guard let numbers = indices(entry.value) else {
-                    problems.append("\(key): \(quoted(entry.key)) needs a list of token ids, each once")
-                    return nil
-                }
-                return (entry.key, numbers)
-            }
-        case .some(let value):
-            guard let numbers = indices(value) else {
-                expect(false, key, "a list of token ids, each once, or a mapping of modules to such lists")
-                return []
-            }
-            return [("embed_tokens", numbers)]
-        }
-    }
-
-    mutating func initialization() -> AdapterConfig.Initialization {
-        switch json["init_lora_weights"] {
-        case nil, .null, .bool(true): return .standard
-        case .bool(false): return .random
-        case .string("gaussian"): return .gaussian
-        case .string("orthogonal"): return .orthogonal
-        case .string("eva"): return .eva
-        case .string(let text) where text.hasSameBytes(as: "pissa") || text.utf8.starts(with: "pissa_niter_".utf8):
-            return .pissa
-        case .string(let text) where text.lowercased().hasSameBytes(as: "olora"): return .olora
-        case .string(let text) where text.utf8.starts(with: "corda".utf8):
-            problems.append(
-                "init_lora_weights is \(text), which changed the base that the adapter learnt on: PEFT's "
-                    + "save_pretrained with path_initial_model_for_weight_conversion writes it for the plain base")
-            return .standard
-        case .string("loftq") where json["loftq_config"]?.objectValue?.count ?? 0 > 0:
-            problems.append(
-                "init_lora_weights is loftq: PEFT quantises the base by loftq_config, which graft does not compute")
-            return .standard
-        // In a file they only tell how the weights came about.
-        default: return .standard
-        }
-    }
-
-    mutating func evaOptions() -> AdapterConfig.EVAOptions {
-        var options = AdapterConfig.EVAOptions()
-        guard let object = json["eva_config"]?.objectValue else { return options }
-        options.rho = object["rho"]?.doubleValue ?? options.rho
-        options.tau = object["tau"]?.doubleValue ?? options.tau
-        options.usesLabelMask = object["use_label_mask"]?.boolValue ?? true
-        options.whitens = object["whiten"]?.boolValue ?? false
-        options.adjustsScale = object["adjust_scaling_factors"]?.boolValue ?? true
-        if !(options.rho >= 1) { problems.append("eva_config.rho: expected a number of at least 1") }
-        if !(0...1).contains(options.tau) { problems.append("eva_config.tau: expected a number from 0 to 1") }
-        return options
-    }
-
-    /// What PEFT refuses to combine.
-    mutating func checkRules(_ config: AdapterConfig) {
-        if case .pattern = config.targets {
-            if config.layers != nil {
-                problems.append("layers_to_transform cannot go with target_modules as a regular expression")
-            }
-            if !config.layersPattern.isEmpty {
-                problems.append("layers_pattern cannot go with target_modules as a regular expression")
-            }
-        }
-        if config.usesDoRA, config.hasUpdateBias { problems.append("lora_bias cannot go with use_dora") }
-        if !config.layersPattern.isEmpty, config.layers == nil {
-            problems.append("layers_pattern needs layers_to_transform")
-        }
-        for (module, _) in config.tokenIndices where config.modulesToSave.contains(where: module.hasSameBytes) {
-            problems.append(
-                "trainable_token_indices and modules_to_save both name \(module): it learns whole, or some of its rows")
-        }
-    }
-
-    /// Settings that change what the adapter computes and that graft does not compute.
-    mutating func checkUnsupported() {
-        let known: Set<ByteString> = [
-            "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "ensure_weight_tying",
-            "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
-            "layers_to_transform", "lora_alpha", "lora_bias", "lora_dropout",
-            "megatron_core", "modules_to_save", "peft_type",
-            "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "target_modules", "target_parameters",
-            "task_type",
-            "trainable_token_indices", "use_dora", "use_rslora",
-            // What initialised the weights, which are in the file by now.
-            "loftq_config", "eva_config", "corda_config", "lora_ga_config", "runtime_config",
-        ]
-        for (key, value) in json.entries where !known.contains(ByteString(key)) {
-            let isOff: Bool
-            switch value {
-            case .null, .bool(false): isOff = true
-            case .array(let elements): isOff = elements.isEmpty
-            case .object(let object): isOff = object.count == 0
-            default: isOff = false
-            }
-            if !isOff { problems.append("\(key) is \(JSONWriter.text(value)), which graft does not compute") }
-        }
-        if json["fan_in_fan_out"]?.boolValue == true {
-            problems.append("fan_in_fan_out is true: the base's layers store [out, in]")
-        }
-    }
 }

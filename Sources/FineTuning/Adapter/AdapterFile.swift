@@ -12,15 +12,20 @@ public struct AdapterFile {
     /// Modules with matrices, in the order of the file.
     public let modules: [String]
 
-    private static let ends = [
+    /// What ends the name of a tensor that is part of a low-rank update.
+    static let ends = [
         ".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B", AdapterKeys.magnitude,
         AdapterKeys.updateBias,
     ]
 
-    public init(folder: String) throws {
+    /// - Parameter refusesNonFinite: false also takes infinite numbers and NaN, for who only looks at the adapter
+    /// - Throws: `FileError`, `FineTuningError.badAdapter` for what is no adapter that graft reads.
+    public init(folder: String, refusesNonFinite: Bool = true) throws {
         self.folder = folder
+        try Self.checkForm(folder)
         config = try AdapterConfig(folder: folder)
         tensors = try SafetensorsFile(path: folder + "/" + Self.tensorsName)
+        try AdapterTensorCheck(config: config, file: tensors, folder: folder).run(refusesNonFinite: refusesNonFinite)
         var modules: [String] = []
         var seen: Set<ByteString> = []
         for entry in tensors.entries {
@@ -33,6 +38,11 @@ public struct AdapterFile {
             if seen.insert(ByteString(module)).inserted { modules.append(module) }
         }
         self.modules = modules
+    }
+
+    /// The names of tensors with numbers that are infinite or NaN.
+    public func nonFiniteTensors() throws -> [String] {
+        try tensors.entries.filter { try tensors.firstNonFinite(of: $0) != nil }.map(\.name)
     }
 
     /// What the folder does to a base.
@@ -58,37 +68,65 @@ public struct AdapterFile {
 
     /// What keeps the folder from fitting a base; PEFT's strict loading.
     public func mismatches(_ plan: AdapterPlan) -> [String] {
-        var problems = plan.problems
+        var missing: [String] = [], misshapen: [String] = []
         var known: Set<ByteString> = []
         func check(_ key: String, _ shape: [Int]) {
             guard known.insert(ByteString(key)).inserted else { return }
-            guard let entry = tensors.entry(named: key) else { return problems.append("\(key) is missing") }
-            if entry.shape != shape { problems.append("\(key): expected shape \(shape), found \(entry.shape)") }
-            if ![.f32, .f16, .bf16].contains(entry.type) {
-                problems.append("\(key): expected F32, F16 or BF16, found \(entry.type.rawValue)")
-            }
+            guard let entry = tensors.entry(named: key) else { return missing.append(key) }
+            if entry.shape != shape { misshapen.append("\(key): expected shape \(shape), found \(entry.shape)") }
         }
         for update in plan.updates { for (key, shape) in Self.expected(update) { check(key, shape) } }
         for replacement in plan.replacements { check(replacement.key, replacement.shape) }
         for rows in plan.rows { check(rows.key, [rows.indices.count, rows.width]) }
         for copy in baseCopies(plan) { check(copy.key, copy.shape) }
-        for entry in tensors.entries where !known.contains(ByteString(entry.name)) {
-            problems.append("\(entry.name) is nothing that adapter_config.json asks for on this base")
-        }
-        return problems
+        let surplus = tensors.entries.map(\.name).filter { !known.contains(ByteString($0)) }
+        return plan.problems + resizedTables(plan) + Self.told(misshapen) { "and \($0) more of other shapes" }
+            + Self.told(missing.map { $0 + " is missing" }) { "and \($0) more are missing" }
+            + Self.told(surplus.map { $0 + " is nothing that adapter_config.json asks for on this base" }) {
+                "and \($0) more that it does not ask for"
+            }
     }
 
-    /// Tables of the base that PEFT puts beside the updates of embedding and head, in case they were resized.
+    /// The first few of many lines, and how many there are beside them.
+    static func told(_ lines: [String], rest: (Int) -> String) -> [String] {
+        lines.count <= 4 ? lines : lines.prefix(3) + [rest(lines.count - 3)]
+    }
+
+    /// A table of another vocabulary than the base's: the base has to be resized first, in PEFT as well.
+    private func resizedTables(_ plan: AdapterPlan) -> [String] {
+        let names = [ParameterTable.embeddingModule, ParameterTable.headModule].map { AdapterKeys.prefix + $0 }
+        let table = plan.table.shape
+        let resized = tensors.entries.first { entry in
+            names.contains(where: { entry.name.hasBytes(atStart: $0 + ".") }) && entry.shape.count == 2
+                && entry.shape[1] == table[1] && entry.shape[0] != table[0] && entry.name.hasBytes(atEnd: ".weight")
+                && !Self.ends.contains(where: entry.name.hasBytes(atEnd:))
+        }
+        guard let resized else { return [] }
+        return [
+            "\(resized.name) has \(resized.shape[0]) rows, the base's vocabulary \(table[0]): the vocabulary was "
+                + "resized for training; resize the base to \(resized.shape[0]) tokens, too "
+                + "(resize_token_embeddings in Transformers), and use that"
+        ]
+    }
+
+    /// Tables of the base that PEFT puts beside the updates of embedding and head (`save_embedding_layers`). They take
+    /// the place of the base's; of a tied model both, unless the head comes on its own.
     public func baseCopies(_ plan: AdapterPlan) -> [AdapterPlan.Replacement] {
-        [(ParameterTable.embeddingModule, ParameterTable.embedding), (ParameterTable.headModule, ParameterTable.head)]
-            .compactMap { module, parameter in
-                let key = AdapterKeys.prefix + module + ".base_layer.weight"
-                guard tensors.entry(named: key) != nil,
-                    let update = plan.updates.first(where: { $0.module.hasSameBytes(as: module) })
-                else { return nil }
-                return AdapterPlan.Replacement(
-                    parameter: parameter, key: key, shape: [update.site.outputWidth, update.site.inputWidth])
-            }
+        func copy(_ module: String, _ parameter: String) -> AdapterPlan.Replacement? {
+            guard !plan.replacements.contains(where: { $0.parameter.hasSameBytes(as: parameter) }) else { return nil }
+            let hasUpdate = plan.updates.contains { $0.module.hasSameBytes(as: module) }
+            let key = AdapterKeys.prefix + module + (hasUpdate ? ".base_layer.weight" : ".weight")
+            guard tensors.entry(named: key) != nil else { return nil }
+            return AdapterPlan.Replacement(parameter: parameter, key: key, shape: plan.table.shape)
+        }
+        let embedding = copy(ParameterTable.embeddingModule, ParameterTable.embedding)
+        var head = copy(ParameterTable.headModule, ParameterTable.head)
+        let isHeadBrought = plan.replacements.contains { $0.parameter.hasSameBytes(as: ParameterTable.head) }
+        if head == nil, !isHeadBrought, plan.table.isTied, let embedding {
+            head = AdapterPlan.Replacement(
+                parameter: ParameterTable.head, key: embedding.key, shape: embedding.shape)
+        }
+        return [embedding, head].compactMap(\.self)
     }
 
     /// A tensor of the file in f32.

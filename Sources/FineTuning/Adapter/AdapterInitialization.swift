@@ -34,6 +34,12 @@ extension DecoderModel {
         prepareBase(plan)
         attached = (plan, [])
         let parts = config.initialization.takesOutOfBase ? baseParts(plan, config.initialization, pool) : []
+        if let bad = parts.firstIndex(where: { !$0.isFinite }) {
+            throw FineTuningError.badInput([
+                "init_lora_weights: \(config.initialization) takes \(plan.updates[bad].module) apart, which holds a number "
+                    + "that is infinite or NaN: the base is damaged"
+            ])
+        }
         for (index, update) in plan.updates.enumerated() {
             var start = AdapterStart(update: update, seed: seed, index: UInt64(index)).matrices(config.initialization)
             if config.initialization.takesOutOfBase {
@@ -92,6 +98,12 @@ public struct BasePart {
         let roots = svd.s.map { ($0 / Float(update.scale)).squareRoot() }
         a = svd.vt.scaledRows(roots)
         b = svd.u.scaledColumns(roots)
+    }
+
+    var isFinite: Bool {
+        [a, b].allSatisfy { part in
+            part.withBytes { ElementConversion.firstNonFinite(UnsafeRawBufferPointer($0), as: .f32) == nil }
+        }
     }
 
     /// W - scale B A

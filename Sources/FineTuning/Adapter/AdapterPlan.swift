@@ -50,6 +50,8 @@ public struct AdapterPlan: Sendable {
     public private(set) var rows: [Rows] = []
     /// Embedding and head, which the base ties, stay one with what the adapter does to them.
     public private(set) var keepsTie = false
+    /// The base's embedding `[vocabulary, hidden]`, and whether it is the head, too.
+    let table: (shape: [Int], isTied: Bool)
     /// What graft cannot do.
     public private(set) var problems: [String] = []
     /// Names that the base lacks: mistakes in a recipe; in a file, which its tensors decide, of no account.
@@ -58,6 +60,7 @@ public struct AdapterPlan: Sendable {
     /// - Parameter modules: what the adapter's file has updates of, which then decides; nil for a new adapter
     public init(_ asked: AdapterConfig, base: ModelConfig, modules: [String]? = nil) {
         let table = ParameterTable(base)
+        self.table = ([base.vocabularySize, base.hiddenSize], base.tiesEmbeddings)
         var config = asked
         if modules == nil { config.adoptParameters(table.adapterSites(nil)) }
         addUpdates(config, table, modules)
@@ -79,8 +82,12 @@ public struct AdapterPlan: Sendable {
             let present = Set(modules.map { ByteString($0) })
             let known = Set(sites.map { ByteString($0.module) })
             chosen = sites.filter { present.contains(ByteString($0.module)) }
-            problems += modules.filter { !known.contains(ByteString($0)) }.map { "the base has no module \($0)" }
-            problems += Self.absentees(config, sites, present)
+            problems += AdapterFile.told(
+                modules.filter { !known.contains(ByteString($0)) }.map { "the base has no module \($0)" }
+            ) { "nor \($0) more that the file has matrices for" }
+            problems += AdapterFile.told(Self.absentees(config, sites, present)) {
+                "and \($0) more that are targeted and have none"
+            }
         }
         updates = chosen.map { site in
             let (rank, alpha) = config.rankAndAlpha(of: site.target)
@@ -135,6 +142,11 @@ public struct AdapterPlan: Sendable {
     private mutating func addRows(_ config: AdapterConfig, _ base: ModelConfig) {
         for module in [ParameterTable.embeddingModule, ParameterTable.headModule] {
             guard let indices = config.tokenIndices(of: module) else { continue }
+            if let bad = indices.first(where: { $0 >= base.vocabularySize }) {
+                problems.append(
+                    "trainable_token_indices: \(bad) is outside the vocabulary of \(base.vocabularySize) tokens")
+                continue
+            }
             rows.append(Rows(module: module, indices: indices, width: base.hiddenSize))
         }
     }
@@ -178,15 +190,11 @@ public struct AdapterPlan: Sendable {
         for name in config.modulesToSave where !named.contains(where: { $0.hasBytes(atEnd: name) }) {
             unknownNames.append("modules_to_save: no module's name ends in '\(name)'" + Self.suggestion(name, named))
         }
-        for (module, indices) in config.tokenIndices {
+        for (module, _) in config.tokenIndices {
             if ![ParameterTable.embeddingModule, ParameterTable.headModule].contains(where: {
                 $0.hasBytes(atEnd: module)
             }) {
                 unknownNames.append("trainable_token_indices: '\(module)' is neither the embedding nor the head")
-            }
-            if let bad = indices.first(where: { $0 >= base.vocabularySize }) {
-                unknownNames.append(
-                    "trainable_token_indices: \(bad) is outside the vocabulary of \(base.vocabularySize) tokens")
             }
         }
         if updates.isEmpty, replacements.isEmpty, rows.isEmpty {

@@ -68,6 +68,12 @@ public struct AdapterStack {
         }) {
             problems.append("\(replacement.parameter) comes with another adapter, too")
         }
+        for table in member.file.baseCopies(member.plan)
+        where !table.key.hasBytes(atEnd: ".base_layer.weight")
+            && others.contains(where: { !$0.file.baseCopies($0.plan).isEmpty || !$0.plan.rows.isEmpty })
+        {
+            problems.append("\(table.key): another adapter brings a table or rows of the vocabulary, too")
+        }
         for rows in member.plan.rows
         where others.contains(where: { $0.plan.rows.contains { $0.module.hasSameBytes(as: rows.module) } }) {
             problems.append("rows of \(rows.module) come with another adapter, too")

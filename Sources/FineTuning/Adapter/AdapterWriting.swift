@@ -18,7 +18,9 @@ extension AdapterFile {
             path: folder + "/" + tensorsName,
             tensors: tensors.map { .init(name: $0.key, type: .f32, shape: $0.shape) }, replacing: true)
         for tensor in tensors {
-            try tensor.values().withBytes { try writer.append(UnsafeRawBufferPointer($0), to: tensor.key) }
+            try tensor.values().withBytes {
+                try writer.appendFinite(UnsafeRawBufferPointer($0), of: .f32, to: tensor.key)
+            }
         }
         try writer.finish()
     }

@@ -53,6 +53,12 @@ struct EVA {
             for group in groups { group.isDone = group.converged.prefix(ranks[group.modules[0]]).allSatisfy { $0 } }
             if groups.allSatisfy(\.isDone) { break }
             observe(batches[index % batches.count], groups)
+            if let bad = groups.first(where: { !$0.analysis.singularValues.allSatisfy(\.isFinite) }) {
+                throw FineTuningError.badInput([
+                    "init_lora_weights: eva: the inputs of \(updates[bad.modules[0]].module) are not numbers: the base "
+                        + "holds numbers that are infinite or NaN"
+                ])
+            }
             if groups.allSatisfy({ $0.analysis.components != nil }) { ranks = distribution(groups) }
         }
         let missing = groups.filter { $0.analysis.components == nil }
@@ -170,7 +176,8 @@ struct EVA {
             let rank = min(ranks[index], components.rows)
             var a = components.selectedRows(Array(0..<rank))
             if config.eva.whitens {
-                a = a.scaledRows(group.analysis.singularValues.prefix(rank).map { Float(1 / $0.squareRoot()) })
+                a = a.scaledRows(
+                    group.analysis.singularValues.prefix(rank).map { $0 > 0 ? Float(1 / $0.squareRoot()) : 0 })
             }
             result.append((update.module, a))
             names.append(update.site.target)

@@ -21,6 +21,8 @@ public struct Generated: Sendable {
     public var stopToken: Int32?
     /// Whether the context ended the text.
     public var reachedContext = false
+    /// Whether the logits were not numbers, which ended the text.
+    public var isBroken = false
     /// Time for the prompt, and for all tokens but the first, which comes with the prompt.
     public var promptSeconds = 0.0
     public var seconds = 0.0
@@ -41,7 +43,10 @@ extension DecoderModel {
         let prefilled = ContinuousClock.now
         result.promptSeconds = (prefilled - start) / .seconds(1)
         while result.tokens.count < options.maxTokens {
-            let token = sampler.next(logits)
+            guard let token = sampler.next(logits) else {
+                result.isBroken = true
+                break
+            }
             if options.stopTokens.contains(token) {
                 result.stopToken = token
                 break

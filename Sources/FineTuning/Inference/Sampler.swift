@@ -24,9 +24,11 @@ struct Sampler {
         random = CounterRNG(options.seed, 0x7361_6D70)
     }
 
-    mutating func next(_ logits: [Float]) -> Int32 {
+    /// - Returns: nil when no logit is a number, or the largest is infinite.
+    mutating func next(_ logits: [Float]) -> Int32? {
         var best = 0
         for i in logits.indices where logits[i] > logits[best] { best = i }
+        guard logits[best].isFinite else { return nil }
         guard options.temperature > 0 else { return Int32(best) }
         let top = Double(logits[best])
         var candidates = logits.indices.map { (id: $0, weight: exp((Double(logits[$0]) - top) / options.temperature)) }

@@ -23,10 +23,22 @@ extension DecoderModel {
             tensors: weights.map { .init(name: $0.name, type: type, shape: $0.shape) }, replacing: true)
         for weight in weights {
             try weight.stored.converted(to: dtype).withBytes {
-                try writer.append(UnsafeRawBufferPointer($0), to: weight.name)
+                try writer.appendFinite(UnsafeRawBufferPointer($0), of: type, to: weight.name)
             }
         }
         try writer.finish()
+    }
+}
+
+extension SafetensorsWriter {
+    /// Appends numbers of a run, which are never published when one is infinite or NaN.
+    ///
+    /// - Throws: `FineTuningError.diverged`, `FileError`.
+    func appendFinite(_ bytes: UnsafeRawBufferPointer, of type: ElementType, to name: String) throws {
+        guard ElementConversion.firstNonFinite(bytes, as: type) == nil else {
+            throw FineTuningError.diverged(step: nil, detail: "\(name) holds a number that is infinite or NaN")
+        }
+        try append(bytes, to: name)
     }
 }
 

@@ -12,7 +12,7 @@ extension TrainingRun {
     /// The model to learn from, mapped from its folder; nil when there is none.
     ///
     /// - Throws: `FineTuningError.badRecipe` when it does not speak in the model's tokens.
-    func makeTeacher(for model: DecoderModel, _ dtype: DType) throws -> DecoderModel? {
+    func makeTeacher(for model: DecoderModel, _ dtype: DType, _ data: TrainingData) throws -> DecoderModel? {
         guard case .distill(let distillation) = recipe.objective else { return nil }
         guard model.head.adapter?.needsWholeLogits != true, model.head.weight.rows == nil else {
             throw FineTuningError.badRecipe([
@@ -37,6 +37,16 @@ extension TrainingRun {
                 "objective.teacher: \(folder) has a vocabulary of \(teacher.config.vocabularySize) tokens, the "
                     + "model of \(config.vocabularySize), and there is no tokenizer to tell whether they mean the same"
             ])
+        }
+        let size = teacher.config.vocabularySize
+        for (name, rows) in [("data.train", data.train), ("data.eval", data.eval)] {
+            for (index, row) in rows.enumerated() {
+                guard let id = row.ids.first(where: { Int($0) >= size }) else { continue }
+                throw FineTuningError.badInput([
+                    "objective.teacher: example \(index + 1) of \(name) has the token id \(id), and the embedding of "
+                        + "\(folder) has \(size) rows"
+                ])
+            }
         }
         return teacher
     }

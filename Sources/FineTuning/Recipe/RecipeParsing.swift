@@ -106,7 +106,7 @@ private func readAdapter(_ value: RecipeValue?, _ problems: RecipeProblems, _ re
     var adapter = Recipe.Adapter()
     adapter.method = section.choice("method") ?? adapter.method
     adapter.rank = section.integer("rank", in: 1...65536) ?? adapter.rank
-    adapter.alpha = section.number("alpha", "above 0") { $0 > 0 } ?? adapter.alpha
+    adapter.alpha = section.number("alpha", "above 0 that f32 can hold", where: AdapterConfig.isAlpha) ?? adapter.alpha
     adapter.dropout = section.number("dropout", "from 0 to below 1") { $0 >= 0 && $0 < 1 } ?? adapter.dropout
     adapter.initFrom = section.optionalText("init_from", expected: "an adapter folder or null").map(resolve)
     if let value = section.value("targets") {

@@ -28,6 +28,8 @@ public struct Evaluation: Sendable {
     public var loss = 0.0
     /// UTF-8 bytes of the trained text; nil without a tokenizer.
     public var trainedBytes: Int?
+    /// The numbers, from 0, of examples whose loss is not a number; not looked for where the mean is one.
+    public var badExamples: [Int] = []
     /// Rows that were answered; empty when answers were not asked for.
     public var answers: [Answer] = []
 
@@ -39,6 +41,8 @@ public struct Evaluation: Sendable {
     public var matches: Int { answers.count(where: \.isMatch) }
     /// The share of answered rows whose answer is the expected one, byte for byte.
     public var exactMatch: Double? { answers.isEmpty ? nil : Double(matches) / Double(answers.count) }
+
+    static let badExampleLimit = 10
 
     public init() {}
 
@@ -78,6 +82,15 @@ extension DecoderModel {
         progress("computing losses")
         let mean = meanLoss(self, examples, microbatchTokens: options.microbatchTokens, pool: pool)
         (result.loss, result.trainedTokens) = (mean.loss, mean.tokens)
+        if !mean.loss.isFinite {
+            result.badExamples = examples.indices.lazy.filter { index in
+                let own = meanLoss(
+                    self, [examples[index]], microbatchTokens: options.microbatchTokens, pool: pool)
+                return own.tokens > 0 && !own.loss.isFinite
+            }.prefix(Evaluation.badExampleLimit).map { $0 }
+            // Answers would say nothing.
+            return result
+        }
         guard let text else { return result }
         result.trainedBytes = examples.reduce(0) { sum, example in
             let trained = example.ids.indices.dropFirst().filter { example.isTrained[$0] }.map { example.ids[$0] }

@@ -9,22 +9,23 @@ public struct TextResources: Sendable {
     public let template: ChatTemplate?
     /// A folder, or a single tokenizer file.
     public let path: String
+    /// Where the other files are that belong to the tokenizer in `path`.
+    private let sources: TextSources
     /// Tokens that end a text, from config.json, generation_config.json and the tokenizer.
     public private(set) var stopTokens: Set<Int32>
 
-    /// Names of files any of which makes a folder one with a tokenizer.
-    private static let tokenizerFiles = [
-        "tokenizer.json", "tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json",
-    ]
-
     /// - Throws: `TokenizerError`, `TextError`, `FileError.missing`.
-    public init(path: String) throws {
+    public init(path: String) throws { try self.init(TextSources(model: path, adapter: nil)) }
+
+    private init(_ sources: TextSources) throws {
+        path = sources.vocabulary
         guard isPresent(path) else {
             throw FileError.missing(path: path, what: "model folder or tokenizer file")
         }
-        self.path = path
-        tokenizer = try Tokenizer(path: path)
-        template = try Self.template(at: path)
+        self.sources = sources
+        let isApart = !sources.settings.hasSameBytes(as: path)
+        tokenizer = try Tokenizer(path: path, settings: isApart ? sources.settings : nil)
+        template = try Self.template(at: sources.template, settings: sources.settings)
         stopTokens = try Self.declaredStops(path)
         if let eos = tokenizer.eosID { stopTokens.insert(eos) }
     }
@@ -50,15 +51,12 @@ public struct TextResources: Sendable {
         return stops
     }
 
-    /// What a model with an adapter on it reads and writes text with: the tokenizer and template that travel with the
-    /// adapter, since those are what it was trained with; else the model's. Nil when neither has a tokenizer.
+    /// What a model with an adapter on it reads and writes text with. Nil when neither has a tokenizer.
     public init?(model: String, adapter: String?) throws {
-        if let adapter, let text = try TextResources(ifPresentAt: adapter) {
-            self = text
-            stopTokens.formUnion(try Self.declaredStops(model))
-        } else {
-            try self.init(ifPresentAt: model)
-        }
+        let sources = TextSources(model: model, adapter: adapter)
+        guard try Self.holdsTokenizer(sources.vocabulary) else { return nil }
+        try self.init(sources)
+        stopTokens.formUnion(try Self.declaredStops(model))
     }
 
     /// Whether a GGUF file has a tokenizer; models of token ids alone say that they have none.
@@ -68,12 +66,12 @@ public struct TextResources: Sendable {
 
     /// Nil for a folder or a GGUF file without a tokenizer.
     public init?(ifPresentAt folder: String) throws {
-        let hasOne =
-            try Self.isGGUF(folder)
-            ? Self.hasTokenizer(gguf: folder)
-            : Self.tokenizerFiles.contains { isPresent(folder + "/" + $0) }
-        guard hasOne else { return nil }
+        guard try Self.holdsTokenizer(folder) else { return nil }
         try self.init(path: folder)
+    }
+
+    private static func holdsTokenizer(_ path: String) throws -> Bool {
+        try isGGUF(path) ? hasTokenizer(gguf: path) : TextSources.hasVocabulary(path)
     }
 
     /// The stop tokens, with special tokens that answers of the data hold: an end of turn that no file declares.
@@ -86,7 +84,7 @@ public struct TextResources: Sendable {
         guard isFolder(path) else {
             return [(path.split(separator: "/").last.map(String.init) ?? "tokenizer.json", path)]
         }
-        return RunManifest.tokenizerNames.sorted().map { ($0, path + "/" + $0) }
+        return RunManifest.tokenizerNames.sorted().map { ($0, sources.folder(of: $0) + "/" + $0) }
             .filter { isPresent($0.1) }
     }
 
@@ -132,11 +130,13 @@ extension TextResources {
     }
 
     /// The chat template of a folder or a GGUF file; of another single file, that of the folder it stands in.
-    public static func template(at path: String) throws -> ChatTemplate? {
+    ///
+    /// - Parameter settings: of a folder, where tokenizer_config.json is; nil for the same
+    public static func template(at path: String, settings: String? = nil) throws -> ChatTemplate? {
         guard let kind = fileKind(path) else {
             throw FileError.missing(path: path, what: "model folder or tokenizer file")
         }
-        if kind == .folder { return try ChatTemplate.loadIfPresent(folder: path) }
+        if kind == .folder { return try ChatTemplate.loadIfPresent(folder: path, settings: settings) }
         if isGGUF(path) { return try template(inGGUF: path) }
         return try ChatTemplate.loadIfPresent(folder: splitPath(path).folder)
     }

@@ -181,7 +181,7 @@ public final class Trainer {
         try scoreReference(shouldStop, report)
         if resume, let folder = settings.checkpointFolder { try resumeNewest(in: folder, report) }
         began = Date().addingTimeInterval(-state.elapsedSeconds)
-        var skipped = 0
+        var skipped = 0, lastSkip = ""
         while state.step < settings.totalSteps || state.evaluationsLeft > 0 {
             if state.evaluationsLeft == 0 {
                 let outcome = takeStep()
@@ -193,6 +193,7 @@ public final class Trainer {
                     try report(.step(step))
                 case .skipped(let rows, let detail):
                     skipped += 1
+                    lastSkip = detail
                     try report(.skipped(step: state.step, rows: rows, detail: detail))
                     if skipped >= Self.skipLimit { throw FineTuningError.diverged(step: state.step, detail: detail) }
                 }
@@ -207,6 +208,12 @@ public final class Trainer {
             if stops {
                 throw FineTuningError.stopped(step: state.step, runDirectory: settings.checkpointFolder ?? "")
             }
+        }
+        // A short run may end before the limit of skipped steps.
+        if state.trainedTokens == 0 {
+            throw FineTuningError.diverged(
+                step: state.step,
+                detail: "every step was skipped, and nothing was learned" + (lastSkip.isEmpty ? "" : ": " + lastSkip))
         }
     }
 

@@ -16,7 +16,7 @@ extension TrainingRun {
         try checkMemory(config, teacher: teacherConfig, dtype: dtype, longest: longest)
         let model = try makeModel(config, dtype)
         let adapter = try attachAdapter(model, data.train)
-        let teacher = try makeTeacher(for: model, dtype)
+        let teacher = try makeTeacher(for: model, dtype, data)
         var plan = MemoryPlan(
             config, dtype: dtype, trainableCount: model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) },
             threads: pool.count, quantization: recipe.training.quantization)
@@ -100,6 +100,13 @@ extension TrainingRun {
         var base: String?
         if case .folder(let path) = recipe.model { base = HubCache.repository(ofFolder: path) ?? path }
         if let folder = recipe.adapter.initFrom {
+            let file = try AdapterFile(folder: folder), tables = file.baseCopies(file.plan(model.config))
+            if let table = tables.first(where: { !$0.key.hasBytes(atEnd: ".base_layer.weight") }) {
+                throw FineTuningError.badRecipe([
+                    "adapter.init_from: \(folder) brings \(table.key), a table of the base that would be lost; merge it "
+                        + "with 'graft merge' and train on the result"
+                ])
+            }
             var config = try model.attachAdapter(folder: folder)
             config.baseModel = config.baseModel ?? base
             config.dropout = recipe.adapter.dropout

@@ -55,7 +55,8 @@ public struct TruncatedSVD {
     /// of M M^T and M^T M in double precision: values below 1e-7 of the largest are lost in rounding, which lies under
     /// the resolution of f32.
     ///
-    /// Runs on the calling thread and gives the same bits each time.
+    /// Runs on the calling thread and gives the same bits each time. A matrix that holds infinity or NaN has no
+    /// decomposition: all parts are NaN then.
     /// - Parameter matrix: f32 `[m, n]`
     public init(_ matrix: Tensor, rank: Int) {
         let (m, n) = (matrix.rows, matrix.width)
@@ -64,7 +65,14 @@ public struct TruncatedSVD {
         let k = min(rank, size)
         var values = [Double](repeating: 0, count: matrix.count)
         for i in 0..<matrix.count { values[i] = Double(matrix.f32[i]) }
-        let (eigenvalues, vectors) = Self.leadingEigenvectors(Self.gram(values, m, n, isWide), size, k)
+        guard values.allSatisfy(\.isFinite),
+            let (eigenvalues, vectors) = Self.leadingEigenvectors(Self.gram(values, m, n, isWide), size, k)
+        else {
+            u = Tensor([m, k], values: [Float](repeating: .nan, count: m * k))
+            vt = Tensor([k, n], values: [Float](repeating: .nan, count: k * n))
+            (s, energy) = ([Float](repeating: .nan, count: k), .nan)
+            return
+        }
         energy = eigenvalues.reduce(0) { $0 + max(0, $1) }
         s = eigenvalues.map { Float(max(0, $0).squareRoot()) }
         // The vectors lie row by row: [k, size]. The other side's are M^T u / s.
@@ -96,8 +104,9 @@ public struct TruncatedSVD {
         return result
     }
 
-    /// The largest eigenvalues of a symmetric matrix, whose upper half is given, falling, and their vectors as rows.
-    private static func leadingEigenvectors(_ matrix: [Double], _ size: Int, _ count: Int) -> ([Double], [Double]) {
+    /// The largest eigenvalues of a symmetric matrix, whose upper half is given, falling, and their vectors as rows;
+    /// nil where they are not found.
+    private static func leadingEigenvectors(_ matrix: [Double], _ size: Int, _ count: Int) -> ([Double], [Double])? {
         guard count > 0 else { return ([], []) }
         var a = matrix
         var n = Int32(size)
@@ -126,7 +135,7 @@ public struct TruncatedSVD {
                 integers = [Int32](repeating: 0, count: Int(integerSize))
             }
         }
-        precondition(info == 0 && Int(found) == count, "the eigenvectors were not found: dsyevr says \(info)")
+        guard info == 0, Int(found) == count else { return nil }
         var values: [Double] = []
         var vectors: [Double] = []
         for i in (0..<count).reversed() {

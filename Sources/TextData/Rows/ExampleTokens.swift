@@ -13,6 +13,21 @@ extension ExampleBuilder {
             tokenizer: tokenizer, template: template, declared: stopIDs.union([endID].compactMap(\.self)))
     }
 
+    /// - Throws: `RowError` for an id that the model has no row for: of rows that are tokenised already, or of a tokenizer
+    ///   with more tokens than the model.
+    func checkIDs(_ example: TokenizedExample) throws {
+        func isBad(_ id: Int32) -> Bool { id < 0 || Int(id) >= vocabularySize }
+        var bad = example.ids.first(where: isBad)
+        if case .chosen(let ids, _)? = example.judgement { bad = bad ?? ids.first(where: isBad) }
+        guard let bad else { return }
+        let size = tokenizer.map(\.vocabularySize) ?? 0
+        throw RowError(
+            "the token id \(bad) is outside of the vocabulary of \(vocabularySize) (the rows of the embedding)"
+                + (size > Int(bad) && bad >= 0
+                    ? "; the tokenizer has \(size) tokens: it is another model's, or the model's vocab_size is too small"
+                    : ""))
+    }
+
     /// - Throws: `RowError` when the objective has no use for such a row.
     private func require(_ kinds: ExampleOptions.Kind..., found what: String) throws {
         if kinds.contains(options.kind) { return }
@@ -44,9 +59,6 @@ extension ExampleBuilder {
     private func example(ofAny row: Row, _ ends: TurnEnds) throws -> MadeExample {
         switch row {
         case .tokens(let example):
-            if let bad = example.ids.first(where: { $0 < 0 || $0 >= vocabularySize }) {
-                throw RowError("the token id \(bad) is outside of the vocabulary of \(vocabularySize)")
-            }
             return MadeExample(
                 example: example,
                 reasonWithoutLabels: "every label is -100 or masked (or only the first is not): nothing is trained")

@@ -127,7 +127,7 @@ public struct ExampleBuilder: Sendable {
     /// Nil serves for rows that are tokenised already.
     public var tokenizer: Tokenizer?
     public var template: ChatTemplate?
-    /// Ids of rows that are tokenised already must be below this.
+    /// All ids must be below this.
     public var vocabularySize: Int
     /// The token that ends a text; of the tokenizer, unless set (config.json names it where the tokenizer does not).
     public var endID: Int32?
@@ -197,8 +197,8 @@ public struct ExampleBuilder: Sendable {
     /// A row of a token store, which was looked at when the store was written.
     private func outcome(of example: TokenizedExample, _ row: RawRow) -> RowOutcome {
         var outcome = RowOutcome(result: .leftOut, file: row.file, row: row.number, place: row.place)
-        if let bad = example.ids.first(where: { $0 < 0 || $0 >= vocabularySize }) {
-            let reason = "the token id \(bad) is outside of the vocabulary of \(vocabularySize)"
+        do { try checkIDs(example) } catch {
+            let reason = (error as? RowError)?.reason ?? "\(error)"
             outcome.result = .faults([RowFault(file: row.file, row: row.number, reason: reason)])
             return outcome
         }
@@ -239,6 +239,7 @@ public struct ExampleBuilder: Sendable {
             ofTexts = linter.findings(row)
             if let reason = linter.emptyAnswer(row) { throw RowError(reason, lint: .noTrainedToken) }
             var made = try example(of: row, linter.ends)
+            try checkIDs(made.example)
             made.notes.merge(read.notes) { $1 }
             made.notes.merge(linter.notes(row)) { $1 }
             guard made.example.isTrainable else {

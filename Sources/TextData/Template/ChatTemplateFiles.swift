@@ -8,11 +8,16 @@ extension ChatTemplate {
     /// Reads the chat template of a model folder: chat_template.jinja, tokenizer_config.json or chat_template.json, in
     /// this order, as Transformers does.
     ///
-    /// - Parameter name: which one of several templates; `default` when nil, or `tool_use` when `forTools`.
+    /// - Parameters:
+    ///   - settings: the folder of tokenizer_config.json and special_tokens_map.json; nil for the same
+    ///   - name: which one of several templates; `default` when nil, or `tool_use` when `forTools`.
     /// - Throws: `TextError.noTemplate` when the folder has none, `.templateFile` or `.template` when one is malformed.
-    public static func load(folder: String, name: String? = nil, forTools: Bool = false) throws -> ChatTemplate {
-        let config = try json(folder + "/tokenizer_config.json")
-        let constants = try specialTokens(folder: folder, config: config)
+    public static func load(
+        folder: String, settings: String? = nil, name: String? = nil, forTools: Bool = false
+    ) throws -> ChatTemplate {
+        let settings = settings ?? folder
+        let config = try json(settings + "/tokenizer_config.json")
+        let constants = try specialTokens(folder: settings, config: config)
         func make(_ source: String, _ path: String) throws -> ChatTemplate {
             try ChatTemplate(source: source, name: path, constants: constants)
         }
@@ -31,7 +36,7 @@ extension ChatTemplate {
             return try make(String(decoding: bytes, as: UTF8.self), jinja)
         }
         for (path, value) in [
-            (folder + "/tokenizer_config.json", config?["chat_template"]),
+            (settings + "/tokenizer_config.json", config?["chat_template"]),
             (folder + "/chat_template.json", try json(folder + "/chat_template.json")?["chat_template"]),
         ] {
             if let value, !value.isNull {
@@ -42,10 +47,10 @@ extension ChatTemplate {
     }
 
     /// The template of the folder, with the one for tools where the folder has it; nil when there is none.
-    public static func loadIfPresent(folder: String) throws -> ChatTemplate? {
+    public static func loadIfPresent(folder: String, settings: String? = nil) throws -> ChatTemplate? {
         do {
-            let template = try load(folder: folder)
-            let toolUse = try load(folder: folder, forTools: true)
+            let template = try load(folder: folder, settings: settings)
+            let toolUse = try load(folder: folder, settings: settings, forTools: true)
             let isSame = toolUse.source.hasSameBytes(as: template.source)
             return template.with(toolUse: isSame ? nil : toolUse)
         } catch TextError.noTemplate {

@@ -1,12 +1,15 @@
 import COniguruma
 import Synchronization
 
-/// A regular expression as Hugging Face `tokenizers` runs it: Oniguruma, UTF-8, Oniguruma's own syntax.
+/// A regular expression as Hugging Face `tokenizers` runs it: Oniguruma, UTF-8, Oniguruma's own syntax; or one in
+/// Python's.
 ///
 /// A compiled expression is immutable, and a search keeps its state in its own region, so threads may share one.
 final class OnigurumaRegex: @unchecked Sendable {
     let pattern: String
     private let regex: OnigRegex
+
+    enum Syntax { case oniguruma, python }
 
     /// How often all searches in a text may backtrack together: honest patterns do so a few times a byte.
     private static let retries = 1_000_000
@@ -18,7 +21,7 @@ final class OnigurumaRegex: @unchecked Sendable {
         (false, OnigurumaProperties()))
 
     /// - Throws: `TokenizerError.invalidPattern` with Oniguruma's reason.
-    init(_ pattern: String) throws {
+    init(_ pattern: String, _ syntax: Syntax = .oniguruma) throws {
         self.pattern = pattern
         var compiled: OnigRegex?
         var info = OnigErrorInfo()
@@ -31,7 +34,7 @@ final class OnigurumaRegex: @unchecked Sendable {
                     let start = buffer.baseAddress ?? placeholder
                     let status = onig_new(
                         &compiled, start, start + buffer.count, OnigOptionType(ONIG_OPTION_NONE), graft_onig_utf8(),
-                        graft_onig_syntax(), &info)
+                        syntax == .python ? graft_onig_python_syntax() : graft_onig_syntax(), &info)
                     return status == ONIG_NORMAL ? nil : Self.text(of: status, &info)
                 }
             }
@@ -63,6 +66,21 @@ final class OnigurumaRegex: @unchecked Sendable {
         var message = [UInt8](repeating: 0, count: Int(graft_onig_error_text_size) + 1)
         let length = graft_onig_error_text(&message, status, &info)
         return String(decoding: message.prefix(max(0, Int(length))), as: UTF8.self)
+    }
+
+    /// Whether a match begins where `text` does; false, too, where it backtracks for too long.
+    func matchesStart(of text: String) -> Bool {
+        guard let limits = onig_new_match_param() else { return false }
+        defer { onig_free_match_param(limits) }
+        onig_initialize_match_param(limits)
+        onig_set_retry_limit_in_match_of_match_param(limits, UInt(Self.retries))
+        return Array(text.utf8).withUnsafeBufferPointer { bytes in
+            withUnsafePointer(to: UInt8(0)) { placeholder in
+                let start = bytes.baseAddress ?? placeholder
+                return onig_match_with_param(
+                    regex, start, start + bytes.count, start, nil, OnigOptionType(ONIG_OPTION_NONE), limits) >= 0
+            }
+        }
     }
 
     /// Calls `body` with each match in turn, as offsets into `bytes`, which must be valid UTF-8. An empty match that

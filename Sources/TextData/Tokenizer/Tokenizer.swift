@@ -102,9 +102,10 @@ public final class Tokenizer: Sendable {
 
     /// Reads a model folder, a single tokenizer.json or a GGUF file.
     ///
+    /// - Parameter settings: the folder of tokenizer_config.json and special_tokens_map.json; nil for the tokenizer's own
     /// - Throws: `TokenizerError`, and the errors of `GGUFFile`. Files other than tokenizer.json may be missing from the folder.
-    public convenience init(path: String) throws {
-        let (parts, config) = try TokenizerFiles(path: path).read()
+    public convenience init(path: String, settings: String? = nil) throws {
+        let (parts, config) = try TokenizerFiles(path: path, settings: settings).read()
         try self.init(parts, config)
     }
 

@@ -4,6 +4,8 @@ import Foundation
 /// Finds and reads the files of a tokenizer.
 struct TokenizerFiles {
     let path: String
+    /// The folder of tokenizer_config.json and special_tokens_map.json; nil for the tokenizer's own.
+    var settings: String?
     /// No tokenizer comes near this; it bounds the memory that a wrong file takes.
     private static let limit = 512 << 20
 
@@ -70,7 +72,7 @@ struct TokenizerFiles {
     private func readConfig(_ folder: String) throws -> TokenizerConfig {
         var config = TokenizerConfig()
         for name in ["special_tokens_map.json", "tokenizer_config.json"] {
-            let file = folder + "/" + name
+            let file = (settings ?? folder) + "/" + name
             guard isPresent(file) else { continue }
             config.merge(try TokenizerConfig(try parse(try bytes(of: file), file), path: file))
         }

@@ -36,9 +36,15 @@ struct AdapterInfo: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let object = try AdapterObject(folder: adapter)
+        let object = try AdapterObject(folder: adapter, refusesNonFinite: false)
         let config = object.config
         let norms = object.pairs.map(object.norm)
+        let damaged = try object.file.nonFiniteTensors()
+        if !damaged.isEmpty {
+            output.messages.note(
+                "warning: \(damaged.count) tensors hold numbers that are infinite or NaN, such as \(damaged[0]): no "
+                    + "command will use this adapter")
+        }
         let parameters =
             object.pairs.reduce(0) { $0 + $1.rank * ($1.inner.x + $1.inner.y) }
             + object.others.reduce(0) { $0 + $1.elementCount }
@@ -55,15 +61,20 @@ struct AdapterInfo: ParsableCommand {
                     zip(object.pairs, norms).map { pair, norm in
                         [
                             "module": .string(pair.module), "rank": .integer(pair.rank), "alpha": .double(pair.alpha),
-                            "scale": .double(pair.scale), "norm": .double(norm), "magnitude": .bool(pair.hasMagnitude),
+                            "scale": .double(pair.scale), "norm": norm.isFinite ? .double(norm) : .null,
+                            "magnitude": .bool(pair.hasMagnitude),
                         ]
                     }), "whole_tensors": .array(object.others.map { .string($0.name) }),
+                "not_finite": .array(damaged.map { .string($0) }),
             ])
         }
         try Output.line("\(kind), rank \(config.rank), alpha \(config.alpha), \(countText(parameters)) parameters")
         if let base = config.baseModel { try Output.line("base: \(base)") }
         let rows = zip(object.pairs, norms).map { pair, norm in
-            [pair.module, "\(pair.rank)", String(format: "%g", pair.scale), String(format: "%.4g", norm)]
+            [
+                pair.module, "\(pair.rank)", String(format: "%g", pair.scale),
+                norm.isNaN ? "NaN" : String(format: "%.4g", norm),
+            ]
         }
         try Output.line(table([["module", "rank", "scale", "norm"]] + rows))
         for entry in object.others { try Output.line("whole: \(entry.name) \(entry.shape)") }

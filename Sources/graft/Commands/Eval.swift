@@ -3,6 +3,7 @@ import FileFormats
 import FineTuning
 import Foundation
 import TensorCore
+import TextData
 
 struct Eval: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -66,8 +67,8 @@ struct Eval: ParsableCommand {
             }
             if answers == 0 { throw ValidationError("--min-exact-match needs answers; --answers 0 makes none") }
         }
-        if let maxTokens, !(1...1_000_000).contains(maxTokens) {
-            throw ValidationError("--max-tokens must be from 1 to 1000000, not \(maxTokens)")
+        if let maxTokens, !(1...1 << 20).contains(maxTokens) {
+            throw ValidationError("--max-tokens must be from 1 to \(1 << 20), not \(maxTokens)")
         }
     }
 
@@ -93,6 +94,7 @@ struct Eval: ParsableCommand {
         let result = model.evaluate(loaded.examples, text: text, options: options, pool: pool) { messages.progress($0) }
         messages.clearProgress()
         try print(result, before)
+        try checkLosses(before.map { [result, $0] } ?? [result], loaded)
         try checkGates(result)
     }
 
@@ -141,6 +143,20 @@ struct Eval: ParsableCommand {
     private static func oneLine(_ text: String) -> String {
         let flat = text.split(whereSeparator: \.isNewline).joined(separator: " ⏎ ")
         return flat.count > 300 ? flat.prefix(140) + " ... " + flat.suffix(140) : flat
+    }
+
+    /// - Throws: `FineTuningError.badInput` when a loss is not a number, with the rows where it is not.
+    private func checkLosses(_ results: [Evaluation], _ loaded: LoadedRows) throws {
+        guard let bad = results.first(where: { !$0.loss.isFinite }) else { return }
+        let rows = bad.badExamples.map { index in
+            let origin = loaded.origins[index]
+            return (origin.file.map { "\($0), " } ?? "") + "row \(origin.number)"
+        }
+        throw FineTuningError.badInput([
+            "the loss is \(bad.loss)" + (rows.isEmpty ? "" : " on " + rows.joined(separator: "; "))
+                + ": the weights of the model or the adapter hold numbers that are infinite or NaN, or grow past what "
+                + "\(compute.dtype == .bf16 ? "bf16" : "f32") can hold"
+        ])
     }
 
     private func checkGates(_ result: Evaluation) throws {

@@ -105,6 +105,12 @@ struct Generate: ParsableCommand {
             return failure == nil && !Output.isReaderGone
         }
         if let failure { throw failure }
+        if made.isBroken {
+            throw FineTuningError.badInput([
+                "\(base.model): the logits are not numbers: the weights of the model or the adapter hold numbers that "
+                    + "are infinite or NaN"
+            ])
+        }
         if made.reachedContext {
             output.messages.note(
                 "note: stopped at the model's context of \(model.config.maxPositions) tokens (max_position_embeddings)")

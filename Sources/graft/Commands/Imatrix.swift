@@ -51,6 +51,12 @@ struct Imatrix: ParsableCommand {
         let matrix = ImportanceMatrix(model, examples: loaded.examples, dataSets: loaded.files, pool: pool) {
             messages.progress("\($0) of \($1) tokens")
         }
+        if let bad = matrix.entries.first(where: { !$0.entry.sums.allSatisfy(\.isFinite) }) {
+            throw FineTuningError.badInput([
+                "the inputs of \(bad.name) are not numbers: the weights of the model or the adapter hold numbers that "
+                    + "are infinite or NaN"
+            ])
+        }
         switch fileFormat {
         case .gguf: try matrix.writeGGUF(to: out)
         case .dat: try matrix.writeLegacy(to: out)

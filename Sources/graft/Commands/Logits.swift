@@ -53,6 +53,10 @@ struct Logits: ParsableCommand {
             path: out, tensors: [.init(name: "logits", type: .f32, shape: logits.shape)])
         try logits.withBytes { try writer.append(UnsafeRawBufferPointer($0), to: "logits") }
         try writer.finish()
+        let isFinite = logits.withBytes {
+            ElementConversion.firstNonFinite(UnsafeRawBufferPointer($0), as: .f32) == nil
+        }
+        if !isFinite { output.messages.note("warning: some logits are infinite or NaN") }
         if output.json {
             Output.json([
                 "out": .string(out), "shape": .array(logits.shape.map { .integer($0) }), "dtype": "F32",

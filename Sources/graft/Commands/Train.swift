@@ -202,7 +202,13 @@ private final class TrainingWatch {
         } else if last == nil, let summary {
             messages.note("nothing was left to do: all \(summary.steps) steps had been taken before")
         }
-        let losses = log.compactMap { $0["loss"]?.doubleValue }, curve = EvaluationCurve(log)
+        let log = log, losses = log.compactMap { $0["loss"]?.doubleValue }, curve = EvaluationCurve(log)
+        let skipped = Self.skippedSteps(log)
+        if skipped > 0 {
+            messages.note(
+                "warning: \(skipped) of \(summary?.steps ?? 0) steps were skipped, since loss or gradient was not a "
+                    + "number; metrics.jsonl has their rows")
+        }
         if let first = losses.first { messages.note(String(format: "loss %.4f -> %.4f", first, losses.last ?? first)) }
         if let first = curve.points.first, let last = curve.points.last, let final = curve.final {
             messages.note(
@@ -211,13 +217,16 @@ private final class TrainingWatch {
         }
     }
 
+    private static func skippedSteps(_ log: [JSONObject]) -> Int { log.count { $0["skipped"]?.boolValue == true } }
+
     func json(result: String) -> JSONValue {
         func number(_ value: Double?) -> JSONValue { value.flatMap { $0.isFinite ? .double($0) : nil } ?? .null }
-        let losses = log.compactMap { $0["loss"]?.doubleValue }, curve = EvaluationCurve(log)
+        let log = log, losses = log.compactMap { $0["loss"]?.doubleValue }, curve = EvaluationCurve(log)
         return .object(
             JSONObject([
                 ("run", .string(recipe.output)), ("result", .string(result)),
-                ("steps", .integer(summary?.steps ?? 0)), ("parameters", .integer(summary?.parameters ?? 0)),
+                ("steps", .integer(summary?.steps ?? 0)), ("skipped_steps", .integer(Self.skippedSteps(log))),
+                ("parameters", .integer(summary?.parameters ?? 0)),
                 ("trainable_parameters", .integer(summary?.trainableParameters ?? 0)),
                 ("precision", .string(summary?.precision ?? "")),
                 ("first_loss", number(losses.first)), ("last_loss", number(losses.last)),

@@ -72,6 +72,7 @@ struct Inspector {
     func has(_ name: String) -> Bool { isPresent(path + "/" + name) }
 
     private func inspectFolder() throws -> Inspection {
+        if AdapterFile.isOfMLX(path) { return try mlxAdapter() }
         if has("adapter_config.json") { return try adapter() }
         if has("recipe.resolved.yaml") { return try run() }
         if has("MANIFEST.json"), has("state.json") { return try checkpoint() }
@@ -188,7 +189,7 @@ struct Inspector {
     // MARK: folders
 
     private func adapter() throws -> Inspection {
-        let file = try AdapterFile(folder: path)
+        let file = try AdapterFile(folder: path, refusesNonFinite: false)
         let targets: JSONValue =
             switch file.config.targets {
             case .allLinear: "all-linear"
@@ -203,7 +204,23 @@ struct Inspector {
         result.add("targets", targets)
         result.add("base_model", file.config.baseModel.map { .string($0) } ?? .null)
         result.add("modules", .integer(file.modules.count))
+        let damaged = try file.nonFiniteTensors()
+        if !damaged.isEmpty { result.add("not_finite", .array(damaged.map { .string($0) })) }
         addTensors(file.tensors.entries, to: &result)
+        return result
+    }
+
+    private func mlxAdapter() throws -> Inspection {
+        var result = Inspection(kind: "mlx-lm adapter", path: path)
+        let config = has("adapter_config.json") ? try readJSON(path + "/adapter_config.json") : .null
+        let parameters = config["lora_parameters"]
+        result.add("fine_tune_type", config["fine_tune_type"] ?? .null)
+        result.add("rank", parameters?["rank"] ?? .null)
+        result.add("scale", parameters?["scale"] ?? .null)
+        result.add("dropout", parameters?["dropout"] ?? .null)
+        result.add("base_model", config["model"] ?? .null)
+        result.add("next_step", .string("graft adapter convert \(path) --to peft --out DIR"))
+        addTensors(try SafetensorsFile(path: path + "/" + AdapterFile.mlxTensorsName).entries, to: &result)
         return result
     }
 
