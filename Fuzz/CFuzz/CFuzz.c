@@ -78,6 +78,11 @@ int posix_memalign(void **result, size_t alignment, size_t size) {
 }
 #endif
 
+void fuzz_note_input(struct fuzz_record *record, const uint8_t *bytes, uint64_t size) {
+    record->size = size < sizeof record->bytes ? size : sizeof record->bytes;
+    memcpy(record->bytes, bytes, record->size);
+}
+
 int64_t fuzz_cpu_nanoseconds(void) {
     struct timespec time;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);

@@ -11,6 +11,9 @@ nonisolated(unsafe) private var slowness = 1.0
 /// Whether accepted and refused inputs are told: for single inputs.
 nonisolated(unsafe) private var isVerbose = false
 
+/// Whether every input is read swollen, too.
+nonisolated(unsafe) private var isAlwaysSwollen = false
+
 @_cdecl("LLVMFuzzerInitialize")
 public func initialize(
     _ count: UnsafeMutablePointer<CInt>,
@@ -21,6 +24,10 @@ public func initialize(
     record = fuzz_map_record(environment["GRAFT_FUZZ_RECORD"])
     slowness = environment["GRAFT_FUZZ_SLOWNESS"].flatMap(Double.init) ?? 1
     isVerbose = environment["GRAFT_FUZZ_VERBOSE"] != nil
+    if let size = environment["GRAFT_FUZZ_SWELL"].flatMap(Int.init) {
+        isAlwaysSwollen = true
+        Swelling.size = size
+    }
     var isChosen = false
     for argument in CommandLine.arguments.dropFirst() {
         if argument == "--list" {
@@ -54,19 +61,21 @@ public func initialize(
 @_cdecl("LLVMFuzzerTestOneInput")
 public func testOneInput(_ start: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     let bytes = Array(UnsafeBufferPointer(start: start, count: count))
+    fuzz_note_input(record, start, UInt64(count))
     read(bytes, unpacked: bytes.count)
     var hash = Hash()
     for byte in bytes { hash.add(byte) }
     // Large inputs cost much time, so few are made; what fails is made again from the input that libFuzzer keeps.
-    if hash.state % 1024 == 0, count > 0, let (swollen, unpacked) = Swelling(hash.state).swell(bytes, for: reader) {
+    if isAlwaysSwollen || hash.state % 1024 == 0, count > 0,
+        let (swollen, unpacked) = Swelling(hash.state).swell(bytes, for: reader)
+    {
         read(swollen, unpacked: unpacked)
     }
     return 0
 }
 
-/// Bytes of memory of an input: the promise's 64 MiB, and some for each byte that is read.
+/// Bytes of memory of an input: what is promised, beside some for each byte that is read.
 private let fixedBytes: Int64 = 64 << 20
-private let bytesPerByte: Int64 = 64
 /// CPU time of an input: a second, and some for each byte that is read.
 private let fixedSeconds = 1.0
 private let secondsPerByte = 4e-6
@@ -96,7 +105,7 @@ private func read(_ bytes: [UInt8], unpacked: Int) {
     record.pointee.most_nanoseconds = max(record.pointee.most_nanoseconds, UInt64(max(0, time)))
     let seconds = Double(time) / 1e9
     if isVerbose { print("\(count) bytes (\(unpacked) unpacked): \(seconds) s, \(used) bytes of memory") }
-    if used > fixedBytes + bytesPerByte * Int64(count) {
+    if used > fixedBytes + reader.bytesPerByte * Int64(count) {
         fail("took \(used >> 20) MiB of memory for \(count) bytes of input")
     }
     if seconds > slowness * (fixedSeconds + secondsPerByte * Double(count) + secondsPerUnpackedByte * Double(unpacked))

@@ -80,6 +80,8 @@ enum Fixed {
         return ExampleBuilder(tokenizer: tokenizers[0].0, template: template, options: options)
     }
 
+    static let patches = StorePatches((try? Seeds.store()) ?? [])
+
     static func prepare() {
         _ = scratch.folder
         _ = builders.count

@@ -307,6 +307,7 @@ func writeSeeds(to folder: String) throws {
     try add(.ggufModel, try Seeds.modelGGUF())
     for model in ["llama", "gpt2", "t5", "bert"] { try add(.ggufTokenizer, try Seeds.tokenizerGGUF(model)) }
     try add(.store, try Seeds.store())
+    try add(.patchedStore, [0, 0, 0x89])
     try add(.part, try Seeds.part())
     try add(.json, #"{"a": [1, -2.5e3, true, null, "\u00e9\n"], "b": {"c": 123456789012345678901234567890}, "a": {}}"#)
     try add(.recipe, Seeds.recipe)

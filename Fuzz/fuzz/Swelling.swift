@@ -9,7 +9,7 @@ struct Hash {
 /// Makes a large input of a small one by repeating a piece of it: what takes more time or memory than the input's
 /// size allows shows in large inputs alone, and a fuzzer that tries millions of inputs has to keep to small ones.
 struct Swelling {
-    private static let size = 128 << 10
+    nonisolated(unsafe) static var size = 128 << 10
     /// More than a reader of compressed rows may hold.
     private static let unpackedSize = 96 << 20
     private var state: UInt64

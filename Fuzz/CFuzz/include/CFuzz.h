@@ -10,6 +10,9 @@ struct fuzz_record {
     /// Of any input: bytes of memory at once, and CPU time.
     uint64_t most_bytes;
     uint64_t most_nanoseconds;
+    /// The input that is being read: for deaths at which libFuzzer cannot write it any more.
+    uint64_t size;
+    uint8_t bytes[1 << 16];
 };
 
 /// Starts to count memory anew; what is allocated already does not count.
@@ -22,5 +25,7 @@ int64_t fuzz_cpu_nanoseconds(void);
 void fuzz_use_signal_stack(void);
 /// Maps the record at `path`; one in memory alone when `path` is null or cannot be mapped.
 struct fuzz_record *fuzz_map_record(const char *path);
+/// Keeps the input that is about to be read.
+void fuzz_note_input(struct fuzz_record *record, const uint8_t *bytes, uint64_t size);
 
 #endif
