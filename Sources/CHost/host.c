@@ -191,7 +191,7 @@ static void open_standard(int number, int flags) {
     close(file);
 }
 
-void graft_prepare_process(int json) {
+static void listen_to_stops(int json) {
     open_standard(STDIN_FILENO, O_WRONLY);
     open_standard(STDOUT_FILENO, O_RDONLY);
     open_standard(STDERR_FILENO, O_WRONLY);
@@ -213,6 +213,32 @@ void graft_prepare_process(int json) {
         sigaddset(&stops, number);
     }
     pthread_sigmask(SIG_UNBLOCK, &stops, NULL);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+// Before the libraries' constructors, which take most of the time that the program needs to begin: until then a signal
+// ends it as it ends any program. Sanitizers have to begin first.
+static void before_constructors(int count, char **arguments, char **environment) {
+    (void)environment;
+    int json = 0;
+    for (int i = 1; i < count && strcmp(arguments[i], "--") != 0; i++) json |= strcmp(arguments[i], "--json") == 0;
+    listen_to_stops(json);
+}
+__attribute__((section(".preinit_array"), used)) static void (*const first)(int, char **, char **) =
+    before_constructors;
+#endif
+#endif
+
+void graft_prepare_process(int json) {
+    static int is_prepared = 0;
+    if (is_prepared++) return;
+    listen_to_stops(json);
     if (graft_address_limit() == UINT64_MAX) return;
     // Every thread's own arena would reserve 64 MiB of address space.
     mallopt(M_ARENA_MAX, 1);
