@@ -99,7 +99,7 @@ struct RowsTests {
     }
 
     @Test(arguments: [
-        ("[{\"input_ids\": [1, 2]}", 1, "ends inside its array"),
+        ("[{\"input_ids\": [1, 2]}", 2, "ends inside its array"),
         ("[{\"input_ids\": [1, 2]", 1, "ends inside its array"),
         ("[{\"input_ids\": [1, 2]},]", 2, "comma"), ("[{\"input_ids\": [1, 2]}] x", 2, "after the end"),
         ("[{\"input_ids\": [1, 2]} {}]", 2, "expected ','"), ("[,]", 1, "malformed"),

@@ -47,13 +47,16 @@ extension ExampleBuilder {
     func example(of row: Row, _ ends: TurnEnds) throws -> MadeExample {
         // Of judged rows that are accepted, good answers are learned and bad ones left out.
         let takesGood = options.kind == .supervised && options.accepts.contains(.judgedRows)
+        var row = row
         switch row {
-        case .preference(let chosen, _) where takesGood: return try example(ofAny: chosen, ends)
-        case .judged(let row, isGood: true) where takesGood: return try example(ofAny: row, ends)
+        case .preference(let chosen, _) where takesGood: row = chosen
+        case .judged(let answer, isGood: true) where takesGood: row = answer
         case .preference, .judged: break
         default: try require(.supervised, found: "a row without a judgement")
         }
-        return try example(ofAny: row, ends)
+        let made = try example(ofAny: row, ends)
+        try checkIDs(made.example)
+        return made
     }
 
     private func example(ofAny row: Row, _ ends: TurnEnds) throws -> MadeExample {

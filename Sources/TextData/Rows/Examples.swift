@@ -239,7 +239,6 @@ public struct ExampleBuilder: Sendable {
             ofTexts = linter.findings(row)
             if let reason = linter.emptyAnswer(row) { throw RowError(reason, lint: .noTrainedToken) }
             var made = try example(of: row, linter.ends)
-            try checkIDs(made.example)
             made.notes.merge(read.notes) { $1 }
             made.notes.merge(linter.notes(row)) { $1 }
             guard made.example.isTrainable else {

@@ -68,10 +68,11 @@ struct ModelOptions: ParsableArguments {
     var quantization = BaseQuantization.none
 
     private func requirePresent() throws {
-        guard isPresent(model) else {
+        guard let kind = fileKind(model) else {
             throw FileError.missing(path: model, what: "model folder or GGUF file")
         }
-        guard isFolder(model) || TextResources.isGGUF(model) else {
+        guard kind != .other else { throw FileError.notAFile(path: model) }
+        guard kind == .folder || TextResources.isGGUF(model) else {
             throw FineTuningError.badInput(["\(model): neither a model folder nor a GGUF file"])
         }
     }
