@@ -197,6 +197,8 @@ static void listen_to_stops(int json) {
     open_standard(STDERR_FILENO, O_WRONLY);
     atomic_store(&wants_json, json);
     signal(SIGPIPE, SIG_IGN);
+    // A limit on the size of files is an error of the write like any other.
+    signal(SIGXFSZ, SIG_IGN);
     // A parent may have started this process with the signals blocked.
     sigset_t stops;
     sigemptyset(&stops);

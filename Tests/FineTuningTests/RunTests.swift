@@ -46,6 +46,12 @@ private let recipe = try? Recipe(
             try log.append(metrics(3))
             lines = try MetricsLog.read(path)
             #expect(lines.map { $0["step"]?.intValue } == [1, 2, 2, 3])
+            // A run that stopped in an evaluation, and was killed once it had gone on, makes it twice.
+            let again = try MetricsLog(path: path, keepingThrough: 2)
+            try again.append(EvalMetrics(step: 2, loss: 1.25, rows: 3, trainedTokens: 7, elapsedSeconds: 2))
+            try again.append(EvalMetrics(step: 2, loss: 1.5, rows: 8, trainedTokens: 9, elapsedSeconds: 2))
+            lines = try MetricsLog.read(path)
+            #expect(lines.compactMap { $0["eval_rows"]?.intValue } == [3, 8])
         }
     }
 

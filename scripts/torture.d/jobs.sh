@@ -2,16 +2,17 @@
 # `command` (what is run), `again` (how it is run again after a fault) and `output` (what it makes); `before` is what the
 # folder needs first. All of them run in $here, a copy of $saved.
 
-all_jobs="train train-chat resume tokenize tokenize-merge merge merge-plain merge-gguf export export-split export-ollama
-    export-lmstudio export-vllm export-hf export-adapter resize combine extract convert scale init imatrix logits
-    train-tokenizer"
+all_jobs="train train-chat train-store resume tokenize tokenize-merge merge merge-plain merge-gguf export export-split
+    export-ollama export-lmstudio export-vllm export-hf export-adapter resize combine extract convert scale init imatrix
+    logits train-tokenizer"
 
 job() {
     before=: again=()
     local made="--model base --adapter tuned --quiet --threads 1"
     case "$1" in
         train) command=(train r.yaml --quiet --threads 1) again=(train r.yaml --resume --threads 1) output=run ;;
-        train-chat) command=(train chat.yaml --quiet --threads 2) again=(train chat.yaml --resume --threads 2) output=run ;;
+        train-chat) command=(train chat.yaml --quiet) again=(train chat.yaml --resume) output=run ;;
+        train-store) command=(train store.yaml --quiet) again=(train store.yaml --resume) output=run ;;
         resume) before='mv stopped run' command=(train r.yaml --resume --quiet --threads 1) output=run
             again=(train r.yaml --resume --threads 1) ;;
         tokenize) command=(tokenize --model base --data rows.jsonl --out store.h5 --shuffle --dedupe exact --quiet)
@@ -33,7 +34,8 @@ job() {
         imatrix) command=(imatrix --model base --data rows.jsonl --out i.gguf --quiet --threads 1) output=i.gguf ;;
         logits) command=(logits --model plain --ids 1,2,3,4 --out l.safetensors --quiet --threads 1)
             output=l.safetensors ;;
-        train-tokenizer) command=(text train-tokenizer --data rows.jsonl --vocab-size 290 --out new --quiet) output=new ;;
+        train-tokenizer) command=(text train-tokenizer --data rows.jsonl --vocab-size 290 --out new --quiet)
+            output=new ;;
         *) echo "torture: no job is called '$1'" >&2; exit 64 ;;
     esac
     [ ${#again[@]} -gt 0 ] || again=("${command[@]}")
@@ -46,7 +48,7 @@ parts_of() {
         train | init | logits | train-tokenizer) ;;
         train-chat | tokenize | imatrix) echo base ;;
         resume) echo stopped ;;
-        tokenize-merge) echo base shards ;;
+        tokenize-merge | train-store) echo base shards ;;
         merge-plain) echo finished ;;
         merge-gguf) echo base learned gguf ;;
         extract) echo finished changed ;;
@@ -67,6 +69,7 @@ make_saved() {
     make_rows
     recipe r.yaml plain ids.jsonl 6 2
     recipe chat.yaml base rows.jsonl 4 2
+    recipe store.yaml base rows.h5 4 2
     {
         "$graft" init config.json --out plain --quiet
         for part in base learned finished changed gguf shards stopped; do
@@ -93,9 +96,9 @@ make_shards() {
 # A run that was asked to stop while its first checkpoint was being renamed.
 make_stopped() {
     local nth
-    nth=$(calls train | awk '$1 == "rename" { n++; if ($2 ~ /step-000002$/) { print n; exit } }')
+    nth=$(calls train | awk '$1 == "renameat2" { n++; if ($2 ~ /step-000002$/) { print n; exit } }')
     job train
-    shim "$nth" rename 15 "$graft" "${command[@]}"
+    shim "$nth" renameat2 15 "$graft" "${command[@]}"
     mv run stopped
 }
 
@@ -106,13 +109,14 @@ make_rows() {
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}
 END
-    local text i
+    local text user answer i
     for text in 'Hello there, this is a test.' 'नमस्ते दुनिया' 'Hello again. Hello, test!' 'வணக்கம் உலகம்' \
         'Rivers run to the sea.' 'A hen lays an egg.' 'Rain falls.' 'Rice grows in water.'; do
-        echo "{\"messages\": [{\"role\": \"user\", \"content\": \"$text\"}, {\"role\": \"assistant\", \"content\": \"$text\"}]}"
+        user="{\"role\": \"user\", \"content\": \"$text\"}" answer="{\"role\": \"assistant\", \"content\": \"$text\"}"
+        echo "{\"messages\": [$user, $answer]}"
     done > rows.jsonl
     for ((i = 0; i < 12; i++)); do
-        echo "{\"input_ids\": [$((i + 5)), $((i * 7 % 90 + 20)), $((i * 3 + 40)), 9, $((i + 60)), 12, 13, $((i * 5 + 100))]}"
+        echo "{\"input_ids\": [$((i + 5)), $((i * 7 % 90 + 20)), $((i * 3 + 40)), 9, $((i + 60)), 12, $((i * 5 + 100))]}"
     done > ids.jsonl
     cat > config.json <<'END'
 {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 300, "hidden_size": 32,
@@ -143,7 +147,8 @@ shim() {
 calls() {
     job "$1"
     rm -f "$own/calls"
-    LD_PRELOAD="$tools/shim.so" TORTURE_FOLDER="$here" TORTURE_LOG="$own/calls" "$graft" "${command[@]}" > /dev/null 2>&1
+    LD_PRELOAD="$tools/shim.so" TORTURE_FOLDER="$here" TORTURE_LOG="$own/calls" "$graft" "${command[@]}" \
+        > /dev/null 2>&1
     rm -rf $output
     cat "$own/calls"
 }

@@ -1,7 +1,7 @@
 # A long run: memory stays flat, the rate steady, the files bounded; one that is stopped 20 times gives the same bytes.
 
 try_long() {
-    local rows=$here/long i stops at size
+    local i stops=0 at size
     rm -rf "$here"
     cp -a "$saved" "$here"
     cd "$here"
@@ -19,12 +19,13 @@ try_long() {
     long_line files "$([ "$size" -lt 2000000 ] && echo passed || echo failed)" "$size bytes beside metrics.jsonl"
     mv run whole
     echo "long: the same with 20 stops" >&2
-    local taken
-    read -r _ taken < "$own/status"
+    local whole_ms
+    read -r _ whole_ms < "$own/status"
     for ((i = 0; i < 20; i++)); do
-        disturb_long --signal "15@$(awk -v s="$((seed + i))" -v t="$taken" 'BEGIN { srand(s); print int(t / 25 * (0.6 + 0.8 * rand())) }')"
+        at=$(awk -v s="$((seed + i))" -v t="$whole_ms" 'BEGIN { srand(s); print int(500 + t / 25 * (0.6 + 0.8 * rand())) }')
+        disturb_long --signal "15@$at"
         case $status in 75 | 0) ;; *) long_line "stop-$i" failed "ends with $status: $(quote_errors)" ;; esac
-        stops=$((${stops:-0} + (status == 75)))
+        stops=$((stops + (status == 75)))
     done
     disturb_long
     [ "$status" = 0 ] || long_line last failed "ends with $status: $(quote_errors)"
@@ -48,14 +49,20 @@ long_line() { printf 'long\t%s\t%s\t0\t%s\n' "$1" "$2" "$3"; }
 # tenth, each without the first 100 steps; bytes a line.
 measures() {
     awk '
-        function field(name) { return match($0, "\"" name "\": ?[0-9.e+-]+") ? substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) + 0 : 0 }
-        /"loss"/ { n++; step[n] = field("step"); time[n] = field("elapsed_seconds"); memory[n] = field("peak_rss_bytes"); bytes += length($0) + 1 }
+        function field(name) {
+            if (!match($0, "\"" name "\": ?[0-9.e+-]+")) return 0
+            return substr($0, RSTART + length(name) + 3, RLENGTH - length(name) - 3) + 0
+        }
+        function told(name, is_good, text) { print name, (is_good ? "passed" : "failed"), text }
+        /"loss"/ { n++; time[n] = field("elapsed_seconds"); memory[n] = field("peak_rss_bytes"); bytes += length($0) + 1 }
         END {
             fifth = int(n / 5); tenth = int(n / 10); from = n > 2000 ? 100 : 1
             early = (tenth - from) / (time[tenth] - time[from]); late = tenth / (time[n] - time[n - tenth])
             grown = memory[n] - memory[fifth]
-            printf "memory %s %.1f MB after a fifth, %.1f MB at the end\n", (grown < 4e6 + memory[fifth] * 0.02 ? "passed" : "failed"), memory[fifth] / 1e6, memory[n] / 1e6
-            printf "rate %s %.0f steps a second in the first tenth, %.0f in the last\n", (late > early * 0.8 ? "passed" : "failed"), early, late
-            printf "log %s %.0f bytes a logged step\n", (bytes / n < 400 ? "passed" : "failed"), bytes / n
+            told("memory", grown < 4e6 + memory[fifth] * 0.02,
+                sprintf("%.1f MB after a fifth, %.1f MB at the end", memory[fifth] / 1e6, memory[n] / 1e6))
+            told("rate", late > early * 0.8,
+                sprintf("%.0f steps a second in the first tenth, %.0f in the last", early, late))
+            told("log", bytes / n < 400, sprintf("%.0f bytes a logged step", bytes / n))
         }' "$1"
 }

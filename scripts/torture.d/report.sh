@@ -36,8 +36,8 @@ report() {
             "$results" > "$markdown"
     fi
     if [ -n "$json" ]; then
-        awk -F '\t' -v listed="$(cat "$work"/listed.0 2> /dev/null)" -v seconds="$seconds" -v seed="$seed" -v form=json \
-            "$table" "$results" > "$json"
+        awk -F '\t' -v listed="$(cat "$work"/listed.0 2> /dev/null)" -v seconds="$seconds" -v seed="$seed" \
+            -v form=json "$table" "$results" > "$json"
     fi
     [ "$failures" = 0 ] && return 0
     echo
@@ -48,15 +48,18 @@ report() {
         gsub(/\/[^ ]*\//, "", key); key = $1 " " words[1] ": " substr(key, 1, 90)
         if (!(key in count)) { order[++n] = key; first[key] = $1 " " $2; reason[key] = $5 }
         count[key]++
-    } END { for (i = 1; i <= n; i++) printf "%6d  --try \"%s\"\n        %s\n", count[order[i]], first[order[i]], reason[order[i]] }' \
-        "$results"
+    } END {
+        for (i = 1; i <= n; i++)
+            printf "%6d  --try \"%s\"\n        %s\n", count[order[i]], first[order[i]], reason[order[i]]
+    }' "$results"
     return 1
 }
 
 table='
     { phase[$1]; tries[$1]++; verdict[$1, $3]++; time[$1] += $4; total++
       if ($3 == "failed") failed++
-      if ($3 == "failed") failures = failures (failures ? ", " : "") "{\"try\": " quoted($1 " " $2) ", \"reason\": " quoted($5) "}" }
+      if ($3 == "failed") failures = failures (failures ? ", " : "") "{\"try\": " quoted($1 " " $2) ", \"reason\": " \
+          quoted($5) "}" }
     function quoted(text) { gsub(/[\\"]/, "\\\\&", text); gsub(/[[:cntrl:]]/, " ", text); return "\"" text "\"" }
     function others(name,   text, i, list, n) {
         n = split("refused told equal silent skipped", list, " ")
@@ -69,7 +72,8 @@ table='
         n = split(listed, words, /[ \n]+/)
         for (i = 1; i < n; i += 2) all[words[i]] = words[i + 1]
         m = split("shim kill signals flips disk slow descriptors writers limits long", order, " ")
-        if (form == "json") printf "{\"seconds\": %d, \"seed\": %d, \"tries\": %d, \"failed\": %d, \"phases\": {", seconds, seed, total, failed
+        if (form == "json")
+            printf "{\"seconds\": %d, \"seed\": %d, \"tries\": %d, \"failed\": %d, \"phases\": {", seconds, seed, total, failed
         else if (form == "markdown") {
             print "| phase | tries | different ones in a round | passed | failed | of these |"
             print "|---|---|---|---|---|---|"
@@ -78,8 +82,9 @@ table='
             name = order[i]
             if (!(name in phase)) continue
             if (form == "json") {
-                printf "%s\"%s\": {\"tries\": %d, \"listed\": %d, \"passed\": %d, \"failed\": %d, \"skipped\": %d, \"seconds\": %.1f}",
-                    (shown++ ? ", " : ""), name, tries[name], all[name], passes(name), verdict[name, "failed"],
+                printf "%s\"%s\": {\"tries\": %d, \"listed\": %d, \"passed\": %d, ", (shown++ ? ", " : ""), name,
+                    tries[name], all[name], passes(name)
+                printf "\"failed\": %d, \"skipped\": %d, \"seconds\": %.1f}", verdict[name, "failed"],
                     verdict[name, "skipped"], time[name] / 1000
             } else printf (form == "markdown" ? "| %s | %d | %d | %d | %d | %s |\n" : "%-12s %8d %8d %8d %8d  %s\n"), name,
                 tries[name], all[name], passes(name), verdict[name, "failed"], others(name)

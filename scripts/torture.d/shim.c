@@ -3,8 +3,8 @@
 //
 //   TORTURE_FOLDER  the folder, without links; calls on files elsewhere are passed on untouched (not so pthread_create)
 //   TORTURE_LOG     a file that calls are appended to, a line "kind path" each: all of them, or the one that was met
-//   TORTURE_CALL    the kind: open, create, read, pread, write, pwrite, fsync, rename, mkdir, ftruncate, fallocate, mmap,
-//                   close, flock, unlink, pthread_create, any
+//   TORTURE_CALL    the kind: open, create, read, pread, write, pwrite, fsync, rename, renameat2 (with flags), mkdir,
+//                   ftruncate, fallocate, mmap, close, flock, unlink, pthread_create, any
 //   TORTURE_NTH     which of them, counted from 1
 //   TORTURE_FAULT   an error's name (ENOSPC EIO EINTR EINVAL ENOMEM ENOLCK EAGAIN EMFILE); "FULL", ENOSPC from here on for
 //                   all that takes room; "ALWAYS-" and an error, for this and every later call of the kind; "EACH-" and an
@@ -232,15 +232,24 @@ DIR *opendir(const char *path) {
 ssize_t read(int descriptor, void *bytes, size_t count) {
     TRANSFER("read", 0, syscall(SYS_read, descriptor, bytes, count));
 }
-ssize_t __read_chk(int descriptor, void *bytes, size_t count, size_t room) { (void)room; return read(descriptor, bytes, count); }
+ssize_t __read_chk(int descriptor, void *bytes, size_t count, size_t room) {
+    (void)room;
+    return read(descriptor, bytes, count);
+}
 ssize_t pread(int descriptor, void *bytes, size_t count, off_t offset) {
     TRANSFER("pread", 0, syscall(SYS_pread64, descriptor, bytes, count, offset));
 }
 ssize_t pread64(int descriptor, void *bytes, size_t count, off64_t offset) {
     return pread(descriptor, bytes, count, offset);
 }
-ssize_t __pread_chk(int descriptor, void *bytes, size_t count, off_t offset, size_t room) { (void)room; return pread(descriptor, bytes, count, offset); }
-ssize_t __pread64_chk(int descriptor, void *bytes, size_t count, off64_t offset, size_t room) { (void)room; return pread(descriptor, bytes, count, offset); }
+ssize_t __pread_chk(int descriptor, void *bytes, size_t count, off_t offset, size_t room) {
+    (void)room;
+    return pread(descriptor, bytes, count, offset);
+}
+ssize_t __pread64_chk(int descriptor, void *bytes, size_t count, off64_t offset, size_t room) {
+    (void)room;
+    return pread(descriptor, bytes, count, offset);
+}
 ssize_t write(int descriptor, const void *bytes, size_t count) {
     TRANSFER("write", 1, syscall(SYS_write, descriptor, bytes, count));
 }
@@ -273,13 +282,15 @@ int fallocate(int descriptor, int mode, off_t from, off_t count) {
     MAKE(is_descriptor_below(descriptor), "fallocate", NULL, descriptor, 1,
          syscall(SYS_fallocate, descriptor, mode, from, count));
 }
-int fallocate64(int descriptor, int mode, off64_t from, off64_t count) { return fallocate(descriptor, mode, from, count); }
+int fallocate64(int descriptor, int mode, off64_t from, off64_t count) {
+    return fallocate(descriptor, mode, from, count);
+}
 int flock(int descriptor, int operation) {
     MAKE(is_descriptor_below(descriptor), "flock", NULL, descriptor, 0, syscall(SYS_flock, descriptor, operation));
 }
 
 static int rename_at(int at, const char *from, int there, const char *to, unsigned flags) {
-    MAKE(is_path_below(at, from) || is_path_below(there, to), "rename", to, -1, 1,
+    MAKE(is_path_below(at, from) || is_path_below(there, to), flags ? "renameat2" : "rename", to, -1, 1,
          syscall(SYS_renameat2, at, from, there, to, flags));
 }
 int rename(const char *from, const char *to) { return rename_at(AT_FDCWD, from, AT_FDCWD, to, 0); }

@@ -5,6 +5,8 @@ import Foundation
 enum HDF5Fault: Error {
     /// A call that writes failed with `code` (errno).
     case write(code: Int32)
+    /// A call that reads failed because the disk did, with `code` (errno).
+    case read(code: Int32)
     case malformed(String)
 }
 
@@ -46,9 +48,24 @@ enum HDF5 {
 
     /// Passes on an identifier or status of a call that reads.
     static func reading<Status: SignedInteger>(_ what: String, _ call: () -> Status) throws -> Status {
+        errno = 0
         let status = call()
-        guard status >= 0 else { throw HDF5Fault.malformed("\(what) cannot be read") }
+        guard status >= 0 else { throw failedReading("\(what) cannot be read") }
         return status
+    }
+
+    /// Why a call that reads failed: the library tells a failing disk from a damaged file by errno alone.
+    static func failedReading(_ reason: String) -> HDF5Fault {
+        [EIO, EINTR, ESTALE, ENOMEM, EMFILE, ENFILE].contains(errno) ? .read(code: errno) : .malformed(reason)
+    }
+
+    /// Opens a file; the library gives up where a signal comes in between.
+    static func opening(_ open: () -> hid_t) -> hid_t {
+        while true {
+            errno = 0
+            let file = open()
+            guard file < 0, errno == EINTR else { return file }
+        }
     }
 
     static func fileAccess() throws -> hid_t {
@@ -180,7 +197,7 @@ struct ChunkedReader {
     init(file: hid_t, name: String, types: [StoreType]) throws {
         self.name = name
         func refused(_ reason: String) -> HDF5Fault { .malformed("dataset /\(name) \(reason)") }
-        guard H5Lexists(file, name, 0) > 0 else { throw refused("is missing") }
+        guard try HDF5.reading("/\(name)", { H5Lexists(file, name, 0) }) > 0 else { throw refused("is missing") }
         // Only soft and external links have a value; following one could lead to another file.
         var value = [UInt8](repeating: 0, count: 1024)
         guard H5Lget_val(file, name, &value, value.count, 0) < 0 else { throw refused("is a link") }
@@ -228,18 +245,16 @@ struct ChunkedReader {
         if let cached, cached.index == index { return cached.bytes }
         var offset = hsize_t(index * chunkLength)
         var packedSize: hsize_t = 0
-        func refused(_ reason: String) -> HDF5Fault {
-            .malformed("/\(name): the chunk at element \(index * chunkLength) \(reason)")
-        }
+        let place = "/\(name): the chunk at element \(index * chunkLength)"
+        func refused(_ reason: String) -> HDF5Fault { .malformed("\(place) \(reason)") }
         let size = chunkLength * type.size
-        guard H5Dget_chunk_storage_size(dataset, &offset, &packedSize) >= 0, packedSize > 0 else {
-            throw refused("is missing")
-        }
+        _ = try HDF5.reading(place) { H5Dget_chunk_storage_size(dataset, &offset, &packedSize) }
+        guard packedSize > 0 else { throw refused("is missing") }
         // Data that do not shrink grow by a few bytes in a thousand.
         guard packedSize <= UInt64(size + size / 128 + 1024) else { throw refused("is larger than its content") }
         var packed = [UInt8](repeating: 0, count: Int(packedSize))
         var mask: UInt32 = 0
-        guard H5Dread_chunk(dataset, 0, &offset, &mask, &packed) >= 0 else { throw refused("cannot be read") }
+        _ = try HDF5.reading(place) { H5Dread_chunk(dataset, 0, &offset, &mask, &packed) }
         guard mask == 0 else { throw refused("is not compressed") }
         var bytes = [UInt8](repeating: 0, count: size)
         do {

@@ -82,7 +82,7 @@ public final class TokenStoreWriter {
             defer { H5Pclose(creation) }
             _ = try HDF5.writing { H5Pset_obj_track_times(creation, false) }
             let file = try HDF5.writing {
-                H5Fcreate(output.temporaryPath, HDF5.replaceAccess, creation, access)
+                HDF5.opening { H5Fcreate(output.temporaryPath, HDF5.replaceAccess, creation, access) }
             }
             let type = header.vocabularySize <= 1 << 16 ? StoreType.uint16 : .int32
             return (
@@ -194,7 +194,7 @@ public final class TokenStore {
         let file = try Self.reporting(path) {
             let access = try HDF5.fileAccess()
             defer { H5Pclose(access) }
-            return try HDF5.reading("the file") { H5Fopen(path, HDF5.readAccess, access) }
+            return try HDF5.reading("the file") { HDF5.opening { H5Fopen(path, HDF5.readAccess, access) } }
         }
         self.file = file
         do {
@@ -291,6 +291,8 @@ public final class TokenStore {
             return try HDF5.synchronized(body)
         } catch HDF5Fault.write(let code) {
             throw FileError.io(operation: "write", path: path, code: code)
+        } catch HDF5Fault.read(let code) {
+            throw FileError.io(operation: "read", path: path, code: code)
         } catch HDF5Fault.malformed(let reason) {
             throw FileError.tokenStore(path: path, reason: reason)
         }
@@ -342,7 +344,9 @@ public final class TokenStore {
     }
 
     private static func attribute(_ name: String, of file: hid_t) throws -> hid_t {
-        guard H5Aexists(file, name) > 0 else { throw HDF5Fault.malformed("its attribute '\(name)' is missing") }
+        guard try HDF5.reading("attribute '\(name)'", { H5Aexists(file, name) }) > 0 else {
+            throw HDF5Fault.malformed("its attribute '\(name)' is missing")
+        }
         let attribute = try HDF5.reading("attribute '\(name)'") { H5Aopen(file, name, 0) }
         let space = H5Aget_space(attribute)
         defer { H5Sclose(space) }
@@ -359,7 +363,9 @@ public final class TokenStore {
         let type = try HDF5.reading("attribute '\(name)'") { H5Aget_type(attribute) }
         defer { H5Tclose(type) }
         var value: Int64 = 0
-        guard H5Tequal(type, H5T_STD_I64LE_g) > 0, H5Aread(attribute, H5T_STD_I64LE_g, &value) >= 0, value >= 0 else {
+        guard H5Tequal(type, H5T_STD_I64LE_g) > 0,
+            try HDF5.reading("attribute '\(name)'", { H5Aread(attribute, H5T_STD_I64LE_g, &value) }) >= 0, value >= 0
+        else {
             throw HDF5Fault.malformed("its attribute '\(name)' is no 64-bit integer from 0")
         }
         return Int(value)
@@ -375,7 +381,7 @@ public final class TokenStore {
             throw HDF5Fault.malformed("its attribute '\(name)' is no text of fixed length")
         }
         var bytes = [UInt8](repeating: 0, count: size)
-        guard H5Aread(attribute, type, &bytes) >= 0,
+        guard try HDF5.reading("attribute '\(name)'", { H5Aread(attribute, type, &bytes) }) >= 0,
             let text = String(validating: bytes.prefix { $0 != 0 }, as: UTF8.self)
         else { throw HDF5Fault.malformed("its attribute '\(name)' is no UTF-8 text") }
         return text

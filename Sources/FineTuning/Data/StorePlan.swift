@@ -37,7 +37,8 @@ public struct StorePlan: Codable, Sendable {
         let decoder = JSONDecoder()
         decoder.nonConformingFloatDecodingStrategy = .convertFromString(
             positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-        guard let plan = try? decoder.decode(StorePlan.self, from: Data(try readFile(path, limit: 256 << 20))),
+        let bytes = somethingExists(at: path) ? try readFile(path, limit: 256 << 20) : []
+        guard let plan = try? decoder.decode(StorePlan.self, from: Data(bytes)),
             plan.shard.count > 0, (0..<plan.shard.count).contains(plan.shard.index)
         else { throw FileError.tokenStore(path: folder, reason: "it is no shard of a token store") }
         return plan

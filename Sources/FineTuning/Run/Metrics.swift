@@ -109,6 +109,8 @@ public final class MetricsLog {
     private let descriptor: Int32
     /// Whether the last line could not be written whole, as on a full disk: readers leave such a line out.
     private var isTorn = false
+    /// Step and rows of the evaluations that the log has already: one that a resumed run makes again is not told twice.
+    private var evaluations: Set<[Int]> = []
 
     /// Opens the log for appending.
     ///
@@ -122,6 +124,7 @@ public final class MetricsLog {
                 guard let value = try? JSONParser.parse(Array(line)), let lineStep = value["step"]?.intValue,
                     lineStep <= step
                 else { continue }
+                if value["eval_loss"] != nil { evaluations.insert([lineStep, value["eval_rows"]?.intValue ?? 0]) }
                 kept += line + [UInt8(ascii: "\n")]
             }
             try AtomicFile.write(kept, to: path, replacing: true)
@@ -149,7 +152,9 @@ public final class MetricsLog {
     }
 
     public func append(_ metrics: StepMetrics) throws { try append(metrics.json) }
-    public func append(_ metrics: EvalMetrics) throws { try append(metrics.json) }
+    public func append(_ metrics: EvalMetrics) throws {
+        if !evaluations.contains([metrics.step, metrics.rows]) { try append(metrics.json) }
+    }
 
     /// Makes what was appended survive a crash of the machine.
     public func synchronize() throws {
