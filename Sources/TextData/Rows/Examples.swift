@@ -236,11 +236,12 @@ public struct ExampleBuilder: Sendable {
             outcome.shape = read.shape
             outcome.spelling = RowLinter.spelling(row)
             outcome.unread = read.unread + linter.unreadKeys(of: row)
-            ofTexts = linter.findings(row)
-            if let reason = linter.emptyAnswer(row) { throw RowError(reason, lint: .noTrainedToken) }
+            let answers = row.answers(options.trainOn)
+            ofTexts = linter.findings(row, answers: answers)
+            if let reason = RowLinter.emptyAnswer(among: answers) { throw RowError(reason, lint: .noTrainedToken) }
             var made = try example(of: row, linter.ends)
             made.notes.merge(read.notes) { $1 }
-            made.notes.merge(linter.notes(row)) { $1 }
+            made.notes.merge(linter.notes(row, answers: answers)) { $1 }
             guard made.example.isTrainable else {
                 let reason = made.reasonWithoutLabels ?? "nothing in this row is trained (every label is ignored)"
                 refuse([LintFinding(lint: .noTrainedToken, detail: reason)] + ofTexts)

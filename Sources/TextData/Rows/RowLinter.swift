@@ -14,7 +14,6 @@ struct RowLinter: Sendable {
     /// The tokens that end a turn.
     let ends: TurnEnds
     private let bosID: Int32?
-    private let trainOn: ExampleOptions.TrainOn
     /// What the template may look up: every name that stands in its source.
     private let names: Set<ByteString>
     /// What the template writes where an answer begins.
@@ -43,7 +42,6 @@ struct RowLinter: Sendable {
     init(_ builder: ExampleBuilder) {
         let tokenizer = builder.tokenizer, template = builder.template
         ends = builder.turnEnds
-        trainOn = builder.options.trainOn
         bosID = tokenizer?.bosID
         let sources = [template?.source].compactMap(\.self) + (template?.toolUse.map(\.source) ?? [])
         names = sources.reduce(into: []) { $0.formUnion(Self.names(in: Array($1.utf8))) }
@@ -174,24 +172,24 @@ struct RowLinter: Sendable {
     // MARK: One row
 
     /// What is wrong with the texts of a row, whatever becomes of it.
-    func findings(_ row: Row) -> [LintFinding] {
+    ///
+    /// - Parameter answers: those of the row that are trained.
+    func findings(_ row: Row, answers: [String]) -> [LintFinding] {
         var found: [LintFinding] = []
-        let texts = row.texts
-        for text in texts {
+        let passages = row.passages
+        for (text, _) in passages {
             let bytes = Array(text.utf8)
             guard let place = Self.replacement(in: bytes) else { continue }
             found.append(LintFinding(lint: .replacementCharacters, detail: "at \(Self.excerpt(bytes, around: place))"))
             break
         }
-        if row.isRendered {
-            let passages = row.passages
-            if let marker = passages.lazy.compactMap({ marker(in: $0.text, isAnswer: $0.isAnswer) }).first {
-                let lint = marker.kind == .media ? Lint.mediaPlaceholder : .templateMarkers
-                found.append(
-                    LintFinding(lint: lint, detail: "it holds \(String(decoding: marker.bytes, as: UTF8.self))"))
-            }
+        if row.isRendered,
+            let marker = passages.lazy.compactMap({ marker(in: $0.text, isAnswer: $0.isAnswer) }).first
+        {
+            let lint = marker.kind == .media ? Lint.mediaPlaceholder : .templateMarkers
+            found.append(LintFinding(lint: lint, detail: "it holds \(String(decoding: marker.bytes, as: UTF8.self))"))
         }
-        for answer in row.answers(trainOn) where Self.missingWords.contains(answer.trimmedASCII.lowercased()) {
+        for answer in answers where Self.isMissing(answer) {
             found.append(LintFinding(lint: .missingAnswer, detail: "the answer is \(quoted(answer))"))
             break
         }
@@ -201,14 +199,19 @@ struct RowLinter: Sendable {
     /// What pandas and others write for a value that is missing.
     private static let missingWords: Set<String> = ["nan", "none", "null", "<na>", "n/a", "#n/a"]
 
+    private static func isMissing(_ answer: String) -> Bool {
+        // The words are short, and so is the white space that may stand around them.
+        answer.utf8.count < 32 && missingWords.contains(answer.trimmedASCII.lowercased())
+    }
+
     /// What is wrong with a row that has an answer without a text: the end of the turn alone would be trained.
-    func emptyAnswer(_ row: Row) -> String? {
-        guard row.answers(trainOn).contains(where: { $0.trimmedASCII.isEmpty }) else { return nil }
-        return "an answer is empty: only its end would be trained"
+    static func emptyAnswer(among answers: [String]) -> String? {
+        let hasEmpty = answers.contains { $0.utf8.allSatisfy { $0 == 0x20 || (0x09...0x0D).contains($0) } }
+        return hasEmpty ? "an answer is empty: only its end would be trained" : nil
     }
 
     /// What is worth a word about a row as it was read.
-    func notes(_ row: Row) -> [ExampleNote: String] {
+    func notes(_ row: Row, answers: [String]) -> [ExampleNote: String] {
         var notes: [ExampleNote: String] = [:]
         switch row {
         case .text(let text) where !opening.isEmpty && Text(text).contains(Text(opening)): notes[.renderedText] = ""
@@ -221,14 +224,15 @@ struct RowLinter: Sendable {
             if !other.isEmpty { notes[.otherRoles] = other.prefix(4).map { quoted($0) }.joined(separator: ", ") }
         default: break
         }
-        for answer in row.answers(trainOn) {
+        for answer in answers {
             let text = Text(answer)
-            guard let start = text.lastOffset(of: Text("<think>")) else { continue }
-            if text.firstOffset(of: Text("</think>"), in: start..<text.bytes.count) == nil { notes[.openThought] = "" }
+            guard text.contains(Self.thought.begin), let start = text.lastOffset(of: Self.thought.begin) else { continue }
+            if text.firstOffset(of: Self.thought.end, in: start..<text.bytes.count) == nil { notes[.openThought] = "" }
         }
         return notes
     }
 
+    private static let thought = (begin: Text("<think>"), end: Text("</think>"))
     private static let commonRoles: Set<String> = ["system", "developer", "user", "assistant", "tool", "ipython"]
 
     /// Keys of messages that the template does not mention.
