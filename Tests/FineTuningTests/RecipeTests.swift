@@ -23,6 +23,13 @@ private func problems(_ yaml: String, _ overrides: [String] = []) -> [RecipeProb
 }
 
 @Suite struct RecipeTests {
+    @Test(.timeLimit(.minutes(1))) func aFileOfThousandsOfUnknownKeysIsRefusedSoon() throws {
+        let keys = (0..<20_000).map { "some_key_that_is_long_\($0): 1" }
+        let found = problems(minimal + "\n" + keys.joined(separator: "\n"))
+        #expect(found.count == keys.count)
+        let text = RecipeError.invalid(path: "x", problems: found).description
+        #expect(text.utf8.count < 100_000 && text.contains("and 19800 more"))
+    }
     @Test func minimalRecipeHasTheDocumentedDefaults() throws {
         let recipe = try Recipe(yaml: minimal, path: "/r/x.yaml")
         #expect(recipe.model == .folder("/r/models/base"))

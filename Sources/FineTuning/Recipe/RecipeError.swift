@@ -35,7 +35,10 @@ public enum RecipeError: GraftError {
                 + "limits of processes and of address space (ulimit -u, ulimit -v) and run again"
         case .invalid(let path, let problems):
             let count = problems.count == 1 ? "1 mistake" : "\(problems.count) mistakes"
-            let lines = problems.map { "  \($0.location): \($0.reason)" }
+            let shown = 200
+            let lines =
+                problems.prefix(shown).map { "  \($0.location): \($0.reason)" }
+                + (problems.count > shown ? ["  and \(problems.count - shown) more"] : [])
             return "\(path): \(count) in the recipe\n" + lines.joined(separator: "\n")
                 + "\nNothing was started; correct the recipe and run it again."
         }

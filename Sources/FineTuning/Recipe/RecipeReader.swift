@@ -114,10 +114,14 @@ struct RecipeSection {
         return choice
     }
 
+    private static let suggestionLimit = 100
+
     /// Reports the keys that nothing asked for, with what may have been meant.
     func finish() {
         for entry in entries where !known.contains(where: { $0.utf8.elementsEqual(entry.key.utf8) }) {
-            problems.add(entry.keyLocation, "unknown key '\(path(entry.key))'\(suggestion(for: entry.key))")
+            // To look for what was meant takes time: a file with thousands of such keys is no recipe.
+            let hint = problems.all.count < Self.suggestionLimit ? suggestion(for: entry.key) : ""
+            problems.add(entry.keyLocation, "unknown key '\(path(entry.key))'\(hint)")
         }
     }
 
