@@ -15,8 +15,9 @@ struct TokenizerConfig: Sendable {
     var tokenizerClass = ""
     /// `added_tokens_decoder` in order of id, as entries of a tokenizer.json's `added_tokens`.
     var addedTokenEntries: [JSONValue] = []
-    /// Every token that stands under a key of a special one.
-    private var specialTokens: Set<ByteString> = []
+    /// Every token that stands under a key of a special one, in the order in which Transformers adds those that a
+    /// vocabulary lacks.
+    private(set) var specialTokens: [ByteString] = []
     private static let specialKeys = [
         "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
         "additional_special_tokens", "extra_special_tokens",
@@ -65,9 +66,11 @@ struct TokenizerConfig: Sendable {
             throw TokenizerError.malformed(path: path, place: "", reason: problems.joined(separator: "; "))
         }
         for key in Self.specialKeys {
-            for entry in value[key]?.arrayValue ?? [value[key] ?? .null] {
-                guard let text = entry.stringValue ?? entry["content"]?.stringValue else { continue }
-                specialTokens.insert(ByteString(text))
+            let found = value[key] ?? .null
+            let named = found["content"] == nil ? found.objectValue?.entries.map(\.value) : nil
+            for entry in found.arrayValue ?? named ?? [found] {
+                guard let text = entry.stringValue ?? entry["content"]?.stringValue, !text.isEmpty else { continue }
+                add(special: ByteString(text))
             }
         }
         for (key, entry) in added?.entries ?? [] {
@@ -92,8 +95,24 @@ struct TokenizerConfig: Sendable {
         addsPrefixSpace = addsPrefixSpace || other.addsPrefixSpace
         if !other.tokenizerClass.isEmpty { tokenizerClass = other.tokenizerClass }
         if !other.addedTokenEntries.isEmpty { addedTokenEntries = other.addedTokenEntries }
-        specialTokens.formUnion(other.specialTokens)
+        for token in other.specialTokens { add(special: token) }
         isPresent = isPresent || other.isPresent
+    }
+
+    private mutating func add(special token: ByteString) {
+        if !specialTokens.contains(token) { specialTokens.append(token) }
+    }
+
+    /// The special tokens that `addedTokenEntries` lacks, as entries, with the ids that `find` knows, or the next ones that
+    /// are free.
+    func missingSpecialEntries(vocabularySize: Int, _ find: (ByteString) -> Int?) -> [JSONValue] {
+        let listed = Set(addedTokens.map { ByteString($0.text) })
+        var next = max(vocabularySize, (addedTokens.map(\.id).max() ?? -1) + 1)
+        return specialTokens.filter { !listed.contains($0) }.map { token in
+            let id = find(token) ?? next
+            if id == next { next += 1 }
+            return ["id": .integer(id), "content": .string(token.description), "special": true]
+        }
     }
 
     /// Takes the tokens of an added_tokens.json, `{"<token>": id}`. Those that have no key of their own are ordinary words,
@@ -104,12 +123,13 @@ struct TokenizerConfig: Sendable {
         guard let object = value.objectValue else {
             throw TokenizerError.malformed(path: path, place: "", reason: "expected an object, found \(value.kindName)")
         }
+        let special = Set(specialTokens)
         for (text, id) in object.entries {
             guard let id = id.intValue, (0..<Int(Int32.max)).contains(id) else {
                 throw TokenizerError.malformed(path: path, place: shortened(text), reason: "its value is no id")
             }
             addedTokenEntries.append([
-                "id": .integer(id), "content": .string(text), "special": .bool(specialTokens.contains(ByteString(text))),
+                "id": .integer(id), "content": .string(text), "special": .bool(special.contains(ByteString(text))),
             ])
         }
         addedTokenEntries.sort { ($0["id"]?.intValue ?? 0) < ($1["id"]?.intValue ?? 0) }

@@ -109,7 +109,8 @@ struct TokenizerFiles {
         parts.unmatchedTokens.subtract(known)
         var listed = Set(parts.added.map(\.id))
         var problems: [String] = []
-        for entry in named.addedTokenEntries {
+        let missing = named.missingSpecialEntries(vocabularySize: vocabulary.count) { vocabulary.find($0.bytes) }
+        for entry in named.addedTokenEntries + missing {
             guard var token = AddedToken(entry) else { continue }
             // The dummy prefix is no part of what Transformers looks for them in.
             token.normalized = false

@@ -26,7 +26,7 @@ struct VocabularyAndMerges {
         ]
         var document: [(key: String, value: JSONValue)] = [
             ("model", ["type": "BPE", "vocab": vocabulary, "merges": .array(lines)]), ("pre_tokenizer", byteLevel),
-            ("decoder", byteLevel), ("added_tokens", .array(try addedTokens())),
+            ("decoder", byteLevel), ("added_tokens", .array(addedTokens())),
         ]
         if isQwen {
             document[1].value = [
@@ -71,15 +71,14 @@ struct VocabularyAndMerges {
         ]
     }
 
-    private func addedTokens() throws -> [JSONValue] {
-        var tokens = config.addedTokenEntries
-        let listed = Set(config.addedTokens.map { ByteString($0.text) })
-        for case let token? in [config.bos, config.eos, config.unk, config.pad] where !listed.contains(token) {
-            guard let id = id(token.description),
-                !tokens.contains(where: { $0["id"]?.intValue == id })
-            else { continue }
-            tokens.append(["id": .integer(id), "content": .string(token.description), "special": true])
-        }
-        return tokens
+    private func addedTokens() -> [JSONValue] {
+        let entries = vocabulary.objectValue?.entries ?? []
+        let ids = Dictionary(entries.map { (ByteString($0.key), $0.value.intValue) }, uniquingKeysWith: { $1 })
+        let size = (entries.compactMap(\.value.intValue).max() ?? -1) + 1
+        let listed = Set(config.addedTokens.map(\.id))
+        return config.addedTokenEntries
+            + config.missingSpecialEntries(vocabularySize: size) { ids[$0] ?? nil }.filter {
+                !listed.contains($0["id"]?.intValue ?? -1)
+            }
     }
 }
