@@ -42,4 +42,23 @@ import Testing
             #expect(found["family"]?.stringValue == "mixtral")
         }
     }
+
+    @Test func theContentTellsWhatAFileIs() throws {
+        try withFolder { folder in
+            let row = #"{"text": "a"}"#
+            let files = [
+                "lines": row + "\n" + row + "\n", "pretty": "{\n\"text\":\n\"a\"}\n" + row, "array": "[\(row), \(row)]",
+                "wrapped": "{\"rows\": [\(row), \(row)]}", "table": "prompt,completion\na,b\nc,d\n",
+                "lines.json": row + "\n" + row, "recipe": "model: base\ndata: {train: rows.jsonl}\noutput: run\n",
+                "other": "{\"a\": [{\"b\": 1}], \"c\": 2}",
+            ]
+            for (name, text) in files {
+                try text.write(toFile: folder + "/" + name, atomically: true, encoding: .utf8)
+                let found = try Program.run("inspect \(folder)/\(name) --json").json()
+                let kind = name == "recipe" ? "recipe" : name == "other" ? "JSON" : "data rows"
+                #expect(found["kind"]?.stringValue == kind, "\(name)")
+                if kind == "data rows" { #expect(found["rows"]?.intValue == 2, "\(name)") }
+            }
+        }
+    }
 }

@@ -34,11 +34,13 @@ struct RowLayoutTests {
 
     @Test(arguments: [
         // Objects over several lines, one after the other, with and without a line end between.
-        "{\n  \"text\": \"a\"\n}\n{\n  \"text\": \"b\"\n}\n", "{\n\"text\":\n\"a\"}{\"text\": \"b\"\n}", "{\n \"text\": \"a\"}\n\n\n{\"text\": \"b\"}",
+        "{\n  \"text\": \"a\"\n}\n{\n  \"text\": \"b\"\n}\n", "{\n\"text\":\n\"a\"}{\"text\": \"b\"\n}",
+        "{\n \"text\": \"a\"}\n\n\n{\"text\": \"b\"}",
         "{\"text\": \"a\"} {\"text\": \"b\"}", "{\"text\": \"a\"}\r{\"text\": \"b\"}\r",
         "\n{\"text\": \"a\"\r\n}\r\n{\"text\": \"b\"}\r\n",
         // Rows under a key.
-        "{\"data\": [{\"text\": \"a\"}, {\"text\": \"b\"}]}", "{\"v\": 1, \"tags\": [\"x\"], \"rows\": [\n{\"text\": \"a\"}\n,{\"text\": \"b\"}]\n}\n",
+        "{\"data\": [{\"text\": \"a\"}, {\"text\": \"b\"}]}",
+        "{\"v\": 1, \"tags\": [\"x\"], \"rows\": [\n{\"text\": \"a\"}\n,{\"text\": \"b\"}]\n}\n",
         "{\"data\": [ {\"text\": \"a\"}, {\"text\": \"b\"} ], \"n\": {\"a\": [{}]}, \"none\": []}",
         "[{\"text\": \"a\"}, {\"text\": \"b\"}]",
     ])
@@ -76,8 +78,11 @@ struct RowLayoutTests {
         let found = try read("b.json", large)
         #expect(found.count == 2 && found[1].contains(#"several keys: "train" and "validation""#))
         #expect(refusal("c.json", Array("{\"data\": []}".utf8)).contains("no rows"))
-        #expect(try read("d.json", "{\"data\": [{\"text\": \"a\"}]").last?.contains("ends inside of the object") == true)
-        #expect(try read("e.json", "{\n\"text\": \"a\"},\n{\"text\": \"b\"}").last?.contains("a comma stands between") == true)
+        #expect(
+            try read("d.json", "{\"data\": [{\"text\": \"a\"}]").last?.contains("ends inside of the object") == true)
+        #expect(
+            try read("e.json", "{\n\"text\": \"a\"},\n{\"text\": \"b\"}").last?.contains("a comma stands between")
+                == true)
     }
 
     @Test(arguments: [
@@ -93,7 +98,9 @@ struct RowLayoutTests {
     }
 
     @Test func otherFilesAreNamed() {
-        func wide(_ text: String, _ encoding: String.Encoding) -> [UInt8] { Array(text.data(using: encoding) ?? Data()) }
+        func wide(_ text: String, _ encoding: String.Encoding) -> [UInt8] {
+            Array(text.data(using: encoding) ?? Data())
+        }
         for name in ["a.jsonl", "a.csv", "a"] {
             for encoding in [String.Encoding.utf16LittleEndian, .utf16BigEndian] {
                 #expect(refusal(name, wide("{\"text\": \"a\"}", encoding)).contains("UTF-16 without a byte order mark"))
@@ -103,7 +110,9 @@ struct RowLayoutTests {
             #expect(refusal(name, Array(pointer.utf8)).contains("Git LFS pointer"))
             #expect(refusal(name, Array("\n<!DOCTYPE html>\n<html>".utf8)).contains("HTML page"))
             #expect(refusal(name, [0x50, 0x4B, 3, 4, 0]).contains("workbook"))
-            for blank in ["", "\n", " \r\n\t\n", "\u{FEFF}\n"] { #expect(refusal(name, Array(blank.utf8)).contains("no rows")) }
+            for blank in ["", "\n", " \r\n\t\n", "\u{FEFF}\n"] {
+                #expect(refusal(name, Array(blank.utf8)).contains("no rows"))
+            }
         }
         #expect(refusal("a.txt", Array("<html>".utf8)).contains("read: "))
     }
@@ -112,7 +121,8 @@ struct RowLayoutTests {
 
     @Test(arguments: [
         // As pandas writes its index; a delimiter at the end of each line; both with the marks of other programs.
-        ",text,n\n0,a,1\n1,b,2\n", "\u{FEFF},text,n\r\n0,a,1\r\n1,b,2\r\n", "text,n,\na,1,\nb,2,\n", "text,n\na,1,\nb,2,,\n",
+        ",text,n\n0,a,1\n1,b,2\n", "\u{FEFF},text,n\r\n0,a,1\r\n1,b,2\r\n", "text,n,\na,1,\nb,2,\n",
+        "text,n\na,1,\nb,2,,\n",
         "\"\",\"text\",\"n\"\n\"0\",\"a\",\"1\"\n\"1\",\"b\",\"2\"", "text,n\ra,1\rb,2\r", "text,n\ra,1\rb,2",
         "text;n\r\na;1\r\nb;2\r\n",
     ])
@@ -154,12 +164,14 @@ struct RowLayoutTests {
         let count = (6 << 20) / blank.utf8.count
         let lines = blank.contains("\n") ? count : 0
         if !blank.contains(",") {
-            let rows = try packed((blank, count), ("{\"text\": \"a\"}\n", 1), (blank, count), ("\n{\"text\": \"b\"}", 1))
+            let rows = try packed(
+                (blank, count), ("{\"text\": \"a\"}\n", 1), (blank, count), ("\n{\"text\": \"b\"}", 1))
             #expect(
                 try read("a.jsonl", rows) == [
                     "\(lines + 1): {\"text\":\"a\"}", "\(2 * lines + 3): {\"text\":\"b\"}",
                 ])
-            let array = try packed((blank, count), ("[{\"text\": \"a\"}", 1), (blank, count), (",{\"text\": \"b\"}]", 1))
+            let array = try packed(
+                (blank, count), ("[{\"text\": \"a\"}", 1), (blank, count), (",{\"text\": \"b\"}]", 1))
             #expect(try read("a.json", array) == [Self.one, Self.two])
         }
         guard blank != " " else { return }
@@ -169,13 +181,18 @@ struct RowLayoutTests {
 
     @Test func rowsThatUnpackWithoutEndAreRefused() throws {
         let long = 8 << 20
-        for (name, head) in [("a.jsonl", "{\"text\": \""), ("a.json", "[{\"text\": \""), ("a.txt", "x"), ("a.csv", "text,n\nx")] {
+        for (name, head) in [
+            ("a.jsonl", "{\"text\": \""), ("a.json", "[{\"text\": \""), ("a.txt", "x"), ("a.csv", "text,n\nx"),
+        ] {
             let found = try read(name, packed((head, 1), ("a", long)))
             #expect(found.last?.contains("longer than 4 MiB and was packed in") == true, "\(name): \(found.count)")
         }
-        #expect(try read("b.csv", packed(("a", long))).last?.contains("names the columns, is longer than 1 MiB") == true)
+        #expect(
+            try read("b.csv", packed(("a", long))).last?.contains("names the columns, is longer than 1 MiB") == true)
         #expect(try read("b.tsv", packed(("a", 2 << 20))).last?.contains("names the columns, is longer") == true)
         #expect(try read("c.csv", packed(("a,", 300_000))).last?.contains("more than the 16384") == true)
-        #expect(try read("d.csv", packed(("a,b\n", 1), ("c,", 1 << 20), ("\n", 1))).last?.contains("1048577 fields") == true)
+        #expect(
+            try read("d.csv", packed(("a,b\n", 1), ("c,", 1 << 20), ("\n", 1))).last?.contains("1048577 fields") == true
+        )
     }
 }

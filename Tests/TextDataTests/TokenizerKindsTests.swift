@@ -20,6 +20,33 @@ struct TokenizerKindsTests {
         try Tokenizer(json: document).encoding(of: text, addSpecialTokens: false).ids
     }
 
+    // MARK: What stands beside a vocabulary
+
+    @Test("added_tokens.json and named special tokens count beside vocab.json and merges.txt")
+    func addedTokensBesideVocabulary() throws {
+        let folder = try TemporaryFolder()
+        _ = try folder.write("vocab.json", #"{"a": 0, "b": 1, "ab": 2, "<s>": 3}"#)
+        _ = try folder.write("merges.txt", "#version: 0.2\na b\n")
+        func ids(_ text: String) throws -> [Int32] {
+            try Tokenizer(path: folder.path).encoding(of: text, addSpecialTokens: false).ids
+        }
+        _ = try folder.write("added_tokens.json", #"{"<x>": 4, "<y>": 5}"#)
+        #expect(try ids("ab<x>a<y>") == [2, 4, 0, 5])
+        // Special are those that have a key; one that no file gives an id to follows the others.
+        _ = try folder.write(
+            "special_tokens_map.json", #"{"bos_token": "<s>", "additional_special_tokens": ["<y>", "<z>"]}"#)
+        #expect(try ids("<s>ab<z><x>") == [3, 2, 6, 4])
+        let tokenizer = try Tokenizer(path: folder.path)
+        #expect((3..<7).map { tokenizer.isSpecial($0) } == [true, false, true, true])
+        // What tokenizer_config.json lists itself comes first.
+        _ = try folder.write(
+            "tokenizer_config.json", #"{"added_tokens_decoder": {"4": {"content": "<w>", "special": true}}}"#)
+        #expect(try ids("<w>ab") == [4, 2])
+        _ = try folder.write("tokenizer_config.json", "{}")
+        _ = try folder.write("added_tokens.json", #"{"<x>": "4"}"#)
+        #expect(throws: TokenizerError.self) { try ids("a") }
+    }
+
     // MARK: tokenizer.json
 
     private static func unigram(_ pieces: [(String, Double)], fallsBack: Bool = false, unknown: JSONValue = 0)

@@ -12,7 +12,10 @@ struct TokenizerTimeTests {
     /// A small BPE with added tokens.
     private func merging(_ added: [JSONValue], normalizer: JSONValue = .null) throws -> Tokenizer {
         return try Tokenizer(json: [
-            "model": ["type": "BPE", "unk_token": "x", "vocab": ["a": 0, "b": 1, "c": 2, "ab": 3, " ": 4, "x": 5], "merges": [["a", "b"]]],
+            "model": [
+                "type": "BPE", "unk_token": "x", "vocab": ["a": 0, "b": 1, "c": 2, "ab": 3, " ": 4, "x": 5],
+                "merges": [["a", "b"]],
+            ],
             "added_tokens": .array(added), "normalizer": normalizer,
         ])
     }
@@ -99,7 +102,9 @@ struct TokenizerTimeTests {
     @Test func matchesAreLeftmostAndLongest() throws {
         var generator = SeededGenerator(7)
         for _ in 0..<60 {
-            func string(_ length: Int) -> [UInt8] { (0..<length).map { _ in UInt8.random(in: 97...98, using: &generator) } }
+            func string(_ length: Int) -> [UInt8] {
+                (0..<length).map { _ in UInt8.random(in: 97...98, using: &generator) }
+            }
             var table = ByteTable()
             var strings: [[UInt8]] = []
             // Beginnings and ends of each other, on both sides of what is an ordinary length.
@@ -135,7 +140,9 @@ struct TokenizerTimeTests {
     /// A long piece wins or loses by its score as a short one does.
     @Test func longPiecesCompeteByScore() throws {
         for (score, count) in [(-1.0, 1), (-1000.0, 301)] {
-            let pieces: JSONValue = [["<unk>", 0], ["a", -1], ["b", -1], [.string(letters(300) + "b"), .double(score)]]
+            let pieces: JSONValue = [
+                ["<unk>", 0], ["a", -1], ["b", -1], [.string(letters(300) + "b"), .double(score)],
+            ]
             let tokenizer = try Tokenizer(json: ["model": ["type": "Unigram", "unk_id": 0, "vocab": pieces]])
             let ids = try tokenizer.encoding(of: letters(300) + "b", addSpecialTokens: false).ids
             #expect(ids.count == count)

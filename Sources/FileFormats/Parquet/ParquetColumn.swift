@@ -130,7 +130,8 @@ final class ParquetColumn {
         self[keyPath: place] = bytes
         guard budget.held <= budget.limit else {
             throw fault(
-                "the pages of one row unpack to more than \(budget.limit >> 20) MiB, far beyond what they are stored in")
+                "the pages of one row unpack to more than \(budget.limit >> 20) MiB, far beyond what they are stored in"
+            )
         }
     }
 

@@ -122,7 +122,8 @@ struct DelimitedHeader {
     /// - Throws: `RowError` for names that are missing throughout, doubled or not UTF-8.
     init(_ fields: [[UInt8]], count: Int) throws {
         guard count <= Self.maximumColumns else {
-            throw RowError("the first row names \(count) columns, more than the \(Self.maximumColumns) of a spreadsheet")
+            throw RowError(
+                "the first row names \(count) columns, more than the \(Self.maximumColumns) of a spreadsheet")
         }
         names = try fields.enumerated().map { i, field in
             guard let name = String(validating: field, as: UTF8.self) else {
@@ -156,7 +157,8 @@ struct DelimitedHeader {
         for (i, field) in fields.prefix(names.count).enumerated() {
             if names[i].isEmpty {
                 guard i == 0 || field.isEmpty else {
-                    throw RowError("column \(i + 1) has no name, but the row has something there; name it in the first row")
+                    throw RowError(
+                        "column \(i + 1) has no name, but the row has something there; name it in the first row")
                 }
             } else if field.isEmpty, !isQuoted[i] {
                 entries.append((names[i], .null))

@@ -24,7 +24,8 @@ enum ForeignFile {
         if prefix.starts(with: [0xFF, 0xFE]) || prefix.starts(with: [0xFE, 0xFF]) { return "it is UTF-16" + advice }
         let first = prefix.prefix(4).map { $0 == 0 }
         switch first {
-        case [false, true, false, true], [true, false, true, false]: return "it is UTF-16 without a byte order mark" + advice
+        case [false, true, false, true], [true, false, true, false]:
+            return "it is UTF-16 without a byte order mark" + advice
         case [false, true, true, true], [true, true, true, false]: return "it is UTF-32" + advice
         default: return nil
         }

@@ -56,7 +56,8 @@ struct RowBytes {
         if rowLimit == Self.maximumRowSize {
             return "the row is longer than \(Self.maximumRowSize >> 20) MiB; is the file damaged?"
         }
-        return "the row is longer than \(rowLimit >> 20) MiB and was packed in \(packedCount >> 10) KiB, as no text can "
+        return
+            "the row is longer than \(rowLimit >> 20) MiB and was packed in \(packedCount >> 10) KiB, as no text can "
             + "be; unpack the file and look at it"
     }
 
@@ -91,7 +92,8 @@ struct RowBytes {
         guard isCompressed, count - Self.freeSize > Self.ratio * packedCount else { return }
         throw TextError.notRows(
             path: path,
-            reason: "more than \(count >> 20) MiB without a row unpack from \(packedCount >> 10) KiB; unpack the file and "
+            reason:
+                "more than \(count >> 20) MiB without a row unpack from \(packedCount >> 10) KiB; unpack the file and "
                 + "look at it")
     }
 

@@ -138,7 +138,8 @@ extension RowFile {
             number += 1
             let offset = bytes.base + bytes.start
             var record = CSVRecord(
-                delimiter: delimiter, lineEnd: blank.lineEnd, maximumFields: header?.names.count ?? DelimitedHeader.maximumColumns)
+                delimiter: delimiter, lineEnd: blank.lineEnd,
+                maximumFields: header?.names.count ?? DelimitedHeader.maximumColumns)
             var size = 0
             let limit = header == nil ? DelimitedHeader.maximumSize : bytes.rowLimit
             reading: while true {

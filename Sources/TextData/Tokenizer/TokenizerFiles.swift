@@ -117,7 +117,8 @@ struct TokenizerFiles {
             if let id = vocabulary.find(token.content.bytes) {
                 if Int(token.id) != id {
                     problems.append(
-                        "\(shortened(token.content.description)) is added as \(token.id), but is \(id) in the vocabulary")
+                        "\(shortened(token.content.description)) is added as \(token.id), but is \(id) in the vocabulary"
+                    )
                 }
                 token.id = Int32(id)
                 parts.unmatchedTokens.remove(Int32(id))
