@@ -44,13 +44,16 @@ struct DialectTests {
         return found.messages[1]["tool_calls"]?[0]?["function"]?["arguments"]
     }
 
-    @Test(arguments: ["", #", "arguments": null"#, #", "arguments": "null""#, #", "arguments": " ""#, #", "arguments": {}"#])
+    @Test(arguments: [
+        "", #", "arguments": null"#, #", "arguments": "null""#, #", "arguments": " ""#, #", "arguments": {}"#,
+    ])
     func aCallWithoutArgumentsHasNone(_ json: String) throws {
         #expect(try arguments(json)?.objectValue?.count == 0)
     }
 
     @Test(arguments: [
-        (#", "arguments": "[1]""#, "an array"), (#", "arguments": 5"#, "a number"), (#", "arguments": "{'a': 1}""#, "Python"),
+        (#", "arguments": "[1]""#, "an array"), (#", "arguments": 5"#, "a number"),
+        (#", "arguments": "{'a': 1}""#, "Python"),
         (#", "arguments": "{\"a\": ""#, "not JSON"), (#", "parameters": {"a": 1}"#, "name it arguments"),
     ])
     func argumentsThatAreNoneAreRefused(_ json: String, _ reason: String) {
@@ -122,7 +125,8 @@ struct DialectTests {
     }
 
     @Test func pairsOfTagsAreOfTheAnswer() throws {
-        let row = #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>t</think>a"}]}"#
+        let row =
+            #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>t</think>a"}]}"#
         #expect(text(try made(row, try builder()).examples[0]).contains("[[<think>t</think>a<|im_end|>]]"))
         let asked = #"{"messages": [{"role": "user", "content": "<think>q"}, {"role": "assistant", "content": "a"}]}"#
         let error = #expect(throws: TextError.self) { try made(asked, try builder()) }
@@ -151,7 +155,10 @@ struct DialectTests {
             #"{"prompt": [{"role": "user", "content": "q"}], "chosen": "yes", "rejected": "no"}"#,
         ].map(JSONParser.parse)
         let set = try builder(accepts: [.judgedRows]).examples(from: rows)
-        #expect(set.examples.map(text).map { $0.split(separator: "[[").last ?? "" } == ["good<|im_end|>]]\n", "yes<|im_end|>]]\n"])
+        #expect(
+            set.examples.map(text).map { $0.split(separator: "[[").last ?? "" } == [
+                "good<|im_end|>]]\n", "yes<|im_end|>]]\n",
+            ])
         #expect(set.report.accepted == [.judgedRows: 1])
     }
 
@@ -185,21 +192,27 @@ struct DialectTests {
     }
 
     @Test func aSystemTextBesideMessagesIsUsed() throws {
-        let row = #"{"system": "s", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#
+        let row =
+            #"{"system": "s", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#
         #expect(text(try made(row, try builder()).examples[0]).hasPrefix("<|im_start|>system\ns<|im_end|>\n"))
     }
 
     @Test func anInstructionKeepsToolsAndVariables() throws {
-        let template = "{{ tools | tojson if tools }}{{ mood }}{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"
-        let row = #"{"instruction": "q", "output": "a", "tools": [{"name": "f"}], "chat_template_kwargs": {"mood": "calm"}}"#
-        #expect(text(try made(row, try builder(template: template)).examples[0]).hasPrefix("[{\"name\": \"f\"}]calmq<|im_end|>"))
+        let template =
+            "{{ tools | tojson if tools }}{{ mood }}{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}"
+        let row =
+            #"{"instruction": "q", "output": "a", "tools": [{"name": "f"}], "chat_template_kwargs": {"mood": "calm"}}"#
+        #expect(
+            text(try made(row, try builder(template: template)).examples[0]).hasPrefix(
+                "[{\"name\": \"f\"}]calmq<|im_end|>"))
     }
 
     @Test func messagesThatATemplateLeavesOutAreTold() throws {
         let template = """
             {% for m in messages if m.role in ['user', 'assistant'] %}{{ m.role + m.content + '<|im_end|>' }}{% endfor %}
             """
-        let row = #"{"messages": [{"role": "developer", "content": "rules"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#
+        let row =
+            #"{"messages": [{"role": "developer", "content": "rules"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#
         let warnings = try made(row, try builder(template: template)).report.warnings
         #expect(warnings.contains { $0.contains("the message of the role \"developer\" in turn 1") }, "\(warnings)")
     }
@@ -207,7 +220,8 @@ struct DialectTests {
     // MARK: Contents
 
     @Test func contentsAreGivenAsTheTemplateTakesThem() throws {
-        let parts = #"{"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "assistant", "content": [{"type": "text", "text": "a"}, "b"]}]}"#
+        let parts =
+            #"{"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "assistant", "content": [{"type": "text", "text": "a"}, "b"]}]}"#
         let plain = #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "ab"}]}"#
         let printing = "{% for m in messages %}{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}"
         let listing =
@@ -227,7 +241,9 @@ struct DialectTests {
     @Test func aMissingContentBesideACallIsEmptyWhereTheTemplateNeedsOne() throws {
         let row =
             #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f"}}]}]}"#
-        #expect(text(try made(row, try builder()).examples[0]).contains("[[{\"name\": \"f\", \"arguments\": {}}<|im_end|>]]"))
+        #expect(
+            text(try made(row, try builder()).examples[0]).contains(
+                "[[{\"name\": \"f\", \"arguments\": {}}<|im_end|>]]"))
     }
 
     @Test func masksOfTokensMeet() throws {

@@ -37,7 +37,8 @@ import Testing
 
             """
         for dialect in RowDialects.all {
-            text += "\n## \(dialect.name)\n\n\(dialect.about)\n\n| row | objective | | what comes of it |\n|---|---|---|---|\n"
+            text +=
+                "\n## \(dialect.name)\n\n\(dialect.about)\n\n| row | objective | | what comes of it |\n|---|---|---|---|\n"
             for sample in dialect.samples {
                 let (verdict, detail) = try outcome(sample)
                 #expect(verdict == sample.verdict, "\(sample.row): \(detail)")
@@ -75,7 +76,9 @@ import Testing
         case "dpo": options.kind = .preference
         default: options.kind = .judged
         }
-        let tokenizer = try byteTokenizer(specials: ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"])
+        let tokenizer = try byteTokenizer(specials: [
+            "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<think>", "</think>",
+        ])
         let builder = ExampleBuilder(
             tokenizer: tokenizer, template: try ChatTemplate(source: Self.template), options: options)
         do {

@@ -9,7 +9,8 @@ enum RowDialects {
         "LLaMA-Factory", "Alpaca and ShareGPT rows (`data/README.md`); the columns have their default names.",
         [
             DialectSample(
-                .read, #"{"instruction": "Add.", "input": "1 1", "output": "2", "system": "s", "history": [["a", "b"]]}"#),
+                .read,
+                #"{"instruction": "Add.", "input": "1 1", "output": "2", "system": "s", "history": [["a", "b"]]}"#),
             DialectSample(.read, #"{"text": "document"}"#),
             DialectSample(.read, #"{"instruction": "q", "input": "", "chosen": "yes", "rejected": "no"}"#, "dpo"),
             DialectSample(.refused, #"{"instruction": "q", "input": "", "chosen": "yes", "rejected": "no"}"#),
@@ -38,7 +39,8 @@ enum RowDialects {
                 "kto"),
             DialectSample(
                 .refused,
-                #"{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "kto_tag": "false"}"#),
+                #"{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "kto_tag": "false"}"#
+            ),
             DialectSample(
                 .refused,
                 #"{"conversations": [{"from": "human", "value": "<image>q"}, {"from": "gpt", "value": "a"}], "images": ["cat.png"]}"#
@@ -63,7 +65,8 @@ enum RowDialects {
             ),
             DialectSample(
                 .refused,
-                #"{"messages": [{"role": "user", "content": "q", "train": true}, {"role": "assistant", "content": "a"}]}"#),
+                #"{"messages": [{"role": "user", "content": "q", "train": true}, {"role": "assistant", "content": "a"}]}"#
+            ),
             DialectSample(
                 .refused,
                 #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a b", "train_detail": [{"begin_offset": 0, "end_offset": 0, "train": false}]}]}"#
@@ -88,13 +91,16 @@ enum RowDialects {
             DialectSample(.refused, #"{"instruction": "q", "revision": "a"}"#),
             DialectSample(.refused, #"{"scores": "1", "critiques": "c", "instruction": "q", "answer": "a"}"#),
             DialectSample(.refused, #"{"prompt": "q", "generation": "a"}"#),
-            DialectSample(.refused, #"{"segments": [{"label": true, "text": "Hello"}, {"label": false, "text": "bye"}]}"#),
+            DialectSample(
+                .refused, #"{"segments": [{"label": true, "text": "Hello"}, {"label": false, "text": "bye"}]}"#),
             DialectSample(.read, #"{"text": "pretraining or completion"}"#),
             DialectSample(
-                .read, #"{"input_ids": [1, 2, 257, 0], "attention_mask": [1, 1, 1, 0], "labels": [-100, 2, 257, -100]}"#),
+                .read, #"{"input_ids": [1, 2, 257, 0], "attention_mask": [1, 1, 1, 0], "labels": [-100, 2, 257, -100]}"#
+            ),
             DialectSample(.refused, #"{"prompt": "q", "completions": ["a", "b"], "labels": [true, false]}"#),
             DialectSample(
-                .refused, #"{"system": "s", "instruction": "q", "chosen_response": "y", "rejected_response": "n"}"#, "dpo"),
+                .refused, #"{"system": "s", "instruction": "q", "chosen_response": "y", "rejected_response": "n"}"#,
+                "dpo"),
             DialectSample(.refused, #"{"system": "s", "input": "q", "chosen": "y", "rejected": "n"}"#, "dpo"),
             DialectSample(.refused, #"{"question": "q", "chosen": "y", "rejected": "n"}"#, "dpo"),
             DialectSample(.refused, #"{"system": "s", "prompt": "q", "chosen": "y", "rejected": "n"}"#, "dpo"),
@@ -123,7 +129,8 @@ enum RowDialects {
             DialectSample(.told, #"{"prompt": "The sky is", "completion": " blue."}"#),
             DialectSample(
                 .read,
-                #"{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}"#),
+                #"{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}"#
+            ),
             DialectSample(.told, #"{"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}"#, "dpo"),
             DialectSample(.told, #"{"chosen": "The sky is blue.", "rejected": "The sky is green."}"#, "dpo"),
             DialectSample(
@@ -147,7 +154,8 @@ enum RowDialects {
             ),
             DialectSample(
                 .read,
-                #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "thinking": "t", "content": "a"}]}"#),
+                #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "thinking": "t", "content": "a"}]}"#
+            ),
             DialectSample(.read, #"{"input_ids": [1, 2, 257], "completion_mask": [0, 1, 1]}"#),
             DialectSample(.read, #"{"input_ids": [1, 2, 257], "assistant_masks": [0, 1, 1]}"#),
             DialectSample(
@@ -184,7 +192,8 @@ enum RowDialects {
                 #"{"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}, {"type": "image", "image": "cat.png"}]}, {"role": "assistant", "content": [{"type": "text", "text": "a"}]}]}"#
             ),
             DialectSample(
-                .read, #"{"question": "q", "answer": "a"}"#, columns: [("instruction", "question"), ("output", "answer")]),
+                .read, #"{"question": "q", "answer": "a"}"#,
+                columns: [("instruction", "question"), ("output", "answer")]),
             DialectSample(.told, #"{"text": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>\n"}"#),
         ]
     )
@@ -202,7 +211,8 @@ enum RowDialects {
             ),
             DialectSample(.told, #"{"prompt": "What?", "completion": "That."}"#),
             DialectSample(
-                .told, #"{"input": "What?", "output": "That."}"#, columns: [("prompt", "input"), ("completion", "output")]),
+                .told, #"{"input": "What?", "output": "That."}"#,
+                columns: [("prompt", "input"), ("completion", "output")]),
             DialectSample(.read, #"{"text": "This is an example."}"#),
             DialectSample(.told, #"{"prompt": "q", "chosen": "y", "rejected": "n"}"#, "dpo"),
             DialectSample(.refused, #"{"system": "s", "prompt": "q", "chosen": "y", "rejected": "n"}"#, "dpo"),
@@ -229,10 +239,12 @@ enum RowDialects {
                 #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "mask": 1}]}"#),
             DialectSample(
                 .refused,
-                #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "loss": "maybe"}]}"#),
+                #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "loss": "maybe"}]}"#
+            ),
             DialectSample(
                 .refused,
-                #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "loss": false}]}"#),
+                #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "loss": false}]}"#
+            ),
             DialectSample(
                 .read,
                 #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "y"}], "rejected_response": "n"}"#,
@@ -250,7 +262,8 @@ enum RowDialects {
                 #"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "label": 0}"#),
             DialectSample(
                 .read,
-                #"{"system": "s", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#),
+                #"{"system": "s", "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#
+            ),
             DialectSample(
                 .told,
                 #"{"system": "s", "messages": [{"role": "system", "content": "t"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}"#
@@ -282,7 +295,8 @@ enum RowDialects {
             DialectSample(.read, tools(#"["{\"type\": \"function\", \"function\": {\"name\": \"f\"}}"]"#)),
             DialectSample(.read, tools(#"{"type": "function", "function": {"name": "f"}}"#)),
             DialectSample(.read, tools(#""{\"type\": \"function\", \"function\": {\"name\": \"f\"}}""#)),
-            DialectSample(.read, tools(#""null""#)), DialectSample(.read, tools(#""""#)), DialectSample(.read, tools("[]")),
+            DialectSample(.read, tools(#""null""#)), DialectSample(.read, tools(#""""#)),
+            DialectSample(.read, tools("[]")),
             DialectSample(.refused, tools(#"["f"]"#)), DialectSample(.refused, tools(#""[{'name': 'f'}]""#)),
             DialectSample(
                 .told,
@@ -303,8 +317,10 @@ enum RowDialects {
             DialectSample(.refused, answer("[]")),
             DialectSample(.refused, answer(#"[{"type": "audio", "audio": "a.wav"}]"#)),
             DialectSample(.read, answer(#""<think>t</think>a""#)), DialectSample(.told, answer(#""<think>t""#)),
-            DialectSample(.refused, answer(#""a<|im_end|>""#)), DialectSample(.refused, answer(#""a""#, role: "Assistant")),
-            DialectSample(.refused, answer(#""a""#, role: "model")), DialectSample(.refused, answer(#""a""#, role: "gpt")),
+            DialectSample(.refused, answer(#""a<|im_end|>""#)),
+            DialectSample(.refused, answer(#""a""#, role: "Assistant")),
+            DialectSample(.refused, answer(#""a""#, role: "model")),
+            DialectSample(.refused, answer(#""a""#, role: "gpt")),
             DialectSample(
                 .told,
                 #"{"messages": [{"role": "User", "content": "q"}, {"role": "assistant", "content": "a"}]}"#),

@@ -45,6 +45,9 @@ struct TemplateDialectConformanceTests {
             let plain = Result { try builder.example(for: row("What is ONE?", "It is two.")) }
             let listed = Result { try builder.example(for: row(parts("What is ONE?"), parts("It is two."))) }
             guard case .success(let wanted) = plain else { continue }
+            // Some template writes no answer that ends the conversation.
+            let plainText = tokenizer.decode(wanted.ids, skipSpecialTokens: false)
+            guard plainText.contains("What is ONE?"), plainText.contains("It is two.") else { continue }
             guard case .success(let found) = listed else {
                 Issue.record("\(name): \(listed)")
                 continue
@@ -59,12 +62,14 @@ struct TemplateDialectConformanceTests {
 
     /// The tokens with which turns end, as far as the template alone shows them.
     @Test(arguments: [
-        ("hf__qwen3", ["<|im_end|>"]), ("hf__llama-3-8b-instruct", ["<|eot_id|>"]), ("hf__mistral-7b-instruct-v0.3", ["</s>"]),
+        ("hf__qwen3", ["<|im_end|>"]), ("hf__llama-3-8b-instruct", ["<|eot_id|>"]),
+        ("hf__mistral-7b-instruct-v0.3", ["</s>"]),
         ("hf__gemma-3-it", ["<end_of_turn>"]), ("hf__phi-4", ["<|im_end|>"]), ("hf__smollm3", ["<|im_end|>"]),
         ("llamacpp__GLM-4.7-Flash", ["<|observation|>", "<|user|>"]),
         ("llamacpp__openai-gpt-oss-120b", ["<|call|>", "<|end|>", "<|return|>"]),
         ("llamacpp__meetkai-functionary-medium-v3.1", ["<|eom_id|>", "<|eot_id|>"]),
-        ("llamacpp__Kimi-K2-Instruct", ["<|im_end|>"]), ("cpp__CohereForAI_c4ai-command-r-plus", ["<|END_OF_TURN_TOKEN|>"]),
+        ("llamacpp__Kimi-K2-Instruct", ["<|im_end|>"]),
+        ("cpp__CohereForAI_c4ai-command-r-plus", ["<|END_OF_TURN_TOKEN|>"]),
         ("llamacpp__deepseek-ai-DeepSeek-V3.1", ["<｜end▁of▁sentence｜>"]),
         ("cpp__ibm-granite_granite-3.0-8b-instruct", ["<|end_of_text|>"]),
     ])

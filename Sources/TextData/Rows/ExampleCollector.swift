@@ -244,7 +244,8 @@ struct ExampleCollector {
         let ofMessages = unread.filter(\.key.isOfMessage).map { (name: $0.key.name, count: $0.value) }
         if ofRows.isEmpty, ofMessages.isEmpty { return nil }
         if ofRows.isEmpty { return "keys of messages that are not read: " + list(ofMessages) }
-        return "keys that are not read: " + list(ofRows) + (ofMessages.isEmpty ? "" : "; of messages: " + list(ofMessages))
+        return "keys that are not read: " + list(ofRows)
+            + (ofMessages.isEmpty ? "" : "; of messages: " + list(ofMessages))
     }
 
     /// - Parameter mayBeEmpty: whether it is no error that no example is left.

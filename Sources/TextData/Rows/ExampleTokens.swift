@@ -218,7 +218,8 @@ extension ExampleBuilder {
                 + "chat template writes none of them (train_on is \(options.trainOn.rawValue))"
         }
         let names = roles.prefix(8).map { quoted($0) }.joined(separator: ", ")
-        return "no turn is trained: graft trains the role \"assistant\" (train_on is \(options.trainOn.rawValue)), and the "
+        return
+            "no turn is trained: graft trains the role \"assistant\" (train_on is \(options.trainOn.rawValue)), and the "
             + "role\(roles.count == 1 ? " here is" : "s here are") \(names); rename the role of the answers to assistant"
     }
 
@@ -242,7 +243,9 @@ extension ExampleBuilder {
         var last = tokens.upperBound - 1
         // Some templates write what begins the next turn behind the last one.
         var end = last
-        while end > tokens.lowerBound, !stops.contains(encoding.ids[end]), stops.isStructure(encoding.ids[end]) { end -= 1 }
+        while end > tokens.lowerBound, !stops.contains(encoding.ids[end]), stops.isStructure(encoding.ids[end]) {
+            end -= 1
+        }
         if stops.contains(encoding.ids[end]) { last = end }
         func isSpace(_ index: Int) -> Bool {
             text[encoding.byteRanges[index]].allSatisfy { $0 == 0x20 || $0 == 0x0A || $0 == 0x0D || $0 == 0x09 }

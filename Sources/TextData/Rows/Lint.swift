@@ -56,13 +56,16 @@ public enum Lint: String, Sendable, CaseIterable, Codable {
         case .judgedRows:
             "choose an objective that learns from them (dpo, kto and others), or learn the good answers alone and leave the "
                 + "bad ones out by accepting it \(accept); a label that judges nothing goes by format (data.format, --format)"
-        case .missingAnswer: "fill in the answers or take the rows out; where the word is the answer, accept it \(accept)"
+        case .missingAnswer:
+            "fill in the answers or take the rows out; where the word is the answer, accept it \(accept)"
         case .mediaPlaceholder: "leave the rows out; where the word stands for itself, accept it \(accept)"
         }
     }
 
     /// Rows with this cannot be used at all: accepting leaves them out.
-    var leavesOut: Bool { [.noTrainedToken, .roleOrder, .invalidUnicode, .truncatedLabels, .judgedRows].contains(self) }
+    var leavesOut: Bool {
+        [.noTrainedToken, .roleOrder, .invalidUnicode, .truncatedLabels, .judgedRows].contains(self)
+    }
 }
 
 /// One finding about one row.

@@ -76,7 +76,9 @@ extension RowReader {
         }
         let flags = found.compactMap(Self.judgement)
         guard let first = flags.first else { throw RowError("\"label\": expected true or false, found nothing") }
-        guard flags.allSatisfy({ $0 == first }) else { throw RowError("\"kto_tag\" and \"label\" say different things") }
+        guard flags.allSatisfy({ $0 == first }) else {
+            throw RowError("\"kto_tag\" and \"label\" say different things")
+        }
         return first
     }
 
@@ -152,7 +154,8 @@ extension RowReader {
         }
         guard keys.count == 2 else { throw RowError("\"prompt\": expected a string or messages, found nothing") }
         if let key = ["question", "input", "query", "problem"].first(where: { !(object[$0]?.holdsNothing ?? true) }) {
-            throw RowError("there is no \"prompt\", but \"\(key)\"; name it with data.columns (--columns prompt=\(key))")
+            throw RowError(
+                "there is no \"prompt\", but \"\(key)\"; name it with data.columns (--columns prompt=\(key))")
         }
         if areMessages {
             guard let leading = try leadingMessages(keys), leading > 0 else {

@@ -26,7 +26,8 @@ extension RowReader {
         if let text = value.stringValue {
             if text.trimmedASCII.isEmpty { return [] }
             guard let parsed = try? JSONParser.parse(text) else {
-                throw RowError("\(place): expected an array of \(what), found a string that is not one\(Self.hint(text))")
+                throw RowError(
+                    "\(place): expected an array of \(what), found a string that is not one\(Self.hint(text))")
             }
             // Encoded twice.
             value = parsed.stringValue.flatMap { try? JSONParser.parse($0) } ?? parsed
@@ -170,7 +171,8 @@ extension RowReader {
     private func noteNullArguments(_ value: JSONValue, _ schema: JSONValue?, _ key: String, of name: String) {
         switch value {
         case .null where schema?.isNull ?? true:
-            record.note(.nullValues, "\(quoted(key)) is null in the arguments of \(quoted(name)), and not in its schema")
+            record.note(
+                .nullValues, "\(quoted(key)) is null in the arguments of \(quoted(name)), and not in its schema")
         case .object(let object):
             for (key, value) in object.entries {
                 noteNullArguments(value, schema?["properties"]?[key], key, of: name)

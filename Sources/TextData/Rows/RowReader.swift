@@ -120,7 +120,8 @@ struct RowReader {
             for (i, keeps) in try mask(key, count: ids.count).enumerated() where !keeps { isTrained[i] = false }
         }
         if present("prompt_mask") != nil {
-            throw RowError("\"prompt_mask\" is not read; give \"labels\" with -100 for the prompt, or \"completion_mask\"")
+            throw RowError(
+                "\"prompt_mask\" is not read; give \"labels\" with -100 for the prompt, or \"completion_mask\"")
         }
         if present("attention_mask") != nil {
             let isSeen = try mask("attention_mask", count: ids.count)
@@ -145,7 +146,8 @@ struct RowReader {
         }
         if present("seq_lengths") != nil { isPacked = try array("seq_lengths").count > 1 || isPacked }
         guard !isPacked else {
-            throw RowError("the row packs several texts, which would see each other; give each text a row (graft packs)")
+            throw RowError(
+                "the row packs several texts, which would see each other; give each text a row (graft packs)")
         }
     }
 

@@ -37,7 +37,9 @@ extension Row {
             }
             return found
         case .instruction(let system, let history, let prompt, let output):
-            return [(system, false)] + history.flatMap { [($0.0, false), ($0.1, true)] } + [(prompt, false), (output, true)]
+            return [(system, false)] + history.flatMap { [($0.0, false), ($0.1, true)] } + [
+                (prompt, false), (output, true),
+            ]
         case .completion(let prompt, let completion): return [(prompt, false), (completion, true)]
         case .text(let text): return [(text, false)]
         case .tokens: return []
