@@ -10,7 +10,8 @@ import Testing
 
     /// Whatever the numbers, there is a result; where they are none, it is none.
     @Test(arguments: [
-        Float.nan, .infinity, -.infinity, 0, .leastNonzeroMagnitude, 1e-38, -1e-20, 1, 1e20, 3e38, Float.greatestFiniteMagnitude,
+        Float.nan, .infinity, -.infinity, 0, .leastNonzeroMagnitude, 1e-38, -1e-20, 1, 1e20, 3e38,
+        Float.greatestFiniteMagnitude,
     ]) func everyMatrixHasAResult(value: Float) {
         for (rows, columns) in [(1, 1), (1, 7), (7, 1), (3, 5), (5, 3)] {
             var values = (0..<rows * columns).map { value * (Float($0 % 3) / 2) }
@@ -25,7 +26,9 @@ import Testing
                     continue
                 }
                 #expect((svd.u.floats() + svd.vt.floats()).allSatisfy { $0.isFinite })
-                if rank == 9, abs(value) < 1e30 { #expect(difference(matrix, svd) <= max(abs(value) * 1e-5, 8 * .leastNonzeroMagnitude)) }
+                if rank == 9, abs(value) < 1e30 {
+                    #expect(difference(matrix, svd) <= max(abs(value) * 1e-5, 8 * .leastNonzeroMagnitude))
+                }
             }
             let q = matrix.orthonormalRows()
             #expect(q.shape == matrix.shape)

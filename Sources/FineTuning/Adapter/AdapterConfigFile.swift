@@ -77,7 +77,9 @@ extension AdapterConfig {
         tokenIndices = reader.tokenIndices()
         initialization = reader.initialization()
         eva = reader.evaOptions()
-        if eva.rho * Double(rank) > 65_536 { reader.problems.append("eva_config.rho: rho times r is above 65536") }
+        if initialization == .eva, eva.rho * Double(rank) > 65_536 {
+            reader.problems.append("eva_config.rho: rho times r is above 65536")
+        }
         reader.checkRules(self)
         reader.checkTypes()
         reader.checkUnsupported()

@@ -117,7 +117,8 @@ struct AdapterTensorCheck {
         if let end = AdapterFile.ends.first(where: name.hasBytes(atEnd:)) {
             return name.utf8.count > AdapterKeys.prefix.utf8.count + end.utf8.count && !hasWrapper(name)
         }
-        let module = AdapterKeys.module(of: String(name.dropFirst(AdapterKeys.prefix.count)))
+        let module = AdapterKeys.module(
+            of: String(decoding: name.utf8.dropFirst(AdapterKeys.prefix.utf8.count), as: UTF8.self))
         if name.hasBytes(atEnd: AdapterKeys.tokenRows) { return !config.tokenIndices.isEmpty }
         if name.hasBytes(atEnd: ".bias"), config.bias != .none { return true }
         if AdapterKeys.enclosing(module).contains(where: { inside in

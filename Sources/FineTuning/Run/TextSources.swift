@@ -30,7 +30,8 @@ public struct TextSources: Sendable {
         settings = bringsVocabulary && Self.has(Self.settings, adapter) ? adapter : model
         let bringsTemplate =
             Self.has(Self.templates + [Self.templateFolder], adapter)
-            || settings.hasSameBytes(as: adapter) && (Self.hasTemplateInSettings(adapter) || !Self.hasTemplateFile(model))
+            || settings.hasSameBytes(as: adapter)
+                && (Self.hasTemplateInSettings(adapter) || !Self.hasTemplateFile(model))
         template = bringsTemplate ? adapter : model
     }
 
