@@ -47,7 +47,7 @@ enum ModelFiles {
     /// A JSON object from a file that may be missing; nil when it is.
     static func object(_ path: String) throws -> JSONObject? {
         guard exists(path) else { return nil }
-        return try readJSON(path, limit: sizeLimit).objectValue
+        return try readJSON(path, limit: 32 << 20).objectValue
     }
 
     /// The chat templates of a folder: the default one and those with other names.

@@ -74,7 +74,9 @@ public enum TextError: GraftError {
         case .cannotContinue(let reason):
             "continue_final_message: \(reason)\nEnd the conversation with the message that is to be continued."
         case .missingFiles(let paths):
-            paths.map { "\($0): no such file\n" }.joined() + "Check the path; globs must match at least one file."
+            paths.map { "\($0): no such file\n" }.joined()
+                + (paths.first.map(nextStep(forMissing:)) ?? "check the path")
+                + "; globs must match at least one file"
         case .emptyData(let path): "\(path): no rows\nGive a file with at least one row."
         case .unreadable(let path, let reason):
             "\(path): cannot be read: \(reason)\nCheck the file and its permissions."

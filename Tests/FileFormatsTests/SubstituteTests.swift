@@ -35,6 +35,13 @@ import Testing
         }
     }
 
+    @Test("weights in another format are named", arguments: [("GGUF\u{3}\0\0\0", "GGUF"), ("PK\u{3}\u{4}", "zip")])
+    func otherFormats(start: String, expected: String) {
+        let path = scratch.write("model.safetensors", start + String(repeating: "x", count: 40))
+        let error = #expect(throws: FileError.self) { try SafetensorsFile(path: path) }
+        #expect(error?.description.contains(expected) == true && error?.description.contains("damaged") == false)
+    }
+
     @Test(
         "files that only look like one are left alone",
         arguments: ["{\"version\": \"https://git-lfs.github.com/spec/\"}", "versions differ", "[\"<html>\"]", ""])
@@ -111,10 +118,25 @@ import Testing
 
     // MARK: paths
 
+    @Test("an output below what a shell would have replaced is not made", arguments: ["~/runs/x", "${RUNS}/x"])
+    func unexpandedOutputs(path: String) {
+        #expect(throws: FileError.self) { try refuseUnexpanded(scratch(path)) }
+        #expect(throws: Never.self) { try refuseUnexpanded(scratch("a~/$x")) }
+    }
+
+    @Test("a file in a folder's place is told as such")
+    func fileForAFolder() {
+        let path = scratch.write("x.gguf", "GGUF")
+        let error = #expect(throws: FileError.self) { try SafetensorsFolder(path: path) }
+        #expect(error?.exitStatus == .badInput && error?.description.contains("where a folder is expected") == true)
+    }
+
     @Test(
         "a path that a shell would have expanded, and a name on a hub",
         arguments: [
             ("~/models/x", "expands no \"~\""), ("${HOME}/x", "expands no \"${HOME}\""), ("Qwen/Qwen3-0.6B", "hub"),
+            ("Qwen/Qwen3-0.6B/adapter_config.json", "Qwen3-0.6B --local-dir"),
+            ("data/x.jsonl", "typing errors, and that"),
             ("x.jsonl", "typing errors, and that"),
         ])
     func missing(path: String, expected: String) {

@@ -88,7 +88,8 @@ private func plainMatrices(
 /// - Parameter model: the base, a Hugging Face folder or a GGUF file, which tells the modules' names
 public func convertGGUFAdapter(_ path: String, model: String, to output: String) throws {
     let file = try GGUFFile(path: path)
-    let config = try ModelReader.any.config(model)
+    // Names and shapes alone: the folder needs no weights.
+    let config = try TextResources.isGGUF(model) ? ModelReader.any.config(model) : ModelConfig(path: model)
     let table = ParameterTable(config)
     var problems: [String] = []
     if file["general.type"]?.stringValue?.hasSameBytes(as: "adapter") != true {

@@ -86,6 +86,10 @@ public func readJSON(
     _ path: String, limit: Int, duplicateKeys: JSONParser.DuplicateKeys = .keepLast
 ) throws -> JSONValue {
     let bytes = try readFile(path, limit: limit)
+    if [[0xFF, 0xFE], [0xFE, 0xFF]].contains(where: bytes.starts) {
+        throw FileError.json(
+            path: path, JSONError(offset: 0, reason: "it is UTF-16; save it as UTF-8", kind: .encoding))
+    }
     do { return try JSONParser.parse(bytes, duplicateKeys: duplicateKeys) } catch let error as JSONError {
         throw FileError.json(path: path, error)
     }

@@ -93,7 +93,11 @@ struct MissingPath {
 
     /// `owner/name`, where there is not even a folder of the owner's name in a folder that is there.
     private var hubName: String? {
-        let (folder, name) = splitPath(path), (above, owner) = splitPath(folder)
+        var (above, owner) = splitPath(path), name = ""
+        while above != "." && above != "/" && !somethingExists(at: above) {
+            name = owner
+            (above, owner) = splitPath(above)
+        }
         func isPlain(_ text: String) -> Bool {
             text.utf8.first.map { $0 != UInt8(ascii: ".") && $0 != UInt8(ascii: "-") } == true
                 && text.utf8.allSatisfy {
@@ -101,9 +105,30 @@ struct MissingPath {
                         || $0 == 0x2E
                 }
         }
-        guard isPlain(owner), isPlain(name), somethingExists(at: above), !somethingExists(at: folder) else {
-            return nil
-        }
+        let isFile = Self.fileEndings.contains { name.hasSuffix("." + $0) }
+        guard isPlain(owner), isPlain(name), !isFile, !somethingExists(at: above + "/" + owner) else { return nil }
         return owner + "/" + name
     }
+
+    /// Of names that are no repository's.
+    private static let fileEndings = [
+        "json", "jsonl", "yaml", "yml", "csv", "tsv", "txt", "parquet", "gz", "zst", "h5", "gguf", "safetensors",
+        "jinja",
+        "model", "md",
+    ]
+}
+
+/// What to do about a path that leads nowhere: a shell's notation that was not expanded and names on a hub are told.
+public func nextStep(forMissing path: String) -> String { MissingPath(path).nextStep }
+
+/// Refuses an output below a folder that a shell would have replaced: it would be made under that very name.
+///
+/// - Throws: `FileError.missing`.
+public func refuseUnexpanded(_ path: String) throws {
+    let parts = path.utf8.split(separator: UInt8(ascii: "/"))
+    guard
+        parts.contains(where: { $0.elementsEqual("~".utf8) || $0.starts(with: "${".utf8) }),
+        !somethingExists(at: splitPath(path).folder)
+    else { return }
+    throw FileError.missing(path: path, what: "folder")
 }

@@ -2,6 +2,8 @@
 public enum SafetensorsFault: Error, CustomStringConvertible, Sendable {
     /// Fewer bytes than the length of the header takes.
     case noHeader(fileSize: Int)
+    /// A file of weights in another format, under a name of this one.
+    case otherFormat(String)
     case headerTooLarge(size: UInt64, limit: Int)
     /// The header ends after the file does.
     case headerCutShort(size: Int, fileSize: Int)
@@ -28,6 +30,7 @@ public enum SafetensorsFault: Error, CustomStringConvertible, Sendable {
 
     public var description: String {
         switch self {
+        case .otherFormat(let format): "\(format), not a safetensors file"
         case .noHeader(let size): "\(size) bytes are too few for a safetensors file: its header's length takes 8"
         case .headerTooLarge(let size, let limit): "the header claims \(size) bytes; at most \(limit) are allowed"
         case .headerCutShort(let size, let fileSize):
@@ -62,9 +65,21 @@ public enum SafetensorsFault: Error, CustomStringConvertible, Sendable {
         }
     }
 
+    /// The format that the first bytes of other files of weights show.
+    static func otherFormat(_ head: [UInt8]) -> String? {
+        let known: [(start: [UInt8], name: String)] = [
+            (Array("GGUF".utf8), "a GGUF file"), ([0x50, 0x4B, 3, 4], "a zip archive, as PyTorch writes checkpoints"),
+            ([0x80, 2], "a pickle of Python's"), ([0x1F, 0x8B], "a gzip file"),
+            ([0x89, 0x48, 0x44, 0x46], "an HDF5 file"),
+        ]
+        // After the length of its header, a safetensors file goes on with a brace.
+        return head.dropFirst(8).first == UInt8(ascii: "{") ? nil : known.first { head.starts(with: $0.start) }?.name
+    }
+
     /// What to do about it.
     var nextStep: String {
         switch self {
+        case .otherFormat: "give it its own name, or fetch the weights as safetensors"
         case .unknownType:
             "the file is damaged, or of a newer version of the format than graft reads; fetch or write it again"
         default: "the file is damaged or no safetensors file; fetch or write it again"

@@ -16,7 +16,9 @@ public final class SafetensorsFile: Sendable {
         let descriptor = try Descriptor.reading(path, what: "safetensors file")
         let fileSize = try descriptor.size()
         func fault(_ fault: SafetensorsFault) -> FileError { .safetensors(path: path, fault) }
-        try Substitute.refuse(descriptor.read(Substitute.headSize, at: 0), path: path)
+        let head = try descriptor.read(Substitute.headSize, at: 0)
+        try Substitute.refuse(head, path: path)
+        if let format = SafetensorsFault.otherFormat(head) { throw fault(.otherFormat(format)) }
         let lengthBytes = try descriptor.read(8, at: 0)
         guard lengthBytes.count == 8 else { throw fault(.noHeader(fileSize: fileSize)) }
         let length = lengthBytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }

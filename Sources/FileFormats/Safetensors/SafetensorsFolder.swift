@@ -12,6 +12,8 @@ public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
     case onlyPickles([String])
     /// No weights under the names that model folders have; `found` are files that are there instead.
     case noWeights(found: [String])
+    /// There is no config.json; `found` are files that tell what the folder is instead.
+    case noConfig(found: [String])
     /// The root of a cache entry, whose `refs/main` names a revision that is not there.
     case missingSnapshot(String)
     /// The root of a cache entry without `refs/main`, and not with one snapshot.
@@ -36,15 +38,31 @@ public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
                 : "it is a cache entry with the snapshots \(revisions.map(quoted).joined(separator: ", ")) and no "
                     + "refs/main; give the folder of one, as in snapshots/\(revisions[0])"
         case .noWeights(let found): Self.noWeights(found)
+        case .noConfig(let found): Self.noConfig(found)
         }
     }
 
     /// Whether it is that a file is not there.
     var isMissingFile: Bool {
         switch self {
-        case .missingShard, .noWeights: true
+        case .missingShard, .noWeights, .noConfig: true
         default: false
         }
+    }
+
+    private static func noConfig(_ found: [String]) -> String {
+        func has(_ name: String) -> Bool { found.contains { $0.hasSameBytes(as: name) } }
+        let reason: String
+        if has("adapter_config.json") {
+            reason = "it is an adapter: give its base with --model and the adapter with --adapter"
+        } else if let file = found.first(where: { $0.hasSuffix(".gguf") }) {
+            reason = "give the GGUF file itself, as in --model \(file)"
+        } else if has("params.json") {
+            reason = "params.json is of the publisher's own format: fetch the model in Transformers' format"
+        } else {
+            reason = "fetch the model folder with all its files"
+        }
+        return "config.json is missing; " + reason
     }
 
     private static func noWeights(_ found: [String]) -> String {

@@ -128,6 +128,8 @@ public struct ModelConfig: Sendable {
             _, let error)
         {
             throw FineTuningError.unsupportedModel(path: file, problems: [error.description])
+        } catch FileError.missing where isFolder {
+            throw FileError.modelFolder(path: path, [.noConfig(found: try namesInFolder(path))])
         }
         guard let object = value.objectValue else {
             throw FineTuningError.unsupportedModel(

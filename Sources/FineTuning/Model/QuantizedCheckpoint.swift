@@ -35,6 +35,9 @@ enum QuantizedCheckpoint {
         var tensor: TensorEntry
     }
 
+    /// Integers that hold the bits of several weights, or one in steps.
+    private static let packed: [ElementType] = [.i8, .u8, .i16, .u16, .i32, .u32]
+
     /// The first tensor that only a quantised checkpoint has; nil for plain weights.
     static func evidence(_ files: SafetensorsFolder) -> Evidence? {
         func has(_ ending: String) -> Bool { files.entries.contains { $0.name.hasSuffix(ending) } }
@@ -52,7 +55,7 @@ enum QuantizedCheckpoint {
         // Integers of other names are tables of positions and the like.
         guard
             let entry = files.entries.first(where: {
-                $0.type.isNarrowFloat || !$0.type.isFloatingPoint && $0.name.hasSuffix(".weight")
+                $0.type.isNarrowFloat || packed.contains($0.type) && $0.name.hasSuffix(".weight")
             })
         else { return nil }
         if entry.type == .u32, has(".scales") { return found("MLX", entry) }

@@ -112,6 +112,7 @@ extension RunDirectory {
     ///
     /// - Throws: `RunError.exists`.
     public static func checkFree(_ path: String) throws {
+        try refuseUnexpanded(path)
         let names = (try? namesInFolder(path)) ?? []
         let isOccupied =
             names.contains { $0 != ".lock" }

@@ -3,7 +3,7 @@ import Foundation
 
 extension ChatTemplate {
     /// Templates are small; the files they stand in hold vocabularies of added tokens, too.
-    private static let fileLimit = 64 << 20
+    private static let fileLimit = 32 << 20
 
     /// Reads the chat template of a model folder: chat_template.jinja, tokenizer_config.json or chat_template.json, in
     /// this order, as Transformers does.

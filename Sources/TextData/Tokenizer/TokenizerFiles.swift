@@ -69,12 +69,20 @@ struct TokenizerFiles {
         return try SentencePieceFile(try bytes(of: file), path: file).read()
     }
 
+    /// Enough for lists of some hundred thousand added tokens.
+    private static let configLimit = 32 << 20
+
     private func readConfig(_ folder: String) throws -> TokenizerConfig {
         var config = TokenizerConfig()
         for name in ["special_tokens_map.json", "tokenizer_config.json"] {
             let file = (settings ?? folder) + "/" + name
             guard isPresent(file) else { continue }
-            config.merge(try TokenizerConfig(try parse(try bytes(of: file), file), path: file))
+            let content = try bytes(of: file, limit: Self.configLimit + 1)
+            guard content.count <= Self.configLimit else {
+                throw TokenizerError.malformed(
+                    path: file, place: "", reason: "it is larger than \(Self.configLimit >> 20) MiB")
+            }
+            config.merge(try TokenizerConfig(try parse(content, file), path: file))
         }
         return config
     }

@@ -69,6 +69,7 @@ struct Logits: ParsableCommand {
 
 /// Stops early, before any work, when the output stands already.
 func refuseExisting(_ path: String) throws {
+    try refuseUnexpanded(path)
     var status = stat()
     if lstat(path, &status) == 0 { throw FileError.outputExists(path: path) }
 }

@@ -302,7 +302,7 @@ struct Inspector {
     }
 
     private func readJSON(_ path: String) throws -> JSONValue {
-        try FileFormats.readJSON(path, limit: 1 << 30)
+        try FileFormats.readJSON(path, limit: 256 << 20)
     }
 
     private func json() throws -> Inspection {

@@ -78,7 +78,7 @@ extension Inspector {
     private func hasChatTemplate() throws -> Bool {
         if has("chat_template.jinja") || has("chat_template.json") { return true }
         guard has("tokenizer_config.json"),
-            let config = try? JSONParser.parse(readFile(path + "/tokenizer_config.json", limit: 64 << 20))
+            let config = try? JSONParser.parse(readFile(path + "/tokenizer_config.json", limit: 32 << 20))
         else { return false }
         return config["chat_template"].map { !$0.isNull } ?? false
     }
