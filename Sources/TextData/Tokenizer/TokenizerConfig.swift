@@ -44,7 +44,7 @@ struct TokenizerConfig: Sendable {
         func typed<Value>(_ key: String, _ expected: String, _ read: (JSONValue) -> Value?) -> Value? {
             guard let found = value[key], !found.isNull else { return nil }
             if let value = read(found) { return value }
-            problems.append("\(key): expected \(expected), found \(shortened(JSONWriter.text(found)))")
+            problems.append("\(key): expected \(expected), found \(JSONWriter.text(found).prefix(80))")
             return nil
         }
         func token(_ key: String) -> ByteString? {
