@@ -1,7 +1,8 @@
 import FileFormats
 import Foundation
 import Testing
-import TextData
+
+@testable import TextData
 
 @Suite("Tokenizer files that are wrong")
 struct TokenizerHostileTests {
@@ -60,6 +61,28 @@ struct TokenizerHostileTests {
         let vocab = (0..<100).map { ("t\($0)", JSONValue.integer(-$0 - 1)) }
         let error = try #require(throws: TokenizerError.self) { try Tokenizer(json: Self.model(vocab)) }
         #expect(error.description.contains("and 95 more"))
+    }
+
+    @Test func idsWithHolesTakeMemoryInProportionToTheFile() throws {
+        func document(_ count: Int, gap: Int, added: [JSONValue] = []) -> JSONValue {
+            let vocab = (0..<count).map { (key: "t\($0)", value: JSONValue.integer($0 * gap)) }
+            return [
+                "added_tokens": .array(added),
+                "model": ["type": "WordLevel", "unk_token": "t0", "vocab": .object(JSONObject(vocab))],
+            ]
+        }
+        #expect(try Tokenizer(json: document(10, gap: 400)).vocabularySize == 3601)
+        #expect(throws: TokenizerError.self) { try Tokenizer(json: document(1000, gap: 400)) }
+        let far = (1...100).map { addedToken($0 * 4000, "<\($0)>") }
+        #expect(throws: TokenizerError.self) { try Tokenizer(json: document(2, gap: 1, added: far)) }
+        let tekken: JSONValue = [
+            "config": ["pattern": "a", "default_vocab_size": 16_777_216, "default_num_special_tokens": 16_777_216],
+            "vocab": [],
+        ]
+        let error = try #require(throws: TokenizerError.self) {
+            try TekkenFile(path: "tekken.json").read(tekken, TokenizerConfig())
+        }
+        #expect(error.description.contains("default_num_special_tokens"))
     }
 
     @Test(

@@ -12,6 +12,9 @@ struct TekkenFile {
         document["vocab"]?.arrayValue != nil && document["config"]?["pattern"] != nil
     }
 
+    /// Special tokens that a file may have; a thousand is usual, and each takes memory however few are listed.
+    private static let mostSpecial = 1 << 16
+
     /// The special tokens of files that do not list them; the others are called `<SPECIAL_20>` and so on.
     private static let defaultSpecial = [
         "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]",
@@ -25,14 +28,14 @@ struct TekkenFile {
             throw malformed("config.pattern", "expected a string")
         }
         guard let entries = document["vocab"]?.arrayValue else { throw malformed("vocab", "expected an array") }
-        func count(_ key: String) throws -> Int {
-            guard let value = document["config"]?[key]?.intValue, (0...1 << 24).contains(value) else {
-                throw malformed("config.\(key)", "expected a count")
+        func count(_ key: String, limit: Int) throws -> Int {
+            guard let value = document["config"]?[key]?.intValue, (0...limit).contains(value) else {
+                throw malformed("config.\(key)", "expected a count of at most \(limit)")
             }
             return value
         }
-        let specialCount = try count("default_num_special_tokens")
-        let size = try count("default_vocab_size")
+        let specialCount = try count("default_num_special_tokens", limit: Self.mostSpecial)
+        let size = try count("default_vocab_size", limit: 1 << 24)
         guard size >= specialCount, size - specialCount <= entries.count else {
             throw malformed(
                 "config.default_vocab_size",

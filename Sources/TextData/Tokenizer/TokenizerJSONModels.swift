@@ -1,7 +1,8 @@
 import FileFormats
 
 extension TokenizerJSONReader {
-    /// Neighbouring ids without a token that a vocabulary may have; more say that an id is wrong.
+    /// Ids without a token that a vocabulary may have beside as many as it has tokens: each takes memory, and more say
+    /// that an id is wrong.
     private static let mostHoles = 4096
 
     func readModel(_ model: JSONObject, added: [AddedToken], isByteLevel: Bool) throws -> TokenModel {
@@ -136,6 +137,7 @@ extension TokenizerJSONReader {
         let fillers = Dictionary(added.map { (Int($0.id), $0) }, uniquingKeysWith: { first, _ in first })
 
         var table = ByteTable(capacity: ids.count, bytes: bytes)
+        var holes = 0
         for (k, item) in ids.enumerated() {
             let token = vocab.entries[item.entry].key
             if k > 0, ids[k - 1].id == item.id {
@@ -144,7 +146,8 @@ extension TokenizerJSONReader {
                 continue
             }
             while table.count < item.id, let filler = fillers[table.count], table.insert(filler.content.bytes).isNew {}
-            if item.id - table.count > Self.mostHoles {
+            holes += item.id - table.count
+            guard holes <= Self.mostHoles + ids.count else {
                 problems.add(.hole, "no token has the ids \(table.count)..<\(item.id)")
                 break
             }
@@ -177,9 +180,10 @@ extension TokenizerJSONReader {
                 problems.add(.duplicateID, "added token \(name) has both ids \(other) and \(token.id)")
             }
         }
-        var expected = table.count
+        var expected = table.count, holes = 0
         for id in byID.keys.sorted() where Int(id) >= table.count {
-            if Int(id) - expected > Self.mostHoles {
+            holes += Int(id) - expected
+            if holes > Self.mostHoles + table.count {
                 problems.add(.hole, "no token has the ids \(expected)..<\(id)")
             }
             expected = Int(id) + 1
