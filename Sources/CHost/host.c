@@ -9,6 +9,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -115,16 +117,23 @@ void graft_output_began(void) { atomic_store(&output_began, 1); }
 
 // MARK: memory
 
-uint64_t graft_address_limit(void) {
+uint64_t graft_address_limit(int with_data) {
     uint64_t least = UINT64_MAX;
     const int kinds[] = {RLIMIT_AS, RLIMIT_DATA};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < (with_data ? 2 : 1); i++) {
         struct rlimit limit;
         if (getrlimit(kinds[i], &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < least) {
             least = limit.rlim_cur;
         }
     }
     return least;
+}
+
+int graft_can_reserve(size_t bytes) {
+    void *block = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (block == MAP_FAILED) return 0;
+    munmap(block, bytes);
+    return 1;
 }
 
 uint64_t graft_address_use(uint64_t *resident) {
@@ -154,7 +163,7 @@ _Noreturn void graft_out_of_memory(size_t bytes) {
         add_number(&message, bytes);
         add(&message, " bytes could not be had");
     }
-    uint64_t limit = graft_address_limit();
+    uint64_t limit = graft_address_limit(1);
     if (limit != UINT64_MAX) {
         add(&message, bytes > 0 ? "; " : ": ");
         add(&message, "this process may use ");
@@ -171,7 +180,7 @@ _Noreturn void graft_out_of_memory(size_t bytes) {
 static void fault(int number, siginfo_t *information, void *context) {
     (void)information, (void)context;
     int reason = errno;
-    uint64_t limit = graft_address_limit();
+    uint64_t limit = graft_address_limit(1);
     if (limit != UINT64_MAX && (reason == ENOMEM || graft_address_use(NULL) + (16 << 20) > limit)) graft_out_of_memory(0);
     for (int i = 0; i < FAULT_SIGNALS; i++) {
         if (fault_signals[i] == number) sigaction(number, &former[i], NULL);
@@ -222,10 +231,26 @@ static void listen_to_stops(int json) {
 #endif
 #endif
 #ifndef SANITIZED
+// OpenBLAS starts threads as it is loaded and takes 128 MiB of address space for each; where there is none, they wait for
+// it for ever, and with them the end of the process. graft calls it from its own threads alone, and under a limit
+// begins anew with that said. A program that the dynamic loader was told to run cannot: the file that runs is the loader.
+static void keep_openblas_small(char **arguments, char **environment) {
+    static char setting[] = "OPENBLAS_NUM_THREADS=1";
+    size_t count = 0, name = strlen("OPENBLAS_NUM_THREADS=");
+    for (; environment[count]; count++) {
+        if (strncmp(environment[count], setting, name) == 0) return;
+    }
+    if (count > 4096 || getauxval(AT_BASE) == 0) return;
+    char *copy[count + 2];
+    copy[0] = setting;
+    memcpy(copy + 1, environment, (count + 1) * sizeof *copy);
+    execve("/proc/self/exe", arguments, copy);
+}
+
 // Before the libraries' constructors, which take most of the time that the program needs to begin: until then a signal
 // ends it as it ends any program. Sanitizers have to begin first.
 static void before_constructors(int count, char **arguments, char **environment) {
-    (void)environment;
+    if (graft_address_limit(1) != UINT64_MAX) keep_openblas_small(arguments, environment);
     int json = 0;
     for (int i = 1; i < count && strcmp(arguments[i], "--") != 0; i++) json |= strcmp(arguments[i], "--json") == 0;
     listen_to_stops(json);
@@ -239,7 +264,7 @@ void graft_prepare_process(int json) {
     static int is_prepared = 0;
     if (is_prepared++) return;
     listen_to_stops(json);
-    if (graft_address_limit() == UINT64_MAX) return;
+    if (graft_address_limit(1) == UINT64_MAX) return;
     // Every thread's own arena would reserve 64 MiB of address space.
     mallopt(M_ARENA_MAX, 1);
     stack_t stack = {.ss_sp = handler_stack, .ss_size = sizeof handler_stack};

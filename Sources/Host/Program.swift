@@ -9,7 +9,7 @@ public func prepareProcess(isJSONWanted: Bool) { graft_prepare_process(isJSONWan
 /// Ends the process once everything is written. Where threads or memory are scarce the libraries' own clean-up is left
 /// out: it waits for threads of theirs that could not be started.
 public func endProcess(_ status: Int32) -> Never {
-    if status != 0 || AddressSpace.limit != nil { _exit(status) }
+    if status != 0 || AddressSpace.isLimited { _exit(status) }
     exit(status)
 }
 
@@ -56,8 +56,12 @@ public func endOutOfMemory(_ byteCount: Int) -> Never { graft_out_of_memory(max(
 
 /// The address space of this process, in bytes.
 public enum AddressSpace {
-    /// The limit (`ulimit -v`, or -d); nil where there is none.
-    public static var limit: Int? { Int(exactly: graft_address_limit()) }
+    /// The limit (`ulimit -v`); nil where there is none.
+    public static var limit: Int? { Int(exactly: graft_address_limit(0)) }
+    /// Whether this or the limit of data (`ulimit -d`) is set.
+    public static var isLimited: Bool { graft_address_limit(1) != .max }
+    /// Whether so many bytes could be had now.
+    public static func canReserve(_ byteCount: Int) -> Bool { graft_can_reserve(byteCount) != 0 }
 
     /// What is in use beyond resident memory: libraries' code, stacks, and what was set aside.
     public static var idle: Int {

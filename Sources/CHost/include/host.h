@@ -32,8 +32,12 @@ int graft_affinity_count(void);
 // Says on standard error that `bytes` of memory could not be had, and ends the process with the status of I/O errors.
 _Noreturn void graft_out_of_memory(size_t bytes);
 
-// The smaller of the limits of address space and data, in bytes; UINT64_MAX where there is none.
-uint64_t graft_address_limit(void);
+// The limit of address space (ulimit -v) in bytes, or the smaller of it and that of data (ulimit -d); UINT64_MAX where
+// there is none.
+uint64_t graft_address_limit(int with_data);
+
+// Whether so many bytes of address space could be had now.
+int graft_can_reserve(size_t bytes);
 
 // Bytes of address space in use, and of these the resident ones; 0 where the system does not tell.
 uint64_t graft_address_use(uint64_t *resident);

@@ -1,4 +1,5 @@
 import Foundation
+import Host
 import TensorCore
 
 extension TrainingRun {
@@ -46,6 +47,11 @@ extension TrainingRun {
                 + "\(mebibytes(plan.weightBytes + plan.trainableBytes - plan.idleExpertBytes)), a row of \(longest) "
                 + "tokens \(mebibytes(needed - fixed))), and \(mebibytes(limit)) may be used"
         ]
+        if let limit = AddressSpace.limit, recipe.training.memoryBytes == nil {
+            lines.append(
+                "the address space is limited to \(mebibytes(limit)) (ulimit -v), of which libraries and stacks take "
+                    + mebibytes(AddressSpace.idle))
+        }
         let tokens = (limit - fixed) / max(1, plan.bytesPerToken(recomputed: plan.layerCount))
         if !isFull, plan.trainableBytes > limit / 4 {
             lines.append(

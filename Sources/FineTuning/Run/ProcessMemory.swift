@@ -19,7 +19,7 @@ public enum ProcessMemory {
     public static var limitBytes: Int? {
         var limits = [totalBytes].compactMap { $0 }
         // Of the address space, code and stacks take a part that no plan counts, and blocks lie apart in it.
-        if let limit = AddressSpace.limit { limits.append(max(0, limit - AddressSpace.idle - (64 << 20))) }
+        if let limit = AddressSpace.limit { limits.append(max(0, limit - AddressSpace.idle - (96 << 20))) }
         limits += controlGroupLimits(membership: ControlGroups.membership, file: ControlGroups.text)
         return limits.min()
     }

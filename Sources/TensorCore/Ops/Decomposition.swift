@@ -1,12 +1,20 @@
 internal import COpenBLAS
+import Host
 
 /// f32 products on the calling thread, outside a pool.
 enum DenseProduct {
     private static let isSequential: Void = openblas_set_num_threads(1)
+    private static let isLimited = AddressSpace.isLimited
+
+    /// OpenBLAS takes 128 MiB of address space for each thread that calls it, and waits for ever where it gets none.
+    static func makeReady() {
+        _ = isSequential
+        if isLimited, !AddressSpace.canReserve(128 << 20) { endOutOfMemory(128 << 20) }
+    }
 
     /// C (+)= A B for f32 matrices whose rows' elements are adjacent, or their transposes.
     static func run(_ a: Matrix, _ b: Matrix, into c: Matrix, accumulate: Bool = false) {
-        _ = isSequential
+        makeReady()
         precondition(a.columns == b.rows && a.rows == c.rows && b.columns == c.columns && c.columnStride == 1)
         precondition(a.dtype == .f32 && b.dtype == .f32 && c.dtype == .f32)
         guard c.rows > 0, c.columns > 0 else { return }
@@ -25,7 +33,7 @@ enum DenseProduct {
     }
 
     /// Sequential products and decompositions in the libraries: results do not depend on the number of processors.
-    static func makeSequential() { _ = isSequential }
+    static func makeSequential() { makeReady() }
 }
 
 extension Tensor {
