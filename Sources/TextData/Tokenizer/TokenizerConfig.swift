@@ -18,6 +18,7 @@ struct TokenizerConfig: Sendable {
     /// Every token that stands under a key of a special one, in the order in which Transformers adds those that a
     /// vocabulary lacks.
     private(set) var specialTokens: [ByteString] = []
+    private var knownSpecial: Set<ByteString> = []
     private static let specialKeys = [
         "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
         "additional_special_tokens", "extra_special_tokens",
@@ -100,7 +101,7 @@ struct TokenizerConfig: Sendable {
     }
 
     private mutating func add(special token: ByteString) {
-        if !specialTokens.contains(token) { specialTokens.append(token) }
+        if knownSpecial.insert(token).inserted { specialTokens.append(token) }
     }
 
     /// The special tokens that `addedTokenEntries` lacks, as entries, with the ids that `find` knows, or the next ones that
@@ -123,13 +124,12 @@ struct TokenizerConfig: Sendable {
         guard let object = value.objectValue else {
             throw TokenizerError.malformed(path: path, place: "", reason: "expected an object, found \(value.kindName)")
         }
-        let special = Set(specialTokens)
         for (text, id) in object.entries {
             guard let id = id.intValue, (0..<Int(Int32.max)).contains(id) else {
                 throw TokenizerError.malformed(path: path, place: shortened(text), reason: "its value is no id")
             }
             addedTokenEntries.append([
-                "id": .integer(id), "content": .string(text), "special": .bool(special.contains(ByteString(text))),
+                "id": .integer(id), "content": .string(text), "special": .bool(knownSpecial.contains(ByteString(text))),
             ])
         }
         addedTokenEntries.sort { ($0["id"]?.intValue ?? 0) < ($1["id"]?.intValue ?? 0) }

@@ -74,7 +74,8 @@ struct VocabularyAndMerges {
     private func addedTokens() -> [JSONValue] {
         let entries = vocabulary.objectValue?.entries ?? []
         let ids = Dictionary(entries.map { (ByteString($0.key), $0.value.intValue) }, uniquingKeysWith: { $1 })
-        let size = (entries.compactMap(\.value.intValue).max() ?? -1) + 1
+        // Ids out of range are refused where the vocabulary is read.
+        let size = (entries.compactMap(\.value.intValue).filter { $0 < Int(Int32.max) }.max() ?? -1) + 1
         let listed = Set(config.addedTokens.map(\.id))
         return config.addedTokenEntries
             + config.missingSpecialEntries(vocabularySize: size) { ids[$0] ?? nil }.filter {
