@@ -6,6 +6,8 @@ struct SentencePieceNormalizer: Sendable {
     /// Strings that stay as they are.
     var userDefined = StringMatcher()
     var addsDummyPrefix = true
+    /// The dummy space stands only before the text as a whole, not before what follows an added token.
+    var prefixesTextOnly = false
     var removesExtraSpaces = true
     var escapesSpaces = true
     /// The dummy space goes to the end.
@@ -43,7 +45,8 @@ struct SentencePieceNormalizer: Sendable {
                 return
             }
         }
-        if addsDummyPrefix, !spaceIsSuffix {
+        let isInside = prefixesTextOnly && source.origins.range(of: 0..<1).lowerBound > 0
+        if addsDummyPrefix, !spaceIsSuffix, !isInside {
             changed.append(space, from: source.origins.range(of: i..<i + utf8Length(span[i])))
         }
         var followsSpace = removesExtraSpaces

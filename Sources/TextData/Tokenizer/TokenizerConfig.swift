@@ -13,6 +13,9 @@ struct TokenizerConfig: Sendable {
     var addsEOS: Bool?
     var addsPrefixSpace = false
     var tokenizerClass = ""
+    /// `legacy` of Llama's tokenizers: each stretch of text between added tokens gets a dummy space.
+    var isLegacy: Bool?
+    var isLlama: Bool { ["LlamaTokenizer", "CodeLlamaTokenizer"].contains { tokenizerClass.hasPrefix($0) } }
     /// `added_tokens_decoder` in order of id, as entries of a tokenizer.json's `added_tokens`.
     var addedTokenEntries: [JSONValue] = []
     /// Every token that stands under a key of a special one, in the order in which Transformers adds those that a
@@ -62,6 +65,7 @@ struct TokenizerConfig: Sendable {
         addsEOS = flag("add_eos_token")
         addsPrefixSpace = flag("add_prefix_space") ?? false
         tokenizerClass = typed("tokenizer_class", "a string", \.stringValue) ?? ""
+        isLegacy = flag("legacy")
         let added = typed("added_tokens_decoder", "an object of tokens by their ids", \.objectValue)
         guard problems.isEmpty else {
             throw TokenizerError.malformed(path: path, place: "", reason: problems.joined(separator: "; "))
@@ -94,6 +98,7 @@ struct TokenizerConfig: Sendable {
         addsBOS = other.addsBOS ?? addsBOS
         addsEOS = other.addsEOS ?? addsEOS
         addsPrefixSpace = addsPrefixSpace || other.addsPrefixSpace
+        isLegacy = other.isLegacy ?? isLegacy
         if !other.tokenizerClass.isEmpty { tokenizerClass = other.tokenizerClass }
         if !other.addedTokenEntries.isEmpty { addedTokenEntries = other.addedTokenEntries }
         for token in other.specialTokens { add(special: token) }

@@ -134,6 +134,11 @@ struct TokenizerFiles {
         func id(_ token: ByteString?) -> [Int32] {
             token.flatMap { vocabulary.find($0.bytes) }.map { [Int32($0)] } ?? []
         }
+        // Transformers gives Llama's class a Metaspace that prepends to the first piece only, unless told `legacy`.
+        if case .sentencePiece(var normalizer)? = parts.normalizer, named.isLlama, named.isLegacy != true {
+            normalizer.prefixesTextOnly = true
+            parts.normalizer = .sentencePiece(normalizer)
+        }
         if named.addsBOS == false { parts.postProcessor.prefix = [] }
         if named.addsEOS == true { parts.postProcessor.suffix = id(config.eos) }
     }
