@@ -13,15 +13,15 @@ struct BaseLicence {
     let languages: [String]
 
     private static let starts = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "USE_POLICY"]
-    private static let sizeLimit = 4 << 20
-
     /// - Parameter model: a folder, or a GGUF file, whose metadata names the licence and beside which the files may lie.
     init(model: String) {
         let isFolder = fileKind(model) == .folder
         let folder = isFolder ? model : splitPath(model).folder
         let names = (try? namesInFolder(folder)) ?? []
-        files = names.filter { name in Self.starts.contains { name.uppercased().utf8.starts(with: $0.utf8) } }
-            .map { folder + "/" + $0 }
+        // Such a folder as LICENSES is no file of terms.
+        files = names.filter { name in
+            Self.starts.contains { name.uppercased().utf8.starts(with: $0.utf8) } && isPlainFile(folder + "/" + name)
+        }.map { folder + "/" + $0 }
         if isFolder {
             let card = BaseCard(path: folder + "/README.md")
             (identifier, name) = (card.values("license").first, card.values("license_name").first)
@@ -51,7 +51,13 @@ struct BaseLicence {
                 splitPath(path).name.uppercased().utf8.starts(with: $0.utf8)
             }
         }
-        return own.flatMap { try? readFile($0, limit: Self.sizeLimit) }.map { String(decoding: $0, as: UTF8.self) }
+        return own.flatMap { try? Self.read($0) }.map { String(decoding: $0, as: UTF8.self) }
+    }
+
+    /// - Throws: `FileError`, also for a link that leads out of the folder.
+    static func read(_ path: String) throws -> [UInt8] {
+        let (folder, name) = splitPath(path)
+        return try readSideFile(name, in: folder)
     }
 
     /// What whoever passes a changed model on has to do, as far as it can be told from the name.
@@ -88,7 +94,7 @@ private struct BaseCard {
     private let lines: [Substring]
 
     init(path: String) {
-        let bytes = (try? readFile(path, limit: 4 << 20)) ?? []
+        let bytes = (try? BaseLicence.read(path)) ?? []
         let all = String(decoding: bytes, as: UTF8.self).split(maxSplits: 200) { $0 == "\n" || $0 == "\r\n" }
         let isFront = all.first?.trimmingCharacters(in: .whitespaces) == "---"
         lines = isFront ? all.dropFirst().prefix { !$0.hasPrefix("---") } : []

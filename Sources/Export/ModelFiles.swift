@@ -15,7 +15,7 @@ enum ModelFiles {
     ]
     private static let sizeLimit = 512 << 20
 
-    private static func exists(_ path: String) -> Bool { isPresent(path) }
+    private static func exists(_ path: String) -> Bool { isPlainFile(path) }
 
     /// Where each file to be copied comes from, by its name in the new folder.
     static func sources(model: String, adapter: String?) throws -> [(name: String, path: String)] {
@@ -34,11 +34,13 @@ enum ModelFiles {
         return sources
     }
 
+    /// - Throws: `FileError`, also for links that lead out of the folder that a file is of.
     static func copy(_ sources: [(name: String, path: String)], into folder: String) throws {
         for source in sources {
-            let target = folder + "/" + source.name
-            try createFolders(splitPath(target).folder)
-            try AtomicFile.write(try readFile(source.path, limit: sizeLimit), to: target, replacing: true)
+            // The path ends in the name, which may have a folder of its own in it.
+            let origin = String(decoding: source.path.utf8.dropLast(source.name.utf8.count + 1), as: UTF8.self)
+            let bytes = try readSideFile(source.name, in: origin.isEmpty ? "/" : origin)
+            try AtomicFile.write(bytes, to: folder + "/" + source.name, replacing: true)
         }
     }
 

@@ -56,8 +56,9 @@ public struct ParityGate {
         let sample = try ParitySample(text: text, vocabulary: base.vocabularySize, config: base.config, data: data)
         var comparison = ModelComparison(base: base, text: text, sample: sample, pool: pool)
         do { try comparison.compare(path, isOwn: isOwn) } catch let error as any GraftError
-            where error.exitStatus != .stopped && error.exitStatus != .io
+            where [.badInput, .missingInput].contains(error.exitStatus)
         {
+            // A disk that fails, or a request to stop, says nothing about what was written.
             comparison.problems.append("it cannot be read back: \(error)")
             comparison.cause = .weights
         }

@@ -132,9 +132,7 @@ public struct ReadyFolder {
         let licence = BaseLicence(model: model)
         for path in licence.files {
             let target = folder + "/" + splitPath(path).name
-            if !isPresent(target) {
-                try AtomicFile.write(try readFile(path, limit: 4 << 20), to: target)
-            }
+            if !somethingExists(at: target) { try AtomicFile.write(try BaseLicence.read(path), to: target) }
         }
         let adapter = try adapters.first.flatMap { try ModelFiles.object($0.path + "/adapter_config.json") }
         let text = ModelCard(

@@ -38,6 +38,8 @@ public enum TextError: GraftError {
     /// The first faults of a data set and the number of all of them.
     case badRows(faults: [RowFault], total: Int)
     case badOption(name: String, reason: String)
+    /// All rows of the files were left out; each reason with how many.
+    case noExamples(files: [String], reasons: [String])
 
     public var exitStatus: ExitStatus {
         switch self {
@@ -83,6 +85,9 @@ public enum TextError: GraftError {
         case .notRows(let path, let reason): "\(path): \(reason)"
         case .badRows(let faults, let total): Self.rowText(faults, total: total)
         case .badOption(let name, let reason): "\(name): \(reason)"
+        case .noExamples(let files, let reasons):
+            files.prefix(5).joined(separator: ", ") + (files.count > 5 ? " and \(files.count - 5) more files" : "")
+                + ": no example is left: " + reasons.joined(separator: "; ")
         }
     }
 

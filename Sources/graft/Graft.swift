@@ -35,6 +35,7 @@ struct Graft: ParsableCommand {
     static func main() {
         prepareProcess(isJSONWanted: isJSONWanted)
         reportMappedFileFaults()
+        UnguardedOutputs.report { text in Messages(quiet: isQuiet).note("warning: \(text)") }
         do {
             try checkArguments()
             var command = try parseAsRoot()
@@ -62,8 +63,11 @@ struct Graft: ParsableCommand {
     }
 
     /// Asked for anywhere, also on a command line that cannot be understood.
-    fileprivate static var isJSONWanted: Bool {
-        CommandLine.arguments.dropFirst().prefix { $0 != "--" }.contains("--json")
+    fileprivate static var isJSONWanted: Bool { isGiven("--json") }
+    private static var isQuiet: Bool { isGiven("--quiet") }
+
+    private static func isGiven(_ flag: String) -> Bool {
+        CommandLine.arguments.dropFirst().prefix { $0 != "--" }.contains(flag)
     }
 }
 

@@ -125,7 +125,7 @@ import Testing
         try model.writeAdapter(to: scratch("a"), modules: [("model.layers.0.self_attn.q_proj", 4)])
         for (file, text) in [
             ("m/tokenizer.json", "base"), ("m/chat_template.jinja", "base"), ("m/generation_config.json", "{}"),
-            ("m/vocab.json", "base"), ("a/tokenizer.json", "own"), ("a/tokenizer_config.json", "own"),
+            ("m/vocab.json", "base"), ("a/tokenizer.json", "own"), ("a/tokenizer_config.json", "{}"),
         ] { try AtomicFile.write(Array(text.utf8), to: scratch(file)) }
         _ = try mergeModel(model: scratch("m"), adapter: scratch("a"), output: scratch("o"), pool: pool)
         let files = try FileManager.default.contentsOfDirectory(atPath: scratch("o")).sorted()

@@ -1,4 +1,5 @@
 import FileFormats
+import Foundation
 import Testing
 
 @testable import TextData
@@ -209,6 +210,28 @@ struct ExampleTests {
             #expect(set.examples.map(\.ids) == [[1, 2, 3], [3, 4, 5], [3, 4, 5], [7, 8]])
             #expect(set.rows == [0, 0, 1, 2])
             #expect((report.split, report.emptied) == (2, 1))
+        }
+    }
+
+    /// What leaves no example is the data's fault, and told with the file and the reason.
+    @Test func allRowsLeftOutIsBadInput() throws {
+        let path = NSTemporaryDirectory() + "/graft-cut-\(UInt64.random(in: 0 ... .max)).jsonl"
+        defer { unlink(path) }
+        let rows = String(repeating: "{\"input_ids\": [1, 2, 3, 4, 5]}\n", count: 3)
+        try AtomicFile.write(Array(rows.utf8), to: path)
+        let builder = try builder {
+            $0.maxLength = 3
+            $0.overlong = .drop
+        }
+        var stream = try ExampleStream(builder, files: [DataFile(path: path, source: 0)])
+        while try stream.next() != nil {}
+        do {
+            _ = try stream.finish()
+            Issue.record("no example is left, and that is no error")
+        } catch let error as TextError {
+            #expect(error.exitStatus == .badInput)
+            #expect(error.description.contains(path) && error.description.contains("all 3 rows"))
+            #expect(error.description.contains("max_length 3"))
         }
     }
 

@@ -60,7 +60,7 @@ strangers() {
 
 # A published output is whole: a run's adapter, anything else altogether.
 nothing_half() {
-    local name left
+    local name left first
     if [ "$output" = run ]; then
         if [ -e run/adapter ]; then
             diff -rq run/adapter "$expected/$current/run/adapter" > "$own/difference" 2>&1 \

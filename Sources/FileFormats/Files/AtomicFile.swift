@@ -5,7 +5,7 @@ import Host
 ///
 /// Folders above it are made where they are missing. The temporary is removed when the object goes without `commit`, and
 /// those folders with it. One that a killed process left behind is removed
-/// by the next writer of the same path: the lock on it shows whether its writer still lives.
+/// by the next writer of the same path: the lock on it shows whether its writer still lives. So are those of other outputs in the same folder.
 public final class AtomicFile {
     public let path: String
     private let replacing: Bool
@@ -19,7 +19,7 @@ public final class AtomicFile {
     private static let startSize = 32 << 20
 
     /// - Parameter replacing: whether a file that stands at `path` may be replaced.
-    /// - Throws: `FileError.outputExists`, `.io`.
+    /// - Throws: `FileError.outputExists`, `.locked` while another process writes it, `.io`.
     public init(path: String, replacing: Bool = false) throws {
         if !replacing, somethingExists(at: path) { throw FileError.outputExists(path: path) }
         self.path = path
@@ -94,9 +94,16 @@ public final class AtomicFolder {
     private let replacing: Bool
     private let temporary: Temporary
 
-    /// - Throws: `FileError.outputExists`, `.io`.
-    public init(path: String, replacing: Bool = false) throws {
+    /// - Throws: `FileError.outputExists`, `.locked` while another process writes it, `.io`.
+    public convenience init(path: String, replacing: Bool = false) throws {
         if !replacing, somethingExists(at: path) { throw FileError.outputExists(path: path) }
+        try self.init(publishingBeside: path, replacing: replacing)
+    }
+
+    /// A folder whose contents alone are to be published; what stands at `path` does not matter.
+    ///
+    /// - Throws: `FileError.io`.
+    init(publishingBeside path: String, replacing: Bool) throws {
         self.path = path
         self.replacing = replacing
         temporary = try Temporary(for: path) {
@@ -114,15 +121,18 @@ public final class AtomicFolder {
         try temporary.publish(replacing: replacing)
     }
 
-    /// Makes everything in the temporary folder appear by itself in the folder that `path` stands in: for outputs that
-    /// are looked at as a whole before any of them is published.
+    /// Makes everything in the temporary folder appear by itself in the folder that `path` stands in, all of it or
+    /// nothing: for outputs that are looked at as a whole before any of them is published, and for sets of files. The
+    /// first by name, which readers of a set open, appears last.
     ///
-    /// - Throws: `FileError.outputExists` when something stands where one of them goes, `.io`.
+    /// - Throws: `FileError.outputExists` when something stands where one of them goes, `.io`; nothing of it stands
+    ///   under its name then.
     public func publishContents() throws {
+        let names = try namesInFolder(temporaryPath)
+        let set = FileSet(names, stage: temporaryPath, folder: temporary.folder)
+        if names.count > 1 { try set.writeJournal() }
         try Self.synchronize(temporaryPath)
-        for name in try namesInFolder(temporaryPath).sorted() {
-            try temporary.publish(part: name, replacing: replacing)
-        }
+        try temporary.publish(set, replacing: replacing)
     }
 
     private static func synchronize(_ folder: String) throws {
@@ -138,134 +148,6 @@ public final class AtomicFolder {
         }
         try Descriptor.folder(folder).synchronize()
     }
-}
-
-/// The temporary sibling of an output; locked while its writer lives, removed when it goes unpublished.
-private final class Temporary {
-    let path: String
-    let target: String
-    let descriptor: Descriptor
-    private let parents: ParentFolders
-    private var isPublished = false
-    private let hold = StopRequest.Hold()
-
-    init(for target: String, create: (String) throws -> Descriptor) throws {
-        let (folder, name) = splitPath(target)
-        guard !name.isEmpty, name != ".", name != "..", !target.utf8.contains(0) else {
-            throw FileError.io(operation: "create", path: target, code: EINVAL)
-        }
-        // Told now rather than when all is written.
-        guard name.utf8.count <= 255 else {
-            throw FileError.io(operation: "create", path: target, code: ENAMETOOLONG)
-        }
-        // Names may have 255 bytes; a cut name only makes two outputs share the clean-up of their leftovers.
-        let prefix = "." + String(decoding: name.utf8.prefix(200), as: UTF8.self) + ".graft-"
-        parents = try ParentFolders(of: target)
-        Self.removeLeftovers(in: folder, prefix: prefix)
-        self.target = folder == "/" ? "/" + name : folder + "/" + name
-        while true {
-            let candidate = "\(folder)/\(prefix)\(String(UInt64.random(in: 0 ... .max), radix: 36)).tmp"
-            let descriptor = try create(candidate)
-            // Another writer's clean-up may have come between creating and locking.
-            if try descriptor.tryLock(), try descriptor.isStillAtPath() {
-                self.path = candidate
-                self.descriptor = descriptor
-                return
-            }
-        }
-    }
-
-    deinit { if !isPublished { removeTree(path) } }
-
-    /// Moves a file or folder of this temporary folder next to it.
-    func publish(part name: String, replacing: Bool) throws {
-        let folder = splitPath(target).folder
-        let part = folder == "/" ? "/" + name : folder + "/" + name
-        try Self.move(path + "/" + name, to: part, replacing: replacing)
-        try Descriptor.folder(folder).synchronize()
-        try parents.synchronize()
-    }
-
-    func publish(replacing: Bool) throws {
-        precondition(!isPublished, "published twice")
-        try Self.move(path, to: target, replacing: replacing)
-        isPublished = true
-        try Descriptor.folder(splitPath(target).folder).synchronize()
-        try parents.synchronize()
-    }
-
-    private static func move(_ path: String, to target: String, replacing: Bool) throws {
-        guard let code = renameWithFlags(path, target, .noReplace) else { return }
-        switch code {
-        case EEXIST:
-            guard replacing else { throw FileError.outputExists(path: target) }
-        case EINVAL, ENOSYS:
-            if !replacing, somethingExists(at: target) { throw FileError.outputExists(path: target) }
-        default: throw FileError.io(operation: "rename to", path: target, code: code)
-        }
-        try replace(target, by: path)
-    }
-
-    private static func replace(_ target: String, by path: String) throws {
-        if rename(path, target) == 0 { return }
-        guard errno == ENOTEMPTY || errno == EEXIST else {
-            throw FileError.io(operation: "rename to", path: target, code: errno)
-        }
-        // A folder with files in it cannot be renamed over: the two change places, then the old one is removed.
-        if renameWithFlags(path, target, .exchange) == nil {
-            removeTree(path)
-            return
-        }
-        let old = path + ".old"
-        guard rename(target, old) == 0 else { throw FileError.io(operation: "move", path: target, code: errno) }
-        guard rename(path, target) == 0 else {
-            let code = errno
-            rename(old, target)
-            throw FileError.io(operation: "rename to", path: target, code: code)
-        }
-        removeTree(old)
-    }
-
-    private static func removeLeftovers(in folder: String, prefix: String) {
-        guard let names = try? namesInFolder(folder) else { return }
-        for name in names where name.utf8.starts(with: prefix.utf8) && name.hasSuffix(".tmp") {
-            let path = folder + "/" + name
-            let opened = try? Descriptor.opened(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW) {
-                FileError.io(operation: "open", path: path, code: $0)
-            }
-            guard let opened, (try? opened.tryLock()) == true else { continue }
-            removeTree(path)
-        }
-    }
-}
-
-/// The flags of Linux's renameat2(2).
-private enum RenameFlags: UInt32 {
-    case noReplace = 1
-    case exchange = 2
-}
-
-/// Renames as one step that neither replaces nor loses anything; the error code, or nil when it went well.
-///
-/// Found by name at run time: C libraries declare the call only for programs that ask for their extensions.
-private func renameWithFlags(_ from: String, _ to: String, _ flags: RenameFlags) -> Int32? {
-    typealias Call = @convention(c) (Int32, UnsafePointer<CChar>, Int32, UnsafePointer<CChar>, UInt32) -> Int32
-    guard let symbol = dlsym(nil, "renameat2") else { return ENOSYS }
-    return unsafeBitCast(symbol, to: Call.self)(AT_FDCWD, from, AT_FDCWD, to, flags.rawValue) == 0 ? nil : errno
-}
-
-/// Gives a folder whose files are synchronised already another name, as one step, where nothing stands.
-///
-/// - Throws: `FileError.outputExists`, `.io`.
-public func publishFolder(_ path: String, as target: String) throws {
-    try Descriptor.folder(path).synchronize()
-    if let code = renameWithFlags(path, target, .noReplace) {
-        if code == EEXIST || somethingExists(at: target) { throw FileError.outputExists(path: target) }
-        guard code == EINVAL || code == ENOSYS, rename(path, target) == 0 else {
-            throw FileError.io(operation: "rename to", path: target, code: code)
-        }
-    }
-    try Descriptor.folder(splitPath(target).folder).synchronize()
 }
 
 /// Removes a file, or a folder with all in it; what cannot be removed stays.

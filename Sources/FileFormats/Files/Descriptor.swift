@@ -136,16 +136,6 @@ final class Descriptor {
         }
     }
 
-    /// Takes the advisory lock of the open file without waiting; false when another one holds it.
-    func tryLock() throws -> Bool {
-        while flock(number, LOCK_EX | LOCK_NB) != 0 {
-            if errno == EINTR { continue }
-            if errno == EWOULDBLOCK { return false }
-            throw FileError.io(operation: "lock", path: path, code: errno)
-        }
-        return true
-    }
-
     /// Whether `path` still names this open file.
     func isStillAtPath() throws -> Bool {
         var there = stat()

@@ -38,7 +38,12 @@ public func sha256(_ bytes: [UInt8]) -> String {
 /// SHA-256 of a file, read in pieces.
 ///
 /// - Throws: `FileError.missing`, `.notAFile`, `.io`, `StopRequest.Stopped`.
-public func sha256(ofFile path: String) throws -> String {
+public func sha256(ofFile path: String) throws -> String { try digest(ofFile: path).sha256 }
+
+/// The number of a file's bytes, and their SHA-256.
+///
+/// - Throws: `FileError.missing`, `.notAFile`, `.io`, `StopRequest.Stopped`.
+public func digest(ofFile path: String) throws -> (size: Int, sha256: String) {
     let file = try Descriptor.reading(path)
     var stream = SHA256Stream()
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
@@ -47,7 +52,7 @@ public func sha256(ofFile path: String) throws -> String {
     while true {
         try StopRequest.check()
         let count = try file.read(into: buffer, at: offset)
-        if count == 0 { return stream.hexDigest() }
+        if count == 0 { return (offset, stream.hexDigest()) }
         stream.update(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
         offset += count
     }

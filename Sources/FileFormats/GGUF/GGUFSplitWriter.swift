@@ -1,10 +1,13 @@
 /// Writes a GGUF file, or several parts of one that readers put together again: the first has the metadata.
 ///
-/// Parts are named and numbered as llama.cpp's gguf-split does. All appear when all are complete, the first one last.
+/// Parts are named and numbered as llama.cpp's gguf-split does. They are written in a hidden folder, and all appear when
+/// all are complete, the first one last.
 public final class GGUFSplitWriter {
     /// Of each part, in order.
     public let paths: [String]
     private let writers: [GGUFWriter]
+    /// Of several parts.
+    private let stage: AtomicFolder?
     private let parts: [ByteString: Int]
 
     /// - Parameter maximumSize: of a part's tensors in bytes; a tensor that is larger gets a part of its own. Nil
@@ -16,6 +19,9 @@ public final class GGUFSplitWriter {
     ) throws {
         let groups = Self.groups(tensors, maximumSize)
         paths = groups.indices.map { GGUFSplit.path(path, part: $0, of: groups.count) }
+        // What killed writers left is out of the way once there is the folder.
+        stage = groups.count > 1 ? try AtomicFolder(publishingBeside: path, replacing: replacing) : nil
+        if !replacing, let path = paths.first(where: somethingExists) { throw FileError.outputExists(path: path) }
         var parts: [ByteString: Int] = [:]
         var writers: [GGUFWriter] = []
         for (index, group) in groups.enumerated() {
@@ -26,8 +32,8 @@ public final class GGUFSplitWriter {
                     (GGUFSplit.tensorCountKey, .int32(Int32(clamping: tensors.count))),
                 ]
             }
-            writers.append(
-                try GGUFWriter(path: paths[index], metadata: pairs, tensors: group, replacing: replacing))
+            let path = stage?.path(of: splitPath(paths[index]).name) ?? paths[index]
+            writers.append(try GGUFWriter(path: path, metadata: pairs, tensors: group, replacing: replacing))
             for tensor in group { parts[ByteString(tensor.name)] = index }
         }
         self.writers = writers
@@ -66,6 +72,7 @@ public final class GGUFSplitWriter {
     ///
     /// - Throws: `FileError.io`, `.outputExists`.
     public func finish() throws {
-        for writer in writers.reversed() { try writer.finish() }
+        for writer in writers { try writer.finish() }
+        try stage?.publishContents()
     }
 }

@@ -5,6 +5,8 @@ public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
     case missingShard(String)
     /// The index names a file that could lie outside the folder.
     case unsafeShard(String, reason: String)
+    /// A file beside the weights that is none of the folder's own, or not what its name says.
+    case unsafeFile(String, reason: String)
     case malformedIndex(String)
     /// The index says that a shard holds a tensor, and it does not.
     case missingTensor(String, shard: String)
@@ -23,6 +25,7 @@ public enum ModelFolderFault: Error, CustomStringConvertible, Sendable {
         switch self {
         case .missingShard(let name): "shard \(quoted(name)) is named in the index and is not there; fetch it"
         case .unsafeShard(let name, let reason): "shard \(quoted(name)) is refused: \(reason)"
+        case .unsafeFile(let name, let reason): "\(quoted(name)) is refused: \(reason); put a file in its place"
         case .malformedIndex(let reason): "\(SafetensorsFolder.indexName) \(reason)"
         case .missingTensor(let name, let shard): "tensor \(quoted(name)) is not in shard \(quoted(shard))"
         case .onlyPickles(let names):
@@ -229,18 +232,7 @@ public final class SafetensorsFolder: Sendable {
             return refused("its path holds '..'")
         }
         if !name.utf8.suffix(12).elementsEqual(".safetensors".utf8) { return refused("it is no .safetensors file") }
-        guard let target = resolvedPath(folder + "/" + name) else { return .missingShard(name) }
-        guard let root = resolvedPath(folder) else { return .missingShard(name) }
-        if isInside(target, root) { return nil }
-        // The Hugging Face cache keeps snapshots/<revision>/<name> as links into the blobs/ beside snapshots/.
-        let snapshots = splitPath(root).folder
-        if splitPath(snapshots).name == "snapshots", isInside(target, splitPath(snapshots).folder + "/blobs") {
-            return nil
-        }
-        return refused("it is a link that leads out of the folder, to \(target)")
-    }
-
-    private static func isInside(_ path: String, _ folder: String) -> Bool {
-        path.utf8.starts(with: (folder == "/" ? folder : folder + "/").utf8)
+        guard resolvedPath(folder + "/" + name) != nil else { return .missingShard(name) }
+        return linkFault(of: name, in: folder).map(refused)
     }
 }

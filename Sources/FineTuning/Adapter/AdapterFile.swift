@@ -19,10 +19,12 @@ public struct AdapterFile {
     ]
 
     /// - Parameter refusesNonFinite: false also takes infinite numbers and NaN, for who only looks at the adapter
-    /// - Throws: `FileError`, `FineTuningError.badAdapter` for what is no adapter that graft reads.
+    /// - Throws: `FileError`, `FineTuningError.badAdapter` for what is no adapter that graft reads,
+    ///   and for one in a run directory that is not as the run wrote it.
     public init(folder: String, refusesNonFinite: Bool = true) throws {
         self.folder = folder
         try Self.checkForm(folder)
+        try PublishedAdapter.check(folder)
         config = try AdapterConfig(folder: folder)
         tensors = try SafetensorsFile(path: folder + "/" + Self.tensorsName)
         try AdapterTensorCheck(config: config, file: tensors, folder: folder).run(refusesNonFinite: refusesNonFinite)

@@ -72,24 +72,22 @@ public struct StoreBuilder {
     }
 
     /// The folder of the parts of an output under way.
-    static func partsFolder(of output: String) -> String {
-        let (folder, name) = splitPath(output)
-        return "\(folder)/.\(name).graft-parts"
-    }
-
-    private static func lock(_ output: String) throws -> FileLock {
-        let (folder, name) = splitPath(output)
-        return try FileLock(path: "\(folder)/.\(name).graft-lock")
-    }
+    static func partsFolder(of output: String) -> String { ResumableParts.folder(of: output) }
 
     /// - Throws: `TextError` with the rows at fault, `FileError`, `FineTuningError.interrupted`, `.outputDiffers`.
     public func run() throws -> Result {
         let files = try loader.files(request.sources)
         let plan = try plan(files)
-        if let result = try Self.existing(output, plan) { return result }
-        let lock = try Self.lock(output)
-        defer { withExtendedLifetime(lock) {} }
         let folder = Self.partsFolder(of: output)
+        if let result = try Self.existing(output, plan) {
+            // A kill may have come between the store and the end of its parts.
+            if somethingExists(at: folder), let lock = try? ResumableParts.lock(output) {
+                withExtendedLifetime(lock) { removeTree(folder) }
+            }
+            return result
+        }
+        let lock = try ResumableParts.lock(output)
+        defer { withExtendedLifetime(lock) {} }
         do {
             try prepare(folder, plan)
             try tokenize(files, plan, into: folder)

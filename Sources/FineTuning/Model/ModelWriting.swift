@@ -49,8 +49,7 @@ public func copyTokenizerFiles(from source: String, to folder: String) throws {
         return try AtomicFile.write(Array(template.bytes), to: folder + "/chat_template.jinja", replacing: true)
     }
     for name in RunManifest.tokenizerNames.sorted() {
-        let path = source + "/" + name
-        guard isPresent(path) else { continue }
-        try AtomicFile.write(try readFile(path, limit: 1 << 30), to: folder + "/" + name, replacing: true)
+        guard isPlainFile(source + "/" + name) else { continue }
+        try AtomicFile.write(try readSideFile(name, in: source), to: folder + "/" + name, replacing: true)
     }
 }

@@ -74,6 +74,13 @@ public enum Objective: Sendable, Equatable {
         public init(teacher: String) { self.teacher = teacher }
     }
 
+    /// The same with a teacher that is somewhere.
+    var withoutPaths: Objective {
+        guard case .distill(var distillation) = self else { return self }
+        distillation.teacher = ""
+        return .distill(distillation)
+    }
+
     /// Its name, and what its loss is called.
     public var title: String {
         switch self {

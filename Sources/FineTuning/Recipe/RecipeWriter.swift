@@ -17,6 +17,21 @@ extension Recipe {
         return lines.joined(separator: "\n") + "\n"
     }
 
+    /// The recipe with nothing in it that says where files are, only how many there are.
+    var withoutPaths: Recipe {
+        var result = self
+        switch model {
+        case .folder: result.model = .folder("")
+        case .initial(_, let tokenizer): result.model = .initial(config: "", tokenizer: tokenizer.map { _ in "" })
+        }
+        result.output = ""
+        result.adapter.initFrom = adapter.initFrom.map { _ in "" }
+        result.objective = objective.withoutPaths
+        for index in data.train.indices { result.data.train[index].path = "" }
+        for index in data.eval.indices { result.data.eval[index].path = "" }
+        return result
+    }
+
     private var adapterLines: [String] {
         let targets =
             switch adapter.targets {

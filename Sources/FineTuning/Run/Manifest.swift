@@ -12,17 +12,17 @@ public struct RunManifest {
     public struct HashedFile: Sendable {
         public var path: String
         public var size: Int
-        /// SHA-256, 64 hexadecimal digits.
-        public var sha256: String
+        /// SHA-256, 64 hexadecimal digits; nil of what is no plain file, such as a pipe.
+        public var sha256: String?
 
         public init(path: String, name: String? = nil) throws {
             self.path = name ?? path
-            size = fileSize(path) ?? 0
-            sha256 = try FileFormats.sha256(ofFile: path)
+            do { (size, sha256) = try digest(ofFile: path) } catch FileError.notAFile { (size, sha256) = (0, nil) }
         }
 
         var json: JSONValue {
-            .object(JSONObject([("path", .string(path)), ("size", .integer(size)), ("sha256", .string(sha256))]))
+            let hash: JSONValue = sha256.map { .string($0) } ?? .null
+            return .object(JSONObject([("path", .string(path)), ("size", .integer(size)), ("sha256", hash)]))
         }
     }
 
@@ -43,7 +43,7 @@ public struct RunManifest {
     /// What the run made, named relative to the run directory.
     public var outputs: [HashedFile] = []
 
-    public init(recipe: Recipe, precision: String) {
+    public init(recipe: Recipe, precision: String = "") {
         recipeHash = sha256(Array(recipe.resolvedYAML.utf8))
         seed = recipe.training.seed
         self.precision = precision
@@ -61,14 +61,19 @@ public struct RunManifest {
         }
         // Other weights may lie beside the model's own, as in another program's format.
         let weights = Set(try SafetensorsFolder(path: folder).files.map { splitPath($0.path).name })
-        let names = try namesInFolder(folder)
-        for name in names {
-            if name == "config.json" || weights.contains(name) || name == SafetensorsFolder.indexName {
-                base.append(try HashedFile(path: folder + "/" + name, name: name))
-            } else if Self.tokenizerNames.contains(name) {
-                tokenizer.append(try HashedFile(path: folder + "/" + name, name: name))
-            }
+        for name in try namesInFolder(folder)
+        where name == "config.json" || weights.contains(name) || name == SafetensorsFolder.indexName {
+            base.append(try HashedFile(path: folder + "/" + name, name: name))
         }
+        tokenizer = try Self.tokenizerFiles(folder)
+    }
+
+    /// The files that text becomes ids by: of a folder, those with these names; or the file itself.
+    static func tokenizerFiles(_ path: String) throws -> [HashedFile] {
+        guard let names = try? namesInFolder(path) else {
+            return [try HashedFile(path: path, name: splitPath(path).name)]
+        }
+        return try names.filter(tokenizerNames.contains).map { try HashedFile(path: path + "/" + $0, name: $0) }
     }
 
     /// Files of a model folder that text becomes ids by.

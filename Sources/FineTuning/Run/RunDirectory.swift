@@ -21,6 +21,8 @@ public final class RunDirectory {
     var profilePath: String { path + "/profile.json" }
     var reportPath: String { path + "/report.html" }
     var manifestPath: String { path + "/manifest.json" }
+    var inputsPath: String { Self.inputsPath(path) }
+    static func inputsPath(_ path: String) -> String { path + "/checkpoints/" + RunInputs.fileName }
 
     /// Creates the folder with its parents, or opens it to go on, and takes its lock.
     ///
@@ -32,39 +34,59 @@ public final class RunDirectory {
         try createFolders(path)
         // The lock comes first: of two that start at once, the second must not see the first one's files.
         lock = try FileLock(path: path + "/.lock")
-        let names = try namesInFolder(path).filter { $0 != ".lock" }
-        isResumed = !names.isEmpty
+        for folder in [path, path + "/checkpoints"] { try removeLeftovers(in: folder) }
+        isResumed = try !namesInFolder(path).allSatisfy(Self.isNothing)
         if isResumed, !resume { throw RunError.exists(path: path) }
-        if isResumed, !isPresent(resolvedRecipePath) {
+        if isResumed, !somethingExists(at: resolvedRecipePath) {
             throw RunError.notARun(path: path, missing: "recipe.resolved.yaml")
         }
     }
 
+    /// Whether a name in a run directory is none of a run's files: what a kill may leave before there is any.
+    private static func isNothing(_ name: String) -> Bool { name == ".lock" || isTemporaryName(name) }
+
     /// Writes `recipe.resolved.yaml`; on resume, refuses a recipe that differs from the one the run began with.
     ///
+    /// - Parameter movable: whether the files that the recipe names are known to hold what they held, so that they may
+    ///   stand elsewhere now.
     /// - Throws: `RunError.recipeChanged` with the lines that differ.
-    public func settle(_ recipe: Recipe) throws {
+    public func settle(_ recipe: Recipe, movable: Bool = false) throws {
         let text = recipe.resolvedYAML
-        if isPresent(resolvedRecipePath) {
+        if somethingExists(at: resolvedRecipePath) {
             let earlier = String(decoding: try readFile(resolvedRecipePath, limit: 1 << 20), as: UTF8.self)
-            let differences = Self.differences(earlier, text)
+            guard !earlier.hasSameBytes(as: text) else { return }
+            let old = movable ? try? Recipe(yaml: earlier, path: resolvedRecipePath) : nil
+            let differences = Self.differences(
+                Self.lines(earlier, of: old), Self.lines(text, of: old.map { _ in recipe }))
             guard differences.isEmpty else { throw RunError.recipeChanged(path: path, differences: differences) }
-            return
         }
-        try AtomicFile.write(Array(text.utf8), to: resolvedRecipePath)
+        try AtomicFile.write(Array(text.utf8), to: resolvedRecipePath, replacing: true)
     }
 
-    private static func differences(_ old: String, _ new: String) -> [String] {
-        let (old, new) = (old.split(separator: "\n"), new.split(separator: "\n"))
+    /// A line of a recipe and what it is compared by.
+    private struct Line {
+        var text: Substring
+        var key: Substring
+    }
+
+    /// - Parameter recipe: that of the text, whose paths are not to be compared; nil compares them.
+    private static func lines(_ text: String, of recipe: Recipe?) -> [Line] {
+        let lines = text.split(separator: "\n")
+        let keys = recipe?.withoutPaths.resolvedYAML.split(separator: "\n") ?? lines
+        // Written by another version, a recipe may have other lines.
+        return zip(lines, keys.count == lines.count ? keys : lines).map { Line(text: $0, key: $1) }
+    }
+
+    private static func differences(_ old: [Line], _ new: [Line]) -> [String] {
         // Where the run stands and how often it reports may change between a run and its resumption.
         func matters(_ line: Substring) -> Bool {
             !["output:", "  log_every:", "  eval_every:", "  eval_rows:", "  save_every:"]
                 .contains { line.hasPrefix($0) }
         }
-        return new.difference(from: old).compactMap { change in
+        return new.difference(from: old) { $0.key.utf8.elementsEqual($1.key.utf8) }.compactMap { change in
             switch change {
-            case .remove(_, let line, _): matters(line) ? "was: \(line)" : nil
-            case .insert(_, let line, _): matters(line) ? "now: \(line)" : nil
+            case .remove(_, let line, _): matters(line.text) ? "was: \(line.text)" : nil
+            case .insert(_, let line, _): matters(line.text) ? "now: \(line.text)" : nil
             }
         }
     }
@@ -75,19 +97,24 @@ public enum RunError: GraftError {
     case exists(path: String)
     case notARun(path: String, missing: String)
     case recipeChanged(path: String, differences: [String])
+    /// Files that the run follows from do not hold what they held when it began.
+    case inputsChanged(path: String, differences: [String])
     /// Told before the first step; the lines say what would fit.
     case notEnoughMemory([String])
 
     public var exitStatus: ExitStatus {
         switch self {
         case .exists: .outputExists
-        case .notARun: .badInput
+        case .notARun, .inputsChanged: .badInput
         case .recipeChanged, .notEnoughMemory: .badRecipe
         }
     }
 
     public var problems: [String] {
-        if case .recipeChanged(_, let differences) = self { differences } else { [] }
+        switch self {
+        case .recipeChanged(_, let differences), .inputsChanged(_, let differences): differences
+        case .exists, .notARun, .notEnoughMemory: []
+        }
     }
 
     public var description: String {
@@ -102,6 +129,10 @@ public enum RunError: GraftError {
                 + differences.map { "  \($0)" }.joined(separator: "\n")
                 + "\n  resume with the old recipe, or choose another output for the new one; there, adapter.init_from: "
                 + "\(path)/adapter goes on from what a finished run has learned"
+        case .inputsChanged(let path, let differences):
+            "\(path): this run cannot be resumed, because what it began with has changed since:\n"
+                + differences.map { "  \($0)" }.joined(separator: "\n")
+                + "\n  put the old files back, or start anew in another output folder"
         case .notEnoughMemory(let lines): lines.joined(separator: "\n  ")
         }
     }
@@ -113,10 +144,7 @@ extension RunDirectory {
     /// - Throws: `RunError.exists`.
     public static func checkFree(_ path: String) throws {
         try refuseUnexpanded(path)
-        let names = (try? namesInFolder(path)) ?? []
-        let isOccupied =
-            names.contains { $0 != ".lock" }
-            || (names.isEmpty && isPresent(path) && !isFolder(path))
-        if isOccupied { throw RunError.exists(path: path) }
+        let isFree = (try? namesInFolder(path).allSatisfy(isNothing)) ?? !somethingExists(at: path)
+        if !isFree { throw RunError.exists(path: path) }
     }
 }

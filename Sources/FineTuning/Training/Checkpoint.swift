@@ -30,17 +30,25 @@ enum Checkpoint {
 
     /// The checkpoint folders, newest first.
     static func list(_ folder: String) -> [String] {
-        let names = (try? namesInFolder(folder)) ?? []
-        return names.filter { $0.hasPrefix("step-") && Int($0.dropFirst(5)) != nil }
-            .sorted { Int($0.dropFirst(5))! > Int($1.dropFirst(5))! }.map { folder + "/" + $0 }
+        ((try? namesInFolder(folder)) ?? []).compactMap { name in step(ofName: name).map { ($0, name) } }
+            .sorted { $0.0 > $1.0 }.map { folder + "/" + $0.1 }
+    }
+
+    /// The step that a checkpoint's name tells; nil for other names.
+    static func step(ofName name: String) -> Int? {
+        guard name.utf8.starts(with: "step-".utf8), name.utf8.dropFirst(5).allSatisfy({ (0x30...0x39).contains($0) })
+        else {
+            return nil
+        }
+        return Int(name.dropFirst(5))
     }
 
     static func writeManifest(_ folder: AtomicFolder) throws {
         var entries: [(key: String, value: JSONValue)] = []
         for name in files {
             let path = folder.path(of: name)
-            let size = fileSize(path) ?? 0
-            entries.append((name, ["size": .integer(size), "sha256": .string(try sha256(ofFile: path))]))
+            let (size, hash) = try digest(ofFile: path)
+            entries.append((name, ["size": .integer(size), "sha256": .string(hash)]))
         }
         let text = JSONWriter.text(["version": 1, "files": .object(JSONObject(entries))], .pretty) + "\n"
         try AtomicFile.write(Array(text.utf8), to: folder.path(of: "MANIFEST.json"))
@@ -99,15 +107,17 @@ extension Trainer {
         try AtomicFile.write(Array(text.utf8), to: output.path(of: "state.json"))
         try Checkpoint.writeManifest(output)
         try output.commit()
-        for old in Checkpoint.list(folder).dropFirst(Checkpoint.kept) {
-            removeTree(old)
-        }
+        // Those of later steps were damaged, or this run would have gone on from them; they count as none.
+        let all = Checkpoint.list(folder)
+        let later = all.prefix { Checkpoint.step(ofName: splitPath($0).name) ?? 0 > state.step }
+        for old in later + all.dropFirst(later.count + Checkpoint.kept) { removeTree(old) }
         return path
     }
 
     private var stateJSON: JSONValue {
         [
-            "version": 1, "step": .integer(state.step), "optimizer_step": .integer(optimizer.step),
+            "version": .integer(CheckpointState.version), "step": .integer(state.step),
+            "optimizer_step": .integer(optimizer.step),
             "tokens": .integer(state.tokens), "trained_tokens": .integer(state.trainedTokens),
             "elapsed_seconds": .double(state.elapsedSeconds),
             "best_eval_loss": state.bestEvalLoss.map { .double($0) } ?? .null,
@@ -121,31 +131,43 @@ extension Trainer {
     ///
     /// - Throws: `FineTuningError.checkpoint` when a whole checkpoint belongs to another recipe or other data.
     func resumeNewest(in folder: String, _ report: (TrainerEvent) throws -> Void) throws {
-        for path in Checkpoint.list(folder) {
-            let damage = Checkpoint.damage(path)
-            guard damage.isEmpty else {
-                try report(.rejected(path: path, reason: damage.joined(separator: "; ")))
-                continue
-            }
-            try load(path)
-            try report(.resumed(step: state.step, path: path))
-            return
+        let all = Checkpoint.list(folder)
+        for path in all {
+            var damage = Checkpoint.damage(path)
+            if damage.isEmpty { damage = try load(path) }
+            guard !damage.isEmpty else { return try report(.resumed(step: state.step, path: path)) }
+            try report(.rejected(path: path, reason: damage.joined(separator: "; ")))
         }
+        if !all.isEmpty { try report(.restarted(folder: folder)) }
     }
 
-    private func load(_ path: String) throws {
-        let json = try JSONParser.parse(readFile(path + "/state.json", limit: 1 << 20), duplicateKeys: .refuse)
-        var problems: [String] = []
-        if json["fingerprint"]?.stringValue?.hasSameBytes(as: settings.fingerprint) != true {
-            problems.append("it was written for another recipe or other data")
+    /// Takes a checkpoint over.
+    ///
+    /// - Returns: what is wrong with it; nothing has changed then.
+    /// - Throws: `FineTuningError.checkpoint` for one of another recipe or other data.
+    private func load(_ path: String) throws -> [String] {
+        let saved: CheckpointState
+        switch CheckpointState.read(path) {
+        case .failure(let damage): return damage.problems
+        case .success(let state): saved = state
         }
-        if json["microbatch_tokens"]?.intValue != settings.microbatchTokens {
-            problems.append(
-                "its micro-batches have \(JSONWriter.text(json["microbatch_tokens"] ?? .null)) tokens, now they have "
-                    + "\(settings.microbatchTokens)")
+        guard saved.fingerprint.hasSameBytes(as: settings.fingerprint) else {
+            throw FineTuningError.checkpoint(
+                path: path, problems: ["it was written for another recipe, another base or other data"])
         }
-        let weights = try SafetensorsFile(path: path + "/weights.safetensors")
-        let moments = try SafetensorsFile(path: path + "/optimizer.safetensors")
+        guard saved.microbatchTokens == settings.microbatchTokens else {
+            throw FineTuningError.checkpoint(
+                path: path,
+                problems: [
+                    "its micro-batches have \(saved.microbatchTokens) tokens, now they have \(settings.microbatchTokens)"
+                ])
+        }
+        var problems = saved.problems(path: path, settings, rows: train)
+        let weights: SafetensorsFile, moments: SafetensorsFile
+        do {
+            weights = try SafetensorsFile(path: path + "/weights.safetensors")
+            moments = try SafetensorsFile(path: path + "/optimizer.safetensors")
+        } catch let error as FileError where error.exitStatus != .io { return ["\(error)"] }
         var copies: [(file: SafetensorsFile, entry: TensorEntry, load: (UnsafeRawBufferPointer) -> Void)] = []
         for (weight, moment) in zip(optimizer.weights, optimizer.moments) {
             let targets: [(SafetensorsFile, String, (UnsafeRawBufferPointer) -> Void)] = [
@@ -157,31 +179,40 @@ extension Trainer {
                     problems.append("\(name) is missing or has another shape")
                     continue
                 }
+                let isSquare = name.utf8.starts(with: "second.".utf8)
+                if !file.withBytes(of: entry).holdsNumbers(from: isSquare ? 0 : -.greatestFiniteMagnitude) {
+                    problems.append("\(name) holds values that are not finite" + (isSquare ? ", or negative ones" : ""))
+                }
                 copies.append((file, entry, load))
             }
         }
-        guard problems.isEmpty, let step = json["step"]?.intValue, let taken = json["optimizer_step"]?.intValue else {
-            throw FineTuningError.checkpoint(path: path, problems: problems)
-        }
+        guard problems.isEmpty else { return problems }
         for copy in copies { copy.load(copy.file.withBytes(of: copy.entry)) }
         model.refreshWeights(pool)
-        optimizer.step = taken
-        state.step = step
-        state.tokens = json["tokens"]?.intValue ?? 0
-        state.trainedTokens = json["trained_tokens"]?.intValue ?? 0
-        state.elapsedSeconds = json["elapsed_seconds"]?.doubleValue ?? 0
-        state.bestEvalLoss = json["best_eval_loss"]?.doubleValue
-        state.bestEvalStep = json["best_eval_step"]?.intValue
-        state.evaluationsLeft = min(2, max(0, json["evaluations_left"]?.intValue ?? 0))
+        optimizer.step = saved.optimizerStep
+        state = saved.counters
+        return []
     }
 }
 
 extension Trainer {
     /// The micro-batch size that the newest whole checkpoint of a folder was made with, so that a resume keeps it.
     static func savedMicrobatchTokens(in folder: String) -> Int? {
-        guard let path = Checkpoint.list(folder).first(where: { Checkpoint.damage($0).isEmpty }),
-            let bytes = try? readFile(path + "/state.json", limit: 1 << 20)
-        else { return nil }
-        return (try? JSONParser.parse(bytes))?["microbatch_tokens"]?.intValue
+        for path in Checkpoint.list(folder) where Checkpoint.damage(path).isEmpty {
+            if case .success(let state) = CheckpointState.read(path) { return state.microbatchTokens }
+        }
+        return nil
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    /// Whether all are finite f32 numbers of at least `least`.
+    fileprivate func holdsNumbers(from least: Float) -> Bool {
+        for offset in stride(from: 0, to: count - 3, by: 4) {
+            let value = loadUnaligned(fromByteOffset: offset, as: Float.self)
+            // NaN compares false.
+            guard value >= least, value <= .greatestFiniteMagnitude else { return false }
+        }
+        return true
     }
 }

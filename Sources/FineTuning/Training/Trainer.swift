@@ -106,6 +106,8 @@ public enum TrainerEvent {
     case resumed(step: Int, path: String)
     /// A checkpoint that could not be resumed, and why.
     case rejected(path: String, reason: String)
+    /// None of the checkpoints could be resumed; the run begins anew.
+    case restarted(folder: String)
     case step(Step)
     /// Loss or gradient was not a number; the weights were left alone. `rows` are numbers of training examples.
     case skipped(step: Int, rows: [Int], detail: String)

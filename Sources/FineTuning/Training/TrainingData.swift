@@ -25,6 +25,8 @@ public struct TrainingData: Sendable {
     public var statistics: [(name: String, value: String)] = []
     /// The chat template's source, when rows went through one.
     public var template: String?
+    /// What the template was told that today is, where it asks.
+    var day: CivilTime?
     /// Ids that end a turn or a text.
     public var stopTokens: Set<Int32> = []
     /// Ids to text, when there is a tokenizer.

@@ -6,7 +6,7 @@ extension TrainingData {
     /// Reads and tokenises the rows of a recipe.
     ///
     /// - Throws: `TextError` naming every bad row, `TokenizerError`, `FileError`, `FineTuningError.badInput`.
-    static func load(_ recipe: Recipe, config: ModelConfig) throws -> TrainingData {
+    static func load(_ recipe: Recipe, config: ModelConfig, day: CivilTime = .today) throws -> TrainingData {
         let text = try recipe.tokenizerFolder.flatMap { try TextResources(ifPresentAt: $0) }
         var options = ExampleOptions()
         options.trainOn = ExampleOptions.TrainOn(rawValue: recipe.data.trainOn.rawValue) ?? .assistant
@@ -16,6 +16,7 @@ extension TrainingData {
         options.columns = recipe.data.columns
         options.accepts = Set(recipe.data.accept)
         options.kind = recipe.objective.rowKind
+        options.now = day
         // Near duplicates are looked for where the answer matters; each takes 112 bytes a row.
         options.fingerprints = recipe.data.dedupe == .near || !recipe.data.eval.isEmpty ? .near : .exact
         // Files that are not there are told together, before any is read.
@@ -61,7 +62,10 @@ extension TrainingData {
             data.train = data.train.flatMap(\.judgedAnswers)
             data.eval = data.eval.flatMap(\.judgedAnswers)
         }
-        if let text { data.addSamples(text) }
+        if let text {
+            data.addSamples(text)
+            data.day = text.usesClock ? day : nil
+        }
         return data
     }
 

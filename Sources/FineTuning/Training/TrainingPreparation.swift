@@ -1,14 +1,15 @@
 import FileFormats
 import TensorCore
-import TextData
+public import TextData
 
 extension TrainingRun {
     /// Reads model, adapter and data and settles what the recipe leaves to graft; trains nothing, writes nothing.
     ///
+    /// - Parameter day: what templates are told that ask for the time; nil for today.
     /// - Throws: every module's errors; `FineTuningError.badRecipe` for settings that do not go together.
-    public func prepare() throws -> Prepared {
+    public func prepare(day: CivilTime? = nil) throws -> Prepared {
         let config = try modelConfig()
-        let data = try TrainingData.load(recipe, config: config)
+        let data = try TrainingData.load(recipe, config: config, day: day ?? .today)
         guard !data.train.isEmpty else { throw FineTuningError.badInput(["data.train has no rows"]) }
         let dtype = try precision()
         let longest = (data.train + data.eval).reduce(1) { max($0, $1.tokenCount) }
@@ -31,7 +32,7 @@ extension TrainingRun {
         let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
         let rows = (data.train + data.eval).lazy.map(\.longest)
         let modelNotes = model.config.notes + [config.contextNote(rows, of: "examples")].compactMap { $0 }
-        let summary = Summary(
+        var summary = Summary(
             parameters: config.parameterCount, trainableParameters: trainable, trainRows: data.train.count,
             evalRows: data.eval.count, trainTokens: tokens,
             trainedTokens: data.train.reduce(0) { $0 + $1.trainedCount + ($1.rejected?.trainedCount ?? 0) },
@@ -43,9 +44,12 @@ extension TrainingRun {
             idleExpertBytes: plan.idleExpertBytes,
             memoryLimit: recipe.training.memoryBytes ?? ProcessMemory.limitBytes,
             statistics: data.statistics.map { "\($0.name): \($0.value)" },
+            disk: diskPlan(model, adapter, trainable: trainable, steps: settings.totalSteps),
+            presentDiskBytes: 0, freeDiskBytes: freeBytes(at: recipe.output),
             warnings: data.statistics.filter { $0.name.hasSuffix(" warning") }.map {
                 "\($0.name.dropLast(" warning".count)) rows: \($0.value)"
             } + modelNotes, modelNotes: modelNotes)
+        summary.presentDiskBytes = settings.checkpointFolder.map(summary.disk.presentBytes) ?? 0
         return Prepared(
             model: model, adapter: adapter, teacher: teacher, data: data, settings: settings, summary: summary)
     }

@@ -41,16 +41,14 @@ extension TrainingRun {
         try report.write(to: directory.reportPath)
     }
 
-    func writeManifest(_ prepared: Prepared, _ directory: RunDirectory) throws {
-        var manifest = RunManifest(recipe: recipe, precision: prepared.summary.precision)
+    /// - Parameter manifest: with the hashes of what went in.
+    func writeManifest(_ manifest: inout RunManifest, _ prepared: Prepared, _ directory: RunDirectory) throws {
+        manifest.precision = prepared.summary.precision
         manifest.versions += [("products", matmulLibrary), ("instruction set", instructionSet)]
-        if case .folder(let path) = recipe.model { try manifest.hashBase(folder: path) }
         manifest.templateHash = prepared.data.template.map { sha256(Array($0.utf8)) }
-        manifest.data = try prepared.data.trainFiles.map { try .init(path: $0) }
-        manifest.evalData = try prepared.data.evalFiles.map { try .init(path: $0) }
         manifest.steps = prepared.settings.totalSteps
         let result = prepared.adapter == nil ? "model" : "adapter"
-        for name in try namesInFolder(recipe.output + "/" + result).sorted() {
+        for name in try namesInFolder(recipe.output + "/" + result) {
             manifest.outputs.append(
                 try .init(path: recipe.output + "/" + result + "/" + name, name: result + "/" + name))
         }

@@ -36,6 +36,10 @@ public final class TrainingRun {
         /// What the recipe or the machine allows, in bytes.
         public var memoryLimit: Int?
         public var statistics: [String]
+        /// What the run takes on the disk, what of it is there already, and what is free there; in bytes.
+        public var disk: DiskPlan
+        public var presentDiskBytes: Int
+        public var freeDiskBytes: Int?
         /// What is right but worth knowing of the rows, each with what they are for, and of the model.
         public var warnings: [String]
         /// Of these, what is not of the rows' reading.
@@ -63,7 +67,7 @@ public final class TrainingRun {
         /// Whose distribution is learned.
         public let teacher: DecoderModel?
         public let data: TrainingData
-        public let settings: TrainerSettings
+        public internal(set) var settings: TrainerSettings
         public let summary: Summary
     }
 
@@ -74,20 +78,30 @@ public final class TrainingRun {
     public func execute(
         resume: Bool, profiling: Bool = false, shouldStop: () -> Bool = { false }, report: (Event) -> Void = { _ in }
     ) throws {
-        let prepared = try prepare()
+        var manifest = RunManifest(recipe: recipe)
+        // Before the rows are read, which may be wrong because they have changed.
+        let earlier = resume ? RunInputs(recordedAt: RunDirectory.inputsPath(recipe.output)) : nil
+        var inputs = try earlier.map { try self.inputs(&manifest, equalTo: $0) }
+        var prepared = try prepare(day: earlier?.day)
         let directory = try RunDirectory(path: recipe.output, resume: resume)
-        try directory.settle(recipe)
+        try directory.settle(recipe, movable: inputs != nil)
+        if inputs == nil {
+            inputs = try RunInputs(recipe, manifest: &manifest)
+            inputs?.day = prepared.data.day
+            try inputs?.write(to: directory.inputsPath)
+        }
+        prepared.settings.fingerprint += inputs?.weightHash ?? ""
         report(.prepared(prepared.summary))
         do {
-            try train(prepared, directory, resume: resume, profiling: profiling, shouldStop, report)
+            try train(prepared, &manifest, directory, resume: resume, profiling: profiling, shouldStop, report)
         } catch is StopRequest.Stopped {
             throw FineTuningError.interrupted(command: "'graft train ... --resume'")
         }
     }
 
     private func train(
-        _ prepared: Prepared, _ directory: RunDirectory, resume: Bool, profiling: Bool, _ shouldStop: () -> Bool,
-        _ report: (Event) -> Void
+        _ prepared: Prepared, _ manifest: inout RunManifest, _ directory: RunDirectory, resume: Bool, profiling: Bool,
+        _ shouldStop: () -> Bool, _ report: (Event) -> Void
     ) throws {
         var profile = profiling ? TrainingProfile() : nil
         let (model, settings) = (prepared.model, prepared.settings)
@@ -118,14 +132,26 @@ public final class TrainingRun {
         try writeResult(prepared, directory)
         let after = try answers(model, samples, prepared.data)
         try writeReport(prepared, directory, zip(samples, zip(before, after)).map { ($0, $1.0, $1.1) }, trainer.state)
-        try writeManifest(prepared, directory)
+        try writeManifest(&manifest, prepared, directory)
+    }
+
+    /// What the run follows from, compared with what it began with.
+    ///
+    /// - Throws: `RunError.inputsChanged` with the files that differ.
+    private func inputs(_ manifest: inout RunManifest, equalTo earlier: RunInputs) throws -> RunInputs {
+        let inputs = try RunInputs(recipe, manifest: &manifest)
+        let differences = inputs.differences(from: earlier)
+        guard differences.isEmpty else {
+            throw RunError.inputsChanged(path: recipe.output, differences: differences)
+        }
+        return inputs
     }
 
     // MARK: during the run
 
     private func write(_ event: TrainerEvent, to log: inout RunLog, totalSteps: Int) throws {
         switch event {
-        case .rejected, .scoring: return
+        case .rejected, .restarted, .scoring: return
         default: break
         }
         let log = try log.opened(for: event)
@@ -147,7 +173,7 @@ public final class TrainingRun {
                     ("rows", .array(rows.map { .integer($0 + 1) })),
                 ]))
         case .saved: try log.synchronize()
-        case .resumed, .rejected, .scoring: break
+        case .resumed, .rejected, .restarted, .scoring: break
         }
     }
 

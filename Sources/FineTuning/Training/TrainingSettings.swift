@@ -95,6 +95,8 @@ extension TrainingRun {
     private func fingerprint(_ data: TrainingData, _ settings: TrainerSettings) -> String {
         var hash = SHA256Stream()
         let optimizer = settings.optimizer
+        // Where files stand does not matter, and what they hold is compared by itself.
+        let recipe = recipe.withoutPaths
         let text = [
             "\(settings.totalSteps) \(settings.batchSize) \(settings.schedule) \(settings.maxGradNorm ?? 0)",
             "\(optimizer.beta1) \(optimizer.beta2) \(optimizer.eps) \(optimizer.weightDecay)",

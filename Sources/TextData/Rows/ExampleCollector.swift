@@ -248,8 +248,10 @@ struct ExampleCollector {
             + (ofMessages.isEmpty ? "" : "; of messages: " + list(ofMessages))
     }
 
-    /// - Parameter mayBeEmpty: whether it is no error that no example is left.
-    mutating func finish(mayBeEmpty: Bool = false) throws {
+    /// - Parameters:
+    ///   - files: where the rows are from
+    ///   - mayBeEmpty: whether it is no error that no example is left.
+    mutating func finish(files: [String] = [], mayBeEmpty: Bool = false) throws {
         if hasComposed, decomposedCount > 0 {
             if options.accepts.contains(.mixedNormalization) {
                 report.accepted[.mixedNormalization] = decomposedCount
@@ -261,9 +263,31 @@ struct ExampleCollector {
         report.warnings = warnings
         if faultCount > 0 { throw TextError.badRows(faults: faults, total: faultCount) }
         guard report.examples > 0 || mayBeEmpty else {
-            throw TextError.badOption(
-                name: "data", reason: "no example is left of \(report.rows) rows; see max_length and overlong")
+            throw TextError.noExamples(files: files.isEmpty ? ["data"] : files, reasons: reasonsForNone)
         }
+    }
+
+    /// Why no example is left, each reason with how many rows it took.
+    private var reasonsForNone: [String] {
+        func rows(_ count: Int) -> String {
+            count == report.rows
+                ? count == 1 ? "the only row is" : "all \(count) rows are"
+                : "\(count) of \(report.rows) rows \(count == 1 ? "is" : "are")"
+        }
+        var reasons: [String] = []
+        if report.dropped > 0, let limit = options.maxLength {
+            reasons.append(
+                "\(rows(report.dropped)) longer than max_length \(limit); raise max_length, or set overlong to truncate "
+                    + "or split")
+        }
+        for lint in Lint.allCases where lint.leavesOut {
+            guard let count = report.accepted[lint] else { continue }
+            reasons.append("\(rows(count)) left out, as accepted: \(lint.title)")
+        }
+        if report.emptied > 0, let limit = options.maxLength {
+            reasons.append("cutting at max_length \(limit) removed all that is trained; raise max_length")
+        }
+        return reasons.isEmpty ? ["of \(report.rows) rows none can be trained on"] : reasons
     }
 }
 

@@ -11,6 +11,7 @@ public struct ExampleStream {
     private var collector: ExampleCollector
     private var start = 0
     private let isShard: Bool
+    private let files: [String]
 
     /// - Parameter state: `state` of a stream over the same rows with the same options; its rows are passed over.
     /// - Throws: `TextError.badOption` when there is no file.
@@ -23,6 +24,7 @@ public struct ExampleStream {
         source = RowSource(files: files, columns: builder.options.columns, shard: shard)
         collector = ExampleCollector(options: builder.options)
         isShard = shard.count > 1
+        self.files = files.map(\.path)
         if let state {
             let state = try JSONDecoder().decode(State.self, from: Data(state.utf8))
             collector.merge(state.collector)
@@ -68,7 +70,7 @@ public struct ExampleStream {
     /// - Throws: `TextError.badRows` naming all bad rows up to the limit.
     public mutating func finish() throws -> DataReport {
         if isShard, collector.faultCount == 0 { return collector.report }
-        try collector.finish(mayBeEmpty: isShard)
+        try collector.finish(files: files, mayBeEmpty: isShard)
         return collector.report
     }
 

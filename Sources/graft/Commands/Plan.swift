@@ -80,6 +80,10 @@ struct Plan: ParsableCommand {
                 ("memory_bytes", .integer(summary.memoryBytes)),
                 ("idle_expert_bytes", .integer(summary.idleExpertBytes)),
                 ("memory_limit_bytes", ProcessMemory.limitBytes.map { .integer($0) } ?? .null),
+                ("disk_bytes", .integer(summary.disk.keptBytes)), ("disk_peak_bytes", .integer(summary.disk.peakBytes)),
+                ("disk_checkpoint_bytes", .integer(summary.disk.checkpointBytes)),
+                ("disk_result_bytes", .integer(summary.disk.resultBytes + summary.disk.tokenizerBytes)),
+                ("disk_free_bytes", summary.freeDiskBytes.map { .integer($0) } ?? .null),
                 ("estimated_seconds", .double((seconds * 10).rounded() / 10)),
                 (
                     "statistics",
@@ -131,6 +135,7 @@ struct Plan: ParsableCommand {
             rows.append(("dropout", "off: answers are scored by the whole model, as in TRL"))
         }
         if let limit = ProcessMemory.limitBytes { rows.append(("memory limit", bytesText(limit))) }
+        rows.append(("disk", summary.diskText))
         rows.append(("time", "about \(durationText(seconds)), evaluation and samples not counted"))
         rows += run.data.statistics.map { ($0.name, $0.value) }
         rows += summary.modelNotes.map { ("warning", $0) }

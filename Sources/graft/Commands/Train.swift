@@ -130,6 +130,7 @@ private final class TrainingWatch {
             self.summary = summary
             messages.note(summary.headline(recipe))
             for warning in summary.warnings { messages.note("note: \(warning)") }
+            if let warning = summary.diskWarning(recipe.output) { messages.note("warning: \(warning)") }
             if summary.readsExpertsAgain {
                 messages.note(
                     "the mixture is larger than memory: about \(bytesText(summary.memoryBytes)) with all experts, and "
@@ -161,6 +162,8 @@ private final class TrainingWatch {
         case .resumed(let step, let path): messages.note("resumed after step \(step) from \(path)")
         case .rejected(let path, let reason):
             messages.note("\(path) is damaged (\(reason)); trying the one before it")
+        case .restarted(let folder):
+            messages.note("\(folder): no checkpoint is whole; the run begins anew, with the same result in the end")
         case .skipped(let step, let rows, let detail):
             let numbers = rows.prefix(8).map { String($0 + 1) }.joined(separator: ", ")
             messages.note("step \(step) was skipped: \(detail); examples \(numbers)\(rows.count > 8 ? "..." : "")")
@@ -242,6 +245,23 @@ private final class TrainingWatch {
 }
 
 extension TrainingRun.Summary {
+    /// What the run takes on the disk.
+    var diskText: String {
+        let result = disk.resultBytes + disk.tokenizerBytes
+        return "about \(bytesText(disk.peakBytes)), of which \(bytesText(disk.keptBytes)) stay: two checkpoints of "
+            + "\(bytesText(disk.checkpointBytes)), and \(bytesText(result)) of what is learned, with its tokenizer"
+            + (freeDiskBytes.map { "; \(bytesText($0)) are free" } ?? "")
+    }
+
+    /// Told where the run may fill the disk.
+    func diskWarning(_ output: String) -> String? {
+        let needed = disk.peakBytes - presentDiskBytes
+        guard let free = freeDiskBytes, free < needed else { return nil }
+        return
+            "\(output): the run takes about \(bytesText(needed)) on the disk, and \(bytesText(free)) are free there; "
+            + "free some space, or choose another output"
+    }
+
     /// What is about to be trained, in two lines.
     func headline(_ recipe: Recipe) -> String {
         let method = recipe.adapter.method == .lora ? "LoRA" : "full fine-tuning"
