@@ -185,7 +185,7 @@ import Testing
             ]
             + [GGUFOutputType.q8_0, .q4_0, .f16, .f32].map { type in
                 (
-                    "\(type)",
+                    String(describing: type),
                     {
                         _ = try exportGGUF(
                             model: scratch("m"), adapter: nil, output: scratch("o"), options: .init(type: type),
@@ -310,7 +310,7 @@ import Testing
             ("init_lora_weights", "lora_ga"),
             ("init_lora_weights", 3), ("bias", [1, 2]), ("lora_dropout", "much"), ("base_model_name_or_path", 7),
             ("fan_in_fan_out", "yes"), ("eva_config", 5), ("r", 0), ("r", -1), ("r", 4_611_686_018_427_387_904),
-            ("r", 2.5), ("lora_alpha", 1e308), ("lora_alpha", "8"), ("lora_alpha", 1e-320),
+            ("r", 2.5), ("lora_alpha", 1e308), ("lora_alpha", "8"), ("lora_alpha", .double(.leastNonzeroMagnitude)),
             ("rank_pattern", ["q_proj": 4_611_686_018_427_387_904]), ("alpha_pattern", ["q_proj": 1e300]),
             ("rank_pattern", [1]), ("trainable_token_indices", ["embed_tokens": [9_223_372_036_854_775_807]]),
             ("layers_to_transform", "all"), ("revision", 1), ("exclude_modules", 4), ("modules_to_save", ["a": 1]),

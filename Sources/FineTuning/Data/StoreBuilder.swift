@@ -365,7 +365,7 @@ public struct StoreBuilder {
         var plan = plans[0]
         plan.shard = .whole
         if let result = try existing(output, plan) { return result }
-        let lock = try Self.lock(output)
+        let lock = try ResumableParts.lock(output)
         defer { withExtendedLifetime(lock) {} }
         var options = ExampleOptions()
         options.accepts = Set(plan.accepts)

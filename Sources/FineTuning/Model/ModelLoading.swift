@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 public import TensorCore
 
 /// Which of a base's weights learn.

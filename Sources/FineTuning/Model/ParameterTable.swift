@@ -1,4 +1,4 @@
-public import FileFormats
+import FileFormats
 import TensorCore
 
 /// Every parameter of a model under its Hugging Face name, with its GGUF name: nothing else in graft spells one.
