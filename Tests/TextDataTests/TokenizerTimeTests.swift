@@ -52,7 +52,7 @@ struct TokenizerTimeTests {
             ]
             try expectLinear("added", merging(tokens), letters)
         }
-        let spaces = try merging([addedToken(6, " ", lstrip: true, rstrip: true)])
+        let spaces = try merging([addedToken(4, " ", lstrip: true, rstrip: true)])
         try expectLinear("stripped", spaces) { String(repeating: " ", count: $0) }
     }
 
