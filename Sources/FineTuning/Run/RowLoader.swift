@@ -21,6 +21,9 @@ public struct RowLoader: Sendable {
     public var options: ExampleOptions
     /// Whether token stores have to be made with these options.
     public var checksOptions = false
+    /// Whether ids that the model's embedding has no row for pass if they are the tokenizer's: for looking at rows, which
+    /// is right before the embedding is made larger, and not for computing with them.
+    public var takesIDsWithoutRow = false
 
     public init(text: TextResources?, config: ModelConfig, options: ExampleOptions) {
         self.text = text
@@ -30,7 +33,9 @@ public struct RowLoader: Sendable {
 
     var builder: ExampleBuilder {
         var builder = ExampleBuilder(
-            tokenizer: text?.tokenizer, template: text?.template, vocabularySize: config.vocabularySize,
+            tokenizer: text?.tokenizer, template: text?.template,
+            vocabularySize: takesIDsWithoutRow
+                ? max(config.vocabularySize, text?.tokenizer.vocabularySize ?? 0) : config.vocabularySize,
             options: options)
         // A tokenizer that names no end of text leaves it to config.json.
         builder.endID = builder.endID ?? config.eosTokenIDs.first.flatMap { Int32(exactly: $0) }

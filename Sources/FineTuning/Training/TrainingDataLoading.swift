@@ -5,8 +5,11 @@ internal import TextData
 extension TrainingData {
     /// Reads and tokenises the rows of a recipe.
     ///
+    /// - Parameter planning: whether nothing will be computed of the rows: ids without a row in the embedding then pass.
     /// - Throws: `TextError` naming every bad row, `TokenizerError`, `FileError`, `FineTuningError.badInput`.
-    static func load(_ recipe: Recipe, config: ModelConfig, day: CivilTime = .today) throws -> TrainingData {
+    static func load(
+        _ recipe: Recipe, config: ModelConfig, day: CivilTime = .today, planning: Bool = false
+    ) throws -> TrainingData {
         let text = try recipe.tokenizerFolder.flatMap { try TextResources(ifPresentAt: $0) }
         var options = ExampleOptions()
         options.trainOn = ExampleOptions.TrainOn(rawValue: recipe.data.trainOn.rawValue) ?? .assistant
@@ -23,6 +26,7 @@ extension TrainingData {
         _ = try expandedPaths((recipe.data.train + recipe.data.eval).map(\.path))
         var loader = RowLoader(text: text, config: config, options: options)
         loader.checksOptions = true
+        loader.takesIDsWithoutRow = planning
 
         var data = TrainingData(train: [], eval: [])
         let rows = try loader.load(recipe.data.train.map(\.path))

@@ -5,18 +5,20 @@ public import TextData
 extension TrainingRun {
     /// Reads model, adapter and data and settles what the recipe leaves to graft; trains nothing, writes nothing.
     ///
-    /// - Parameter day: what templates are told that ask for the time; nil for today.
+    /// - Parameters:
+    ///   - day: what templates are told that ask for the time; nil for today.
+    ///   - planning: whether it is only looked at: ids that the embedding has no row for are then a warning.
     /// - Throws: every module's errors; `FineTuningError.badRecipe` for settings that do not go together.
-    public func prepare(day: CivilTime? = nil) throws -> Prepared {
+    public func prepare(day: CivilTime? = nil, planning: Bool = false) throws -> Prepared {
         let config = try modelConfig()
-        let data = try TrainingData.load(recipe, config: config, day: day ?? .today)
+        let data = try TrainingData.load(recipe, config: config, day: day ?? .today, planning: planning)
         guard !data.train.isEmpty else { throw FineTuningError.badInput(["data.train has no rows"]) }
         let dtype = try precision()
         let longest = (data.train + data.eval).reduce(1) { max($0, $1.tokenCount) }
         let teacherConfig = try teacherConfig()
         try checkMemory(config, teacher: teacherConfig, dtype: dtype, longest: longest)
         let model = try makeModel(config, dtype)
-        let adapter = try attachAdapter(model, data.train)
+        let adapter = try attachAdapter(model, planning ? data.train.filter(config.hasRows(for:)) : data.train)
         let teacher = try makeTeacher(for: model, dtype, data)
         var plan = MemoryPlan(
             config, dtype: dtype, trainableCount: model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) },
@@ -31,7 +33,9 @@ extension TrainingRun {
         plan.variesInLength = sizes.smallest < sizes.largest / 5 * 4
         let trainable = model.trainableWeights.reduce(0) { $0 + $1.shape.reduce(1, *) }
         let rows = (data.train + data.eval).lazy.map(\.longest)
-        let modelNotes = model.config.notes + [config.contextNote(rows, of: "examples")].compactMap { $0 }
+        let modelNotes =
+            model.config.notes
+            + [config.contextNote(rows, of: "examples"), config.missingRowsNote(data.train + data.eval)].compactMap { $0 }
         var summary = Summary(
             parameters: config.parameterCount, trainableParameters: trainable, trainRows: data.train.count,
             evalRows: data.eval.count, trainTokens: tokens,
@@ -125,5 +129,18 @@ extension TrainingRun {
             : []
         try model.attachNewAdapters(config, seed: recipe.training.seed, pool: pool, directions: directions)
         return config
+    }
+}
+
+extension ModelConfig {
+    /// Whether the embedding has a row for every id of an example.
+    fileprivate func hasRows(for example: TokenizedExample) -> Bool { example.ids.allSatisfy { Int($0) < vocabularySize } }
+
+    /// What is said of examples with ids that the embedding has no row for; nil for none.
+    fileprivate func missingRowsNote(_ examples: [TokenizedExample]) -> String? {
+        let count = examples.count { !hasRows(for: $0) || $0.rejected.map { !hasRows(for: $0) } ?? false }
+        guard count > 0 else { return nil }
+        return "\(count) of \(examples.count) examples hold tokens that the model has no row for: the embedding has "
+            + "\(vocabularySize) rows and the tokenizer more tokens; training refuses these rows until the embedding is as large"
     }
 }

@@ -39,7 +39,7 @@ struct Plan: ParsableCommand {
         compute.override(&recipe)
         let pool = compute.pool
         messages.progress("reading the model and the rows")
-        let prepared = try TrainingRun(recipe: recipe, pool: pool, reader: .any).prepare()
+        let prepared = try TrainingRun(recipe: recipe, pool: pool, reader: .any).prepare(planning: true)
         messages.clearProgress()
         let rate = ProductRate.measure(prepared.model.dtype, pool: pool).operationsPerSecond
         let seconds = prepared.estimatedSeconds(flopsPerSecond: rate)
