@@ -47,7 +47,6 @@ try_shim() {
         # To be interrupted or served in parts is no fault; nor is it to lock nothing, rename with an older call or
         # close with an error when all is synchronised.
         EACH-* | EINTR | SHORT | ALWAYS-EINVAL | ALWAYS-ENOLCK) allowed=0 ;;
-        ALWAYS-EIO) [ "$kind" != close ] || allowed=0 ;;
         ENOMEM | EAGAIN | ALWAYS-EAGAIN) allowed='0 74 78' ;;
         # What cannot be removed stays.
         EIO) [ "$kind" != unlink ] || how=killed ;;
@@ -57,6 +56,8 @@ try_shim() {
     LD_PRELOAD="$tools/shim.so" TORTURE_FOLDER="$here" TORTURE_LOG="$own/met" TORTURE_CALL="$kind" \
         TORTURE_NTH="$nth" TORTURE_FAULT="$fault" disturb_env "$graft" "${command[@]}"
     met=$(tail -n 1 "$own/met" 2> /dev/null | head -c 200 || true)
+    # A run goes on without its log where that cannot be written, and says so.
+    case "$met" in "write "*metrics.jsonl | "open "*metrics.jsonl | "create "*metrics.jsonl) is_log_met=1 ;; esac
     judge $how $allowed
 }
 
@@ -422,7 +423,8 @@ try_limits() {
         verdict=skipped
         return 0
     fi
-    judge error 0 74 78
+    # A process that cannot have another byte cannot clear up either; the next run does.
+    if grep -q 'out of memory' "$own/err"; then judge killed 74; else judge error 0 74 78; fi
 }
 
 # Bytes of address space below which the program cannot even say its version.

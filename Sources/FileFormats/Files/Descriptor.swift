@@ -126,6 +126,13 @@ final class Descriptor {
         _ = unsafeBitCast(symbol, to: Call.self)(number, off_t(range.lowerBound), off_t(range.count), 2)
     }
 
+    /// Cuts the file to nothing.
+    func truncate() throws {
+        while ftruncate(number, 0) != 0 {
+            if errno != EINTR { throw FileError.io(operation: "write", path: path, code: errno) }
+        }
+    }
+
     /// Makes what was written outlast a power cut.
     func synchronize() throws {
         while fsync(number) != 0 {
@@ -171,7 +178,9 @@ public func resolvedPath(_ path: String) -> String? {
 
 /// The names in a folder, sorted by bytes, without "." and "..".
 public func namesInFolder(_ path: String) throws -> [String] {
-    guard let stream = opendir(path) else {
+    var opened = opendir(path)
+    while opened == nil, errno == EINTR { opened = opendir(path) }
+    guard let stream = opened else {
         let code = errno
         if code == ENOTDIR, somethingExists(at: path) { throw FileError.notAFolder(path: path) }
         throw FileError.reading("list", path, what: "folder", code: code)

@@ -76,10 +76,13 @@ public final class FileLock {
             }
             // The holder before removes the file as it lets go: then this is a lock on nothing.
             guard try opened.isStillAtPath() else { continue }
-            guard ftruncate(opened.number, 0) == 0 else {
-                throw FileError.io(operation: "write", path: path, code: errno)
+            do {
+                try opened.truncate()
+                try Array("\(getpid())\n".utf8).withUnsafeBytes { try opened.write($0, at: 0) }
+            } catch {
+                unlink(path)
+                throw error
             }
-            try Array("\(getpid())\n".utf8).withUnsafeBytes { try opened.write($0, at: 0) }
             descriptor = opened
             return
         }

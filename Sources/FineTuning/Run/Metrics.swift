@@ -129,7 +129,11 @@ public final class MetricsLog {
             }
             try AtomicFile.write(kept, to: path, replacing: true)
         }
-        descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+        var opened: Int32
+        repeat {
+            opened = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+        } while opened < 0 && errno == EINTR
+        descriptor = opened
         guard descriptor >= 0 else { throw FileError.io(operation: "open", path: path, code: errno) }
     }
 
@@ -158,7 +162,9 @@ public final class MetricsLog {
 
     /// Makes what was appended survive a crash of the machine.
     public func synchronize() throws {
-        guard fsync(descriptor) == 0 else { throw FileError.io(operation: "synchronise", path: path, code: errno) }
+        while fsync(descriptor) != 0 {
+            if errno != EINTR { throw FileError.io(operation: "synchronise", path: path, code: errno) }
+        }
     }
 
     /// JSON has no NaN and no infinity: null stands for them.
