@@ -87,8 +87,15 @@ static _Noreturn void end(int status, const struct text *message) {
 
 // MARK: requests to stop
 
-static void receive(int number) {
+static void receive(int number, siginfo_t *information, void *context) {
+    (void)context;
     int saved = errno;
+    // OpenBLAS raises SIGINT in its own process where it cannot start a thread.
+    if (number == SIGINT && information->si_code == SI_TKILL && information->si_pid == getpid()) {
+        struct text message = {.count = 0};
+        add(&message, "no thread could be started: the limit of processes is reached\n  raise it (ulimit -u), or end others");
+        end(STATUS_IO, &message);
+    }
     atomic_fetch_add(&requests, 1);
     if (number == SIGINT && atomic_fetch_add(&interrupts, 1) > 0) {
         signal(SIGINT, SIG_DFL);
@@ -218,7 +225,8 @@ static void listen_to_stops(int json) {
         if (number == SIGHUP && sigaction(number, NULL, &old) == 0 && old.sa_handler == SIG_IGN) continue;
         memset(&action, 0, sizeof action);
         // Without SA_RESTART: whoever waits for a pipe or a terminal looks whether to go on.
-        action.sa_handler = receive;
+        action.sa_sigaction = receive;
+        action.sa_flags = SA_SIGINFO;
         sigemptyset(&action.sa_mask);
         sigaction(number, &action, NULL);
         sigaddset(&stops, number);
