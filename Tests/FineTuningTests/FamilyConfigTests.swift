@@ -104,7 +104,9 @@ import Testing
         let none: JSONValue = ["rope_type": "default", "partial_rotary_factor": 0]
         #expect(problems(.glm4, ["rope_parameters": none]).first?.contains("partial_rotary_factor: expected") == true)
         let unrounded: JSONValue = ["rope_type": "yarn", "factor": 2, "truncate": .null]
-        if case .yarn(_, _, _, _, _, let truncates) = try config(.llama, ["rope_scaling": unrounded]).rotaries[0].scaling {
+        if case .yarn(_, _, _, _, _, let truncates) = try config(.llama, ["rope_scaling": unrounded]).rotaries[0]
+            .scaling
+        {
             #expect(!truncates, "null is false")
         }
         let old: JSONValue = ["type": "linear", "factor": 2]

@@ -41,8 +41,8 @@ enum PublishedAdapter {
         guard problems.isEmpty else {
             throw FineTuningError.badAdapter(
                 path: folder, problems: problems,
-                next: "A damaged adapter is written anew by 'graft train' with --resume, from the last checkpoint. If it "
-                    + "was changed on purpose, copy it out of the run directory: there it is taken as it is.")
+                next: "A damaged adapter is written anew by 'graft train' with --resume, from the last checkpoint. If "
+                    + "it was changed on purpose, copy it out of the run directory: there it is taken as it is.")
         }
         _ = checked.withLock { $0.insert(stamp) }
     }

@@ -35,7 +35,9 @@ extension TrainingRun {
         let rows = (data.train + data.eval).lazy.map(\.longest)
         let modelNotes =
             model.config.notes
-            + [config.contextNote(rows, of: "examples"), config.missingRowsNote(data.train + data.eval)].compactMap { $0 }
+            + [config.contextNote(rows, of: "examples"), config.missingRowsNote(data.train + data.eval)].compactMap {
+                $0
+            }
         var summary = Summary(
             parameters: config.parameterCount, trainableParameters: trainable, trainRows: data.train.count,
             evalRows: data.eval.count, trainTokens: tokens,
@@ -134,13 +136,16 @@ extension TrainingRun {
 
 extension ModelConfig {
     /// Whether the embedding has a row for every id of an example.
-    fileprivate func hasRows(for example: TokenizedExample) -> Bool { example.ids.allSatisfy { Int($0) < vocabularySize } }
+    fileprivate func hasRows(for example: TokenizedExample) -> Bool {
+        example.ids.allSatisfy { Int($0) < vocabularySize }
+    }
 
     /// What is said of examples with ids that the embedding has no row for; nil for none.
     fileprivate func missingRowsNote(_ examples: [TokenizedExample]) -> String? {
         let count = examples.count { !hasRows(for: $0) || $0.rejected.map { !hasRows(for: $0) } ?? false }
         guard count > 0 else { return nil }
         return "\(count) of \(examples.count) examples hold tokens that the model has no row for: the embedding has "
-            + "\(vocabularySize) rows and the tokenizer more tokens; training refuses these rows until the embedding is as large"
+            + "\(vocabularySize) rows, the tokenizer has more tokens; training refuses these rows until the embedding is as "
+            + "large"
     }
 }

@@ -226,7 +226,9 @@ struct RowLinter: Sendable {
         }
         for answer in answers {
             let text = Text(answer)
-            guard text.contains(Self.thought.begin), let start = text.lastOffset(of: Self.thought.begin) else { continue }
+            guard text.contains(Self.thought.begin), let start = text.lastOffset(of: Self.thought.begin) else {
+                continue
+            }
             if text.firstOffset(of: Self.thought.end, in: start..<text.bytes.count) == nil { notes[.openThought] = "" }
         }
         return notes
