@@ -108,7 +108,10 @@ public final class AtomicFolder {
         self.replacing = replacing
         temporary = try Temporary(for: path) {
             guard mkdir($0, 0o777) == 0 else { throw FileError.io(operation: "create", path: $0, code: errno) }
-            return try Descriptor.folder($0)
+            do { return try Descriptor.folder($0) } catch {
+                rmdir($0)
+                throw error
+            }
         }
     }
 
